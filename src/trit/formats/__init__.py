@@ -1,8 +1,8 @@
 """Storage: one module per GGUF type, the numpy reference of its byte layout.
 
-The folder is the registry: every module here whose name does not begin with an underscore defines one
-`FORMAT`, under the type's GGUF name in lower case. Nothing else lists them. The scan runs at the first
-question, so that importing this package stays cheap.
+The folder is the registry: every module here whose name does not begin with an underscore defines
+one `FORMAT`, under the type's GGUF name in lower case. Nothing else lists them. The scan runs at
+the first question, so that importing this package stays cheap.
 """
 
 import importlib
@@ -42,7 +42,7 @@ def by_type(ggml_type: int) -> Format:
     if format is None:
         raise UnsupportedError(
             f"tensor type {ggml_type} is not one that trit reads.\n"
-            "It may have been removed from GGUF, or be newer than this trit: convert the file again, "
+            "It was removed from GGUF, or is newer than this trit: convert the model again, "
             "or update trit."
         )
     return format

@@ -1,15 +1,15 @@
 """What every format module fills in, and what it gives back.
 
-A format is a byte layout and a grid, nothing more: it never chooses a value. A tensor's row is a run of
-blocks of `block_bytes` bytes, each holding `block_weights` weights; within a block every `group` weights
-share one scale. The integers a block stores mean
+A format is a byte layout and a grid, nothing more: it never chooses a value. A tensor's row is a
+run of blocks of `block_bytes` bytes, each holding `block_weights` weights; within a block every
+`group` weights share one scale. The integers a block stores mean
 
-    weight = d · scale · level(code) − m · min      types with mins (q2_k, q4_k, q5_k)
+    weight = d · scale · level(code) - m · min      types with mins (q2_k, q4_k, q5_k)
     weight = d · level(code) + m                    types with one offset (q4_1, q5_1)
     weight = d · scale · level(code)                the others; scale is 1 where there are no scales
 
-in float32, multiplied from the left and rounded after each step, as ggml does: that order is part of the
-layout, or decoding would not be bit-exact.
+in float32, multiplied from the left and rounded after each step, as ggml does: that order is part
+of the layout, or decoding would not be bit-exact.
 """
 
 from collections.abc import Callable
@@ -23,8 +23,8 @@ from trit.errors import UnsupportedError
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 
-# Weights decoded at a time: the temporaries of one chunk (about 1 MiB each) stay in the L2 cache, and
-# the memory used beside the result does not grow with the tensor.
+# Weights decoded at a time: the temporaries of one chunk (at most 1 MiB each) stay in the cache,
+# and the memory used beside the result does not grow with the tensor.
 _CHUNK_WEIGHTS = 1 << 18
 
 
@@ -32,10 +32,10 @@ _CHUNK_WEIGHTS = 1 << 18
 class Unpacked:
     """The integers and float16 scales of some blocks.
 
-    codes   (blocks, block_weights) int8 or uint8: the factor itself, or an index into `Format.levels`
+    codes   (blocks, block_weights) int8 or uint8: the factor itself, or an index of `Format.levels`
     d       (blocks,) float16, the scale of the block
     m       (blocks,) float16: the offset, or the scale of `mins`; None where the type has neither
-    scales  (blocks, groups) int8 or uint8, offsets already taken off; None where d is the only scale
+    scales  (blocks, groups) int8 or uint8, offsets taken off; None where d is the only scale
     mins    (blocks, groups) uint8; None where the type has none
     """
 
@@ -51,8 +51,8 @@ class Format:
     """One GGUF type: its name, its numbers, and the functions that read and write its blocks.
 
     The functions take and return blocks, uint8 (blocks, block_bytes). `decode_blocks` is None where
-    `unpack` says it all; `unpack` and `pack` are None where the type is only read; `encode`, from float32
-    (n,) to uint8 (n · block_bytes,), exists for the plain floats.
+    `unpack` says it all; `unpack` and `pack` are None where the type is only read; `encode`, from
+    float32 to uint8 (weights · block_bytes,), exists for the plain floats.
     """
 
     name: str
@@ -75,17 +75,18 @@ class Format:
         return self.block_bytes * 8 / self.block_weights
 
     def row_bytes(self, cols: int, where: str = "the tensor") -> int:
-        """Bytes of a row of `cols` weights; UnsupportedError, naming `where`, if they fill no blocks."""
+        """Bytes of a row of `cols` weights; UnsupportedError at `where` if they fill no blocks."""
         if cols % self.block_weights:
             fitting = "q8_0" if cols % 32 == 0 else "f16"
             raise UnsupportedError(
-                f"{where} has {cols} columns; {self.name} needs a multiple of {self.block_weights}.\n"
+                f"{where} has {cols} columns; "
+                f"{self.name} needs a multiple of {self.block_weights}.\n"
                 f"Use --type {fitting} for it, or leave the fallback on."
             )
         return cols // self.block_weights * self.block_bytes
 
     def decode(self, data: Bytes) -> Floats:
-        """Bytes (..., n · block_bytes) uint8 -> weights (..., n · block_weights) float32, a new array."""
+        """Bytes (..., n · block_bytes) uint8 -> a new array (..., n · block_weights) float32."""
         blocks = self._blocks(data)
         weights = np.empty((len(blocks), self.block_weights), dtype=np.float32)
         # Inf and NaN scales are a question for verification; decoding shows them as they are.
@@ -96,13 +97,8 @@ class Format:
                 else:
                     assert self.unpack is not None
                     self._evaluate(self.unpack(blocks[part]), weights[part])
-        return (
-            weights.reshape(*data.shape[:-1], -1)
-            if len(blocks)
-            else weights.reshape(
-                *data.shape[:-1], data.shape[-1] // self.block_bytes * self.block_weights
-            )
-        )
+        cols = data.shape[-1] // self.block_bytes * self.block_weights
+        return weights.reshape(*data.shape[:-1], cols)
 
     def values(self, unpacked: Unpacked) -> Floats:
         """The weights (blocks, block_weights) float32 that the unpacked blocks stand for."""
@@ -159,8 +155,9 @@ class Format:
 
 
 def fp16_at(blocks: Bytes, at: int) -> NDArray[np.float16]:
-    """The float16 at byte `at` of every block (blocks, block_bytes) -> (blocks,), bits untouched."""
-    return blocks[:, at : at + 2].view("<f2")[:, 0]
+    """The float16 at byte `at` of each block: (blocks, block_bytes) -> (blocks,), bits untouched."""
+    scales: NDArray[np.float16] = blocks[:, at : at + 2].view("<f2")[:, 0]
+    return scales
 
 
 def fp16_bytes(scales: NDArray[np.float16]) -> Bytes:
@@ -171,20 +168,25 @@ def fp16_bytes(scales: NDArray[np.float16]) -> Bytes:
 def split(raw: Bytes, bits: int, run: int) -> Bytes:
     """Bytes (blocks, n) -> the fields of `bits` bits they hold, uint8 (blocks, n · 8 / bits).
 
-    Types differ only in how far apart the fields of one byte land. Within each run of `run` bytes, byte j
-    holds the fields j, j + run, j + 2·run, …, lowest bits first; run = 1 is a plain little-endian stream.
+    Types differ only in how far apart the fields of one byte land. Within each run of `run` bytes,
+    byte j holds the fields j, j + run, j + 2·run, …, lowest bits first; run = 1 is a plain
+    little-endian stream.
     """
+    blocks, size = raw.shape
     shifts = np.arange(0, 8, bits, dtype=np.uint8)[:, None]
-    fields = raw.reshape(len(raw), -1, 1, run) >> shifts
+    fields: Bytes = raw.reshape(blocks, size // run, 1, run) >> shifts
     fields &= np.uint8((1 << bits) - 1)
-    return fields.reshape(len(raw), raw.shape[1] * 8 // bits)
+    return fields.reshape(blocks, size * 8 // bits)
 
 
 def join(fields: NDArray[np.integer], bits: int, run: int) -> Bytes:
     """The inverse of `split`: integers (blocks, n) below 2**bits -> bytes (blocks, n · bits / 8)."""
-    assert fields.size == 0 or (fields.min() >= 0 and fields.max() < 1 << bits), (
-        "a code out of range"
-    )
+    blocks, count = fields.shape
+    in_range = fields.size == 0 or (fields.min() >= 0 and fields.max() < 1 << bits)
+    assert in_range, f"a code does not fit {bits} bits"
+    per_byte = 8 // bits
+    size = count // per_byte
     shifts = np.arange(0, 8, bits, dtype=np.uint8)[:, None]
-    runs = fields.astype(np.uint8).reshape(len(fields), -1, 8 // bits, run) << shifts
-    return np.bitwise_or.reduce(runs, axis=2).reshape(len(fields), -1)
+    runs = fields.astype(np.uint8).reshape(blocks, size // run, per_byte, run) << shifts
+    joined: Bytes = np.bitwise_or.reduce(runs, axis=2)
+    return joined.reshape(blocks, size)

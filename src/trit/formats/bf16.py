@@ -1,4 +1,4 @@
-"""BF16: the upper half of a float32, little endian. Eight significant bits over float32's whole range."""
+"""BF16: the upper half of a float32, little endian. Eight significant bits, float32's range."""
 
 import numpy as np
 

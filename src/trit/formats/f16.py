@@ -1,4 +1,4 @@
-"""F16: IEEE 754 half precision, little endian. Eleven significant bits; the largest weight is 65504."""
+"""F16: IEEE 754 half precision, little endian. Eleven significant bits, at most 65504."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ def decode_blocks(blocks: Bytes) -> Floats:
 
 
 def encode(weights: Floats) -> Bytes:
-    """Float32 (...) -> uint8 (weights.size · 2,), rounded to nearest even; beyond 65504 becomes Inf."""
+    """Float32 (...) -> uint8 (weights.size · 2,), rounded to nearest even; too large becomes Inf."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return weights.astype("<f2").reshape(-1).view(np.uint8)
 

@@ -1,11 +1,11 @@
-"""Q4_K: 256 codes of 4 bits in 8 groups of 32; weight = d · scale · q − dmin · min, q in 0..15.
+"""Q4_K: 256 codes of 4 bits in 8 groups of 32; weight = d · scale · q - dmin · min, q in 0..15.
 
-    byte 0     2        4                16                                        144
-         ├─ d ─┼─ dmin ─┼─ scales, mins ─┼─ codes ──────────────────────────────────┤
-          fp16   fp16     8 + 8 of 6 bits  4 runs of 32 bytes: low nibbles, then high
+    byte 0      2        4                16                                         144
+         ├─ d ──┼─ dmin ─┼─ scales, mins ─┼─ codes ──────────────────────────────────┤
+           fp16   fp16     8 + 8 of 6 bits  4 runs of 32 bytes: low nibbles, then high
 
-Byte j of run r holds weight 64·r + j in its low and 64·r + 32 + j in its high nibble. The scales and
-mins are laid out as `_kscales` draws them. 4.5 bits per weight.
+Byte j of run r holds weight 64·r + j in its low and 64·r + 32 + j in its high nibble. The scales
+and mins are laid out as `_kscales` draws them. 4.5 bits per weight.
 """
 
 import numpy as np

@@ -1,8 +1,10 @@
-"""Q8_0: 32 signed bytes under one scale. weight = d · q, q in −128..127; 8.5 bits per weight.
+"""Q8_0: 32 signed bytes under one scale. weight = d · q, q in -128..127.
 
-byte 0     2                                          34
-     ├─ d ─┼─ q[0] ─┬─ q[1] ─┬─      …      ─┬─ q[31] ─┤
-      fp16   int8
+    byte 0      2                                           34
+         ├─ d ──┼─ q[0] ─┬─ q[1] ─┬─      …      ─┬─ q[31] ─┤
+           fp16   int8
+
+8.5 bits per weight.
 """
 
 import numpy as np
