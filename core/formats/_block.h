@@ -1,0 +1,105 @@
+// What every block of weights shares: reading its half floats, and turning an unpacked block to floats.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#include "format.h"
+#include "isa/isa.h"
+
+namespace trit::TRIT_ISA {
+
+// The numbers of a format that its functions are generated from; as in `Format`.
+struct Grid {
+  int block_weights;
+  int block_bytes;
+  int group;
+  int offset;
+  bool has_mins;
+};
+
+inline uint16_t read_u16(const uint8_t* p) {
+  uint16_t value;
+  std::memcpy(&value, p, sizeof value);
+  return value;
+}
+inline uint32_t read_u32(const uint8_t* p) {
+  uint32_t value;
+  std::memcpy(&value, p, sizeof value);
+  return value;
+}
+inline void write_u16(uint8_t* p, uint16_t value) { std::memcpy(p, &value, sizeof value); }
+inline void write_u32(uint8_t* p, uint32_t value) { std::memcpy(p, &value, sizeof value); }
+inline float read_half(const uint8_t* p) { return half_to_float(read_u16(p)); }
+
+// d alone is the scale: one level, no minimum.
+inline void set_one_level(Block& out, uint16_t d) {
+  for (int i = 0; i < 16; ++i) out.sub_scale[i] = out.sub_min[i] = 1;
+  out.d = d;
+  out.dmin = 0;
+}
+
+// d and `groups` scales below it; the rest of the arrays is zero.
+inline void clear_levels(Block& out, uint16_t d, uint16_t dmin) {
+  std::memset(out.sub_scale, 0, sizeof out.sub_scale);
+  std::memset(out.sub_min, 0, sizeof out.sub_min);
+  out.d = d;
+  out.dmin = dmin;
+}
+
+// Splits `run` bytes into fields of `bits`: byte j holds weights j, j + run, j + 2·run, …, lowest first.
+template <int bits, int run>
+inline void split_fields(const uint8_t* in, uint8_t* out) {
+  for (int field = 0; field < 8 / bits; ++field) {
+    for (int j = 0; j < run; ++j) {
+      out[field * run + j] = static_cast<uint8_t>((in[j] >> (field * bits)) & ((1 << bits) - 1));
+    }
+  }
+}
+
+template <int bits, int run>
+inline void join_fields(const uint8_t* in, uint8_t* out) {
+  for (int j = 0; j < run; ++j) {
+    int byte = 0;
+    for (int field = 0; field < 8 / bits; ++field) {
+      byte |= (in[field * run + j] & ((1 << bits) - 1)) << (field * bits);
+    }
+    out[j] = static_cast<uint8_t>(byte);
+  }
+}
+
+constexpr uint16_t kHalfSign = 0x8000; // of an fp16
+
+// q5_0 and q5_1 keep the fifth bits of 32 codes in one word, code i in bit i.
+inline void add_fifth_bits(uint32_t bits, uint8_t* codes) {
+  for (int i = 0; i < 32; ++i) codes[i] |= static_cast<uint8_t>(((bits >> i) & 1) << 4);
+}
+inline uint32_t fifth_bits(const uint8_t* codes) {
+  uint32_t bits = 0;
+  for (int i = 0; i < 32; ++i) bits |= static_cast<uint32_t>((codes[i] >> 4) & 1) << i;
+  return bits;
+}
+
+// Decodes by unpacking. The products are rounded one by one, from the left, as ggml does.
+template <Grid grid, void (*unpack)(const uint8_t*, Block&), const int8_t* levels = nullptr>
+void decode_blocks(const uint8_t* row, int64_t columns, float* out) {
+  constexpr int kGroups = grid.block_weights / grid.group;
+  for (int64_t first = 0; first < columns; first += grid.block_weights, row += grid.block_bytes) {
+    Block block;
+    unpack(row, block);
+    const float d = half_to_float(block.d);
+    const float dmin = half_to_float(block.dmin);
+    for (int g = 0; g < kGroups; ++g) {
+      const float scale = d * static_cast<float>(block.sub_scale[g]);
+      const float min = dmin * static_cast<float>(block.sub_min[g]);
+      const uint8_t* codes = block.codes + g * grid.group;
+      for (int i = 0; i < grid.group; ++i) {
+        const int code = levels != nullptr ? levels[codes[i]] : codes[i] - grid.offset;
+        const float product = scale * static_cast<float>(code);
+        *out++ = grid.has_mins ? product - min : product;
+      }
+    }
+  }
+}
+
+} // namespace trit::TRIT_ISA

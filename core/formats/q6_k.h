@@ -1,0 +1,62 @@
+// Q6_K: 256 codes of 6 bits in 16 groups of 16; weight = d · scale · (q − 32).
+//
+//   0: low four bits   128: high two bits   192: 16 × int8 scales   208: d fp16
+//
+// For each half h of 128 weights: nibble n of byte 64h + 32k + j is the low part of weight
+// 128h + 64n + 32k + j, and bits 2s of byte 128 + 32h + j are the high part of weight 128h + 32s + j.
+#pragma once
+
+#include <cstdint>
+
+#include "formats/_panel.h"
+
+namespace trit::TRIT_ISA {
+
+namespace q6_k {
+
+constexpr Grid kGrid = {.block_weights = 256,
+                        .block_bytes = 210,
+                        .group = 16,
+                        .offset = 32,
+                        .has_mins = false};
+
+inline void unpack(const uint8_t* block, Block& out) {
+  clear_levels(out, read_u16(block + 208), 0);
+  for (int g = 0; g < 16; ++g) out.sub_scale[g] = static_cast<int8_t>(block[192 + g]);
+  for (int h = 0; h < 2; ++h) {
+    uint8_t high[128];
+    split_fields<4, 64>(block + 64 * h, out.codes + 128 * h);
+    split_fields<2, 32>(block + 128 + 32 * h, high);
+    for (int i = 0; i < 128; ++i) out.codes[128 * h + i] |= static_cast<uint8_t>(high[i] << 4);
+  }
+}
+
+inline void pack(const Block& block, uint8_t* out) {
+  for (int h = 0; h < 2; ++h) {
+    uint8_t high[128];
+    for (int i = 0; i < 128; ++i) high[i] = block.codes[128 * h + i] >> 4;
+    join_fields<4, 64>(block.codes + 128 * h, out + 64 * h);
+    join_fields<2, 32>(high, out + 128 + 32 * h);
+  }
+  for (int g = 0; g < 16; ++g) out[192 + g] = static_cast<uint8_t>(block.sub_scale[g]);
+  write_u16(out + 208, block.d);
+}
+
+} // namespace q6_k
+
+constexpr Format format_q6_k = {
+    .name = "q6_k",
+    .ggml_type = 14,
+    .block_weights = q6_k::kGrid.block_weights,
+    .block_bytes = q6_k::kGrid.block_bytes,
+    .group = q6_k::kGrid.group,
+    .offset = q6_k::kGrid.offset,
+    .has_mins = q6_k::kGrid.has_mins,
+    .wide = false,
+    .decode = decode_blocks<q6_k::kGrid, q6_k::unpack>,
+    .unpack = q6_k::unpack,
+    .pack = q6_k::pack,
+    .panel = panel_by_blocks<q6_k::kGrid, q6_k::unpack>,
+};
+
+} // namespace trit::TRIT_ISA
