@@ -1,0 +1,187 @@
+"""Importance data: how strongly each input column of a matrix is used, as llama.cpp records it.
+
+Two layouts are read. The current one is a GGUF without a model: `<tensor>.in_sum2` holds the sums
+of the squared inputs per column (one row per expert) and `<tensor>.counts` how many inputs they
+sum. The older one (`imatrix.dat`) is a bare sequence of little-endian records:
+
+    int32 entries, then per entry: int32 length, name, int32 calls, int32 values, float32 × values
+    optionally: int32 chunks, int32 length, name of the text
+
+What quantizers want is the mean square per column: sums divided by counts, and 1 everywhere for an
+expert that saw no input. Spec: llama.cpp, tools/imatrix and common/imatrix-loader.
+"""
+
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trit.errors import InvalidFileError
+from trit.files import gguf
+
+Floats = NDArray[np.float32]
+
+MAGIC = b"GGUF"
+MAX_ENTRIES = 1 << 16
+MAX_NAME_BYTES = 4096
+_EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
+
+
+@dataclass(frozen=True)
+class Imatrix:
+    """Mean squared inputs by tensor name: float32 (matrices * columns,), matrix after matrix.
+
+    `datasets` names the texts, `chunks` counts the pieces of text they were measured on.
+    """
+
+    path: Path
+    entries: dict[str, Floats]
+    datasets: tuple[str, ...]
+    chunks: int
+
+    def importance(self, name: str, shape: tuple[int, ...]) -> Floats | None:
+        """For a tensor of this name and shape: float32 (matrices, columns), or None without data.
+
+        InvalidFileError if there is data of another size, which means another model; but not for
+        embeddings, whose lookups have no inputs to measure.
+        """
+        entry = self.entries.get(name)
+        if entry is None:
+            return None
+        columns = shape[-1]
+        matrices = int(np.prod(shape[:-2], dtype=np.int64)) if len(shape) > 2 else 1
+        if entry.size == matrices * columns:
+            return entry.reshape(matrices, columns)
+        if name in _EMBEDDINGS:
+            return None
+        raise InvalidFileError(
+            self.path,
+            f"entry {name!r}",
+            f"expected {matrices} × {columns} values for the model's tensor, got {entry.size}. "
+            "The importance data is of another model.",
+        )
+
+
+def load(path: str | os.PathLike[str]) -> Imatrix:
+    """Read importance data of either layout; InvalidFileError for anything else."""
+    file = Path(path)
+    with file.open("rb") as opened:
+        magic = opened.read(4)
+    return _load_gguf(file) if magic == MAGIC else _load_legacy(file)
+
+
+def _load_gguf(path: Path) -> Imatrix:
+    with gguf.open(path, model=False) as file:
+        keys = {name: file.metadata.get(f"imatrix.{name}") for name in _KEYS}
+        for name, value in keys.items():
+            if value is None:
+                problem = "expected in importance data, got no such key"
+                raise InvalidFileError(path, f"key 'imatrix.{name}'", problem)
+        entries = {}
+        for name in file.tensors:
+            if name.endswith(".in_sum2"):
+                base = name.removesuffix(".in_sum2")
+                entries[base] = _mean(path, base, _floats(file, name), _counts(file, base))
+            elif not name.endswith(".counts"):
+                problem = "expected only .in_sum2 and .counts in importance data"
+                raise InvalidFileError(path, f"tensor {name!r}", problem)
+    if not entries:
+        raise InvalidFileError(path, "", "expected importance data, got no entries")
+    chunks, datasets = keys["chunk_count"], keys["datasets"]
+    if not isinstance(chunks, int) or isinstance(datasets, str | int | float):
+        raise InvalidFileError(path, "key 'imatrix.chunk_count'", "expected a count")
+    assert datasets is not None
+    return Imatrix(path, entries, tuple(str(name) for name in datasets), chunks)
+
+
+_KEYS = ("datasets", "chunk_count", "chunk_size")
+
+
+def _floats(file: gguf.GGUF, name: str) -> Floats:
+    tensor = file[name]
+    if tensor.format.name != "f32":
+        problem = f"expected f32, got {tensor.format.name}"
+        raise InvalidFileError(file.path, f"tensor {name!r}", problem)
+    return tensor.decode().reshape(-1)
+
+
+def _counts(file: gguf.GGUF, base: str) -> Floats:
+    counts = np.rint(_floats(file, f"{base}.counts"))
+    if not np.isfinite(counts).all() or (counts < 0).any():
+        raise InvalidFileError(file.path, f"tensor '{base}.counts'", "expected counts")
+    return counts
+
+
+def _mean(path: Path, name: str, sums: Floats, counts: Floats) -> Floats:
+    """Sums over counts: one count for all, or one per matrix."""
+    if sums.size % counts.size:
+        problem = f"expected a multiple of {counts.size} sums, got {sums.size}"
+        raise InvalidFileError(path, f"entry {name!r}", problem)
+    _check(path, name, sums)
+    table = sums.reshape(counts.size, -1)
+    seen = counts[:, None] > 0
+    divided = np.divide(table, counts[:, None], out=np.ones_like(table), where=seen)
+    return divided.reshape(-1)
+
+
+def _check(path: Path, name: str, values: Floats) -> None:
+    bad = ~(np.isfinite(values) & (values >= 0))
+    if bad.any():
+        index = int(bad.argmax())
+        problem = f"expected a finite mean of squares, got {values[index]} at {index}"
+        raise InvalidFileError(path, f"entry {name!r}", problem)
+
+
+class _Legacy:
+    """Reads the older layout, each length checked against the rest of the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.data = path.read_bytes()
+        self.at = 0
+
+    def take(self, count: int, what: str) -> bytes:
+        rest = len(self.data) - self.at
+        if not 0 <= count <= rest:
+            problem = f"expected {count} bytes, got {rest}"
+            raise InvalidFileError(self.path, f"{what} at offset {self.at}", problem)
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def integer(self, what: str, low: int, high: int) -> int:
+        at = self.at
+        number: int = struct.unpack("<i", self.take(4, what))[0]
+        if not low <= number <= high:
+            problem = f"expected {low} to {high}, got {number}"
+            raise InvalidFileError(self.path, f"{what} at offset {at}", problem)
+        return number
+
+    def text(self, what: str) -> str:
+        raw = self.take(self.integer(f"length of {what}", 0, MAX_NAME_BYTES), what)
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            problem = f"expected UTF-8, got {raw[:40]!r}"
+            raise InvalidFileError(self.path, f"{what} at offset {self.at}", problem) from None
+
+
+def _load_legacy(path: Path) -> Imatrix:
+    reader = _Legacy(path)
+    limit = (1 << 31) - 1
+    entries: dict[str, Floats] = {}
+    for index in range(reader.integer("number of entries", 1, MAX_ENTRIES)):
+        name = reader.text(f"name of entry {index}")
+        calls = reader.integer(f"calls of entry {index}", 0, limit)
+        size = reader.integer(f"values of entry {index}", 1, limit // 4)
+        values = np.frombuffer(reader.take(4 * size, f"entry {name!r}"), "<f4").astype(np.float32)
+        _check(path, name, values)
+        entries[name] = values / np.float32(calls) if calls else values
+    chunks, datasets = 0, ()
+    if reader.at < len(reader.data):
+        chunks = reader.integer("number of chunks", 0, limit)
+    if reader.at < len(reader.data):
+        datasets = (reader.text("name of the text"),)
+    return Imatrix(path, entries, tuple(name for name in datasets if name), chunks)
