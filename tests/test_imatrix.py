@@ -118,7 +118,7 @@ def test_bad_gguf_imatrix(
 
 
 def test_gguf_without_its_keys(tmp_path: Path) -> None:
-    with pytest.raises(InvalidFileError, match="imatrix.datasets"):
+    with pytest.raises(InvalidFileError, match=r"imatrix\.datasets"):
         imatrix.load(write_gguf(tmp_path / "bad.gguf", GOOD, keys=False))
 
 

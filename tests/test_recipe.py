@@ -1,4 +1,4 @@
-"""The named mixes give the types llama.cpp gives: recorded answers, and the tool itself if present."""
+"""The named mixes give llama.cpp's types: recorded answers, and the tool itself if present."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_mix_names(text: str, name: str) -> None:
 
 
 def test_bad_wishes_are_usage_errors() -> None:
-    with pytest.raises(UsageError, match="Q9_K.*known.*Q4_K_M"):
+    with pytest.raises(UsageError, match=r"Q9_K.*known.*Q4_K_M"):
         recipe.mix("Q9_K")
     with pytest.raises(UsageError, match="PATTERN=TYPE"):
         recipe.overrides(["attn_v"])

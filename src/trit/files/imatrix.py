@@ -179,9 +179,9 @@ def _load_legacy(path: Path) -> Imatrix:
         values = np.frombuffer(reader.take(4 * size, f"entry {name!r}"), "<f4").astype(np.float32)
         _check(path, name, values)
         entries[name] = values / np.float32(calls) if calls else values
-    chunks, datasets = 0, ()
+    chunks, datasets = 0, ""
     if reader.at < len(reader.data):
         chunks = reader.integer("number of chunks", 0, limit)
     if reader.at < len(reader.data):
-        datasets = (reader.text("name of the text"),)
-    return Imatrix(path, entries, tuple(name for name in datasets if name), chunks)
+        datasets = reader.text("name of the text")
+    return Imatrix(path, entries, (datasets,) if datasets else (), chunks)
