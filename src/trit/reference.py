@@ -1,0 +1,184 @@
+"""Run a plan in torch: float32, slow, exact, differentiable.
+
+The oracle of the tests and the ground of training: no cache, no batches, no quantized arithmetic.
+Every weight is decoded to floats once and kept; operations follow the plan's own words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from trit.errors import UnsupportedError
+from trit.plan import (
+    Activation,
+    Attention,
+    FeedForward,
+    GatedFeedForward,
+    Layer,
+    Linear,
+    MixtureOfExperts,
+    Norm,
+    Plan,
+    Rope,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    Matrix = torch.Tensor
+
+
+class _Tensor(Protocol):
+    def decode(self) -> npt.NDArray[np.float32]: ...
+
+
+class Reference:
+    """A plan and its weights, ready to run.
+
+    `tensors` maps GGUF names to tensors that `decode()` to float32. `dtype` is torch.float32 or
+    torch.float64 by name; float64 shows how much of a difference is rounding. Raises
+    UnsupportedError when torch is not installed.
+    """
+
+    def __init__(self, plan: Plan, tensors: Mapping[str, _Tensor], dtype: str = "float32") -> None:
+        try:
+            import torch
+        except ImportError:
+            raise UnsupportedError(
+                "the reference executor needs torch: pip install 'trit[train]'."
+            ) from None
+        self.plan = plan
+        self.dtype = {"float32": torch.float32, "float64": torch.float64}[dtype]
+        self._tensors = tensors
+        self._weights: dict[str, Matrix] = {}
+
+    def weight(self, name: str) -> Matrix:
+        """The weight as a torch tensor of its own shape, decoded at first use and then kept.
+
+        Setting `requires_grad` on what this returns makes `forward` differentiable in it.
+        """
+        import torch
+
+        if name not in self._weights:
+            array = np.ascontiguousarray(self._tensors[name].decode())
+            self._weights[name] = torch.from_numpy(array).to(self.dtype)
+        return self._weights[name]
+
+    def forward(self, tokens: npt.ArrayLike) -> Matrix:
+        """Logits (n, vocab) of every position of one sequence of token ids (n,)."""
+        import torch
+
+        hidden = self.embed(tokens)
+        positions = torch.arange(len(hidden))
+        for layer in self.plan.layers:
+            hidden = self.layer(layer, hidden, positions)
+        return self.head(hidden)
+
+    def embed(self, tokens: npt.ArrayLike) -> Matrix:
+        """Token ids (n,) -> hidden states (n, width)."""
+        import torch
+
+        ids = torch.as_tensor(np.asarray(tokens, dtype=np.int64))
+        return self.weight(self.plan.embedding)[ids] * self.plan.embedding_scale
+
+    def layer(self, layer: Layer, hidden: Matrix, positions: Matrix) -> Matrix:
+        """One layer: hidden (n, width), positions (n,) -> (n, width)."""
+        mixed = self._attend(layer.mixer, self._norm(layer.mixer_norm, hidden), positions)
+        hidden = hidden + self._norm(layer.mixer_post_norm, mixed)
+        fed = self._feed(layer.feed_forward, self._norm(layer.feed_forward_norm, hidden))
+        return hidden + self._norm(layer.feed_forward_post_norm, fed)
+
+    def head(self, hidden: Matrix) -> Matrix:
+        """Hidden states (n, width) -> logits (n, vocab)."""
+        normed = self._norm(self.plan.output_norm, hidden)
+        logits = self._linear(self.plan.head, normed) * self.plan.head_scale
+        return _soft_cap(logits, self.plan.head_soft_cap)
+
+    def _attend(self, part: Attention, x: Matrix, positions: Matrix) -> Matrix:
+        import torch
+
+        n = len(x)
+        q = self._linear(part.q, x).view(n, part.heads, part.head_dim)
+        k = self._linear(part.k, x).view(n, part.kv_heads, part.head_dim)
+        v = self._linear(part.v, x).view(n, part.kv_heads, part.head_dim)
+        q, k = self._norm(part.q_norm, q), self._norm(part.k_norm, k)
+        if part.rope is not None:
+            q, k = rotate(part.rope, q, positions), rotate(part.rope, k, positions)
+        group = part.heads // part.kv_heads
+        k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+        scores = torch.einsum("qhd,khd->hqk", q, k) * part.scale
+        scores = _soft_cap(scores, part.soft_cap)
+        distance = positions[:, None] - positions[None, :]
+        hidden = distance < 0
+        if part.window is not None:
+            hidden = hidden | (distance >= part.window)
+        scores = scores.masked_fill(hidden, float("-inf"))
+        if part.sinks is not None:
+            sink = self.weight(part.sinks).view(part.heads, 1, 1).expand(-1, n, 1)
+            shares = torch.softmax(torch.cat([scores, sink], dim=-1), dim=-1)[..., :-1]
+        else:
+            shares = torch.softmax(scores, dim=-1)
+        mixed = torch.einsum("hqk,khd->qhd", shares, v).reshape(n, part.heads * part.head_dim)
+        return self._linear(part.output, self._norm(part.sub_norm, mixed))
+
+    def _feed(self, part: FeedForward, x: Matrix) -> Matrix:
+        if isinstance(part, MixtureOfExperts):
+            raise UnsupportedError("mixtures of experts are not supported by the reference yet.")
+        inner = self._linear(part.up, x)
+        if isinstance(part, GatedFeedForward):
+            inner = _activate(part.activation, self._linear(part.gate, x)) * inner
+            inner = self._norm(part.sub_norm, inner)
+        else:
+            inner = _activate(part.activation, inner)
+        return self._linear(part.down, inner)
+
+    def _linear(self, part: Linear, x: Matrix) -> Matrix:
+        import torch
+
+        rows = self.weight(part.weight)[part.row_start : part.row_start + part.rows]
+        bias = None if part.bias is None else self.weight(part.bias)
+        return torch.nn.functional.linear(x, rows, bias)
+
+    def _norm(self, norm: Norm | None, x: Matrix) -> Matrix:
+        import torch
+
+        if norm is None:
+            return x
+        scale = torch.rsqrt(x.square().mean(dim=-1, keepdim=True) + norm.eps)
+        return x * scale * self.weight(norm.weight)
+
+
+def rotate(rope: Rope, x: Matrix, positions: Matrix) -> Matrix:
+    """Turn the pairs of each head: x (n, heads, head_dim), positions (n,) -> the same shape."""
+    import torch
+
+    frequencies = torch.tensor(rope.inv_freq, dtype=x.dtype)
+    angles = positions.to(x.dtype)[:, None, None] * frequencies
+    cos, sin = angles.cos() * rope.magnitude, angles.sin() * rope.magnitude
+    size = len(rope.inv_freq)
+    turned, rest = x[..., : 2 * size], x[..., 2 * size :]
+    if rope.pairs == "halves":
+        a, b = turned[..., :size], turned[..., size:]
+        turned = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+    else:
+        a, b = turned[..., 0::2], turned[..., 1::2]
+        turned = torch.stack([a * cos - b * sin, b * cos + a * sin], dim=-1).flatten(-2)
+    return torch.cat([turned, rest], dim=-1)
+
+
+def _activate(activation: Activation, x: Matrix) -> Matrix:
+    import torch
+
+    if activation == "silu":
+        return torch.nn.functional.silu(x)
+    if activation == "gelu":
+        return torch.nn.functional.gelu(x, approximate="tanh")
+    return torch.relu(x).square()
+
+
+def _soft_cap(x: Matrix, cap: float | None) -> Matrix:
+    return x if cap is None else (x / cap).tanh() * cap
