@@ -1,0 +1,350 @@
+#include "decoder.h"
+
+#include <cmath>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+namespace trit {
+namespace {
+
+// Kernels may read or write a register beyond the last value of a buffer.
+constexpr size_t kSlack = 64;
+
+void fit(std::vector<float>& buffer, int64_t values) {
+  if (buffer.size() < static_cast<size_t>(values) + kSlack) {
+    buffer.resize(static_cast<size_t>(values) + kSlack);
+  }
+}
+
+} // namespace
+
+Decoder::Decoder(Model model, const Kernels& kernels, int threads, int64_t positions, int batch)
+    : model_(std::move(model)),
+      kernels_(kernels),
+      threads_(threads),
+      cache_(model_, positions),
+      batch_(batch),
+      rotations_(model_.ropes.size()),
+      scratch_(static_cast<size_t>(threads_.count())),
+      prepared_(4) {
+  check();
+}
+
+// engine.py checks names and shapes; this guards what would read outside of memory.
+void Decoder::check() const {
+  const auto fail = [](const std::string& what) { throw std::invalid_argument(what); };
+  const auto linear = [&](const Linear& l) {
+    if (l.weight < 0 || l.weight >= static_cast<int>(model_.weights.size())) fail("weight handle");
+    const Matrix& w = model_.weights[static_cast<size_t>(l.weight)];
+    if (l.row_start < 0 || l.rows <= 0 || l.row_start + l.rows > w.rows) fail("rows of a linear");
+    if (!l.bias.empty() && static_cast<int64_t>(l.bias.size()) != l.rows) fail("length of a bias");
+    if (w.columns % w.format->block_weights) fail("columns of a weight");
+    if (w.format->panel && w.columns % kActivationBlock) fail("columns of a weight");
+  };
+  linear(model_.head);
+  if (model_.embedding < 0 || model_.embedding >= static_cast<int>(model_.weights.size())) {
+    fail("embedding handle");
+  }
+  for (const Layer& layer : model_.layers) {
+    const Attention& a = layer.mixer;
+    for (const Linear* l : {&a.q, &a.k, &a.v, &a.output}) linear(*l);
+    if (a.heads <= 0 || a.kv_heads <= 0 || a.heads % a.kv_heads) fail("attention heads");
+    if (a.head_dim <= 0 || a.head_dim > 512) fail("head dimension (at most 512)");
+    if (a.rope >= static_cast<int>(model_.ropes.size())) fail("rope index");
+    if (layer.feed_forward.gate) linear(*layer.feed_forward.gate);
+    linear(layer.feed_forward.up);
+    linear(layer.feed_forward.down);
+  }
+}
+
+void Decoder::begin(const Rows& rows) {
+  for (int r = 0; r < rows.count; ++r) cache_.extend(rows.sequences[r], rows.positions[r]);
+  for (size_t i = 0; i < model_.ropes.size(); ++i) {
+    const Rope& rope = model_.ropes[i];
+    const size_t pairs = rope.inv_freq.size();
+    Rotation& rotation = rotations_[i];
+    rotation.cos.resize(pairs * static_cast<size_t>(rows.count));
+    rotation.sin.resize(pairs * static_cast<size_t>(rows.count));
+    for (int r = 0; r < rows.count; ++r) {
+      for (size_t p = 0; p < pairs; ++p) {
+        const float angle = static_cast<float>(rows.positions[r]) * rope.inv_freq[p];
+        const size_t at = static_cast<size_t>(r) * pairs + p;
+        rotation.cos[at] = static_cast<float>(std::cos(static_cast<double>(angle))) * rope.magnitude;
+        rotation.sin[at] = static_cast<float>(std::sin(static_cast<double>(angle))) * rope.magnitude;
+      }
+    }
+  }
+}
+
+void Decoder::embed(const int32_t* tokens, int count, float* hidden) {
+  const Matrix& table = model_.weights[static_cast<size_t>(model_.embedding)];
+  threads_.run(count, 8, [&](int64_t t, int) {
+    float* row = hidden + t * model_.width;
+    table.format->decode(table.data + tokens[t] * table.row_bytes, model_.width, row);
+    if (model_.embedding_scale != 1.0f) kernels_.scale(model_.embedding_scale, model_.width, row);
+  });
+}
+
+Activations Decoder::integers(Prepared& p, int64_t columns, int count) {
+  return {columns,         p.group,         count,        p.codes.data(),
+          p.scales.data(), p.starts.data(), p.sums.data()};
+}
+
+// Arranges x for `format`; products of one input share what they can.
+Decoder::Prepared& Decoder::prepare(const float* x, int64_t columns, int count,
+                                    const Format& format) {
+  const bool floats = format.panel == nullptr;
+  for (size_t i = 0; i < prepared_count_; ++i) {
+    Prepared& p = prepared_[i];
+    const bool same = floats || (p.group == format.group && p.offset == format.offset);
+    if (p.floats == floats && same) return p;
+  }
+  if (prepared_count_ == prepared_.size()) prepared_.emplace_back();
+  Prepared& p = prepared_[prepared_count_++];
+  p.floats = floats;
+  p.group = format.group;
+  p.offset = format.offset;
+  const int64_t tasks = (count + kernels_.tokens - 1) / kernels_.tokens;
+  const int64_t all = columns * count;
+  const auto part = [&](int64_t task) {
+    const int first = static_cast<int>(task) * kernels_.tokens;
+    return std::min(kernels_.tokens, count - first);
+  };
+  if (floats) {
+    const int64_t padded = (columns + 3) / 4 * 4;
+    fit(p.values, padded * count);
+    const FloatActivations out{padded, count, p.values.data()};
+    threads_.run(tasks, 1, [&](int64_t task, int) {
+      const int first = static_cast<int>(task) * kernels_.tokens;
+      kernels_.arrange_activations(x, columns, columns, first, part(task), out);
+    });
+    return p;
+  }
+  if (p.codes.size() < static_cast<size_t>(all) + kSlack) {
+    p.codes.resize(static_cast<size_t>(all) + kSlack);
+  }
+  fit(p.scales, all / kActivationBlock);
+  fit(p.sums, all / p.group);
+  if (p.starts.size() < static_cast<size_t>(all / p.group)) {
+    p.starts.resize(static_cast<size_t>(all / p.group));
+  }
+  const Activations out = integers(p, columns, count);
+  threads_.run(tasks, 1, [&](int64_t task, int) {
+    const int first = static_cast<int>(task) * kernels_.tokens;
+    kernels_.quantize_activations(x, columns, first, part(task), p.offset, out);
+  });
+  return p;
+}
+
+// Several linears of one input, their tiles shared out together.
+void Decoder::products(const float* x, int64_t columns, int count, const Product* products, int n) {
+  struct Work {
+    Matrix matrix;
+    Prepared* input;
+    const float* bias;
+    float* out;
+    int64_t stride;
+    int64_t first_task;
+  };
+  Work works[3];
+  int64_t tasks = 0;
+  prepared_count_ = 0;
+  if (prepared_.size() < 4) prepared_.resize(4); // no reallocation below: at most three kinds
+  for (int i = 0; i < n; ++i) {
+    const Linear& linear = *products[i].linear;
+    Matrix w = model_.weights[static_cast<size_t>(linear.weight)];
+    if (taps_) {
+      const auto tap = taps_->find(linear.weight);
+      if (tap != taps_->end()) {
+        std::memcpy(tap->second, x, static_cast<size_t>(columns * count) * sizeof(float));
+      }
+    }
+    w.data += linear.row_start * w.row_bytes;
+    w.rows = linear.rows;
+    works[i] = {w,
+                &prepare(x, columns, count, *w.format),
+                linear.bias.empty() ? nullptr : linear.bias.data(),
+                products[i].out,
+                linear.rows,
+                tasks};
+    tasks += (w.rows + kTileRows - 1) / kTileRows;
+  }
+  for (std::vector<float>& scratch : scratch_) fit(scratch, static_cast<int64_t>(count) * kTileRows);
+  const int64_t grain = std::max<int64_t>(1, tasks / (threads_.count() * 8));
+  threads_.run(tasks, grain, [&](int64_t task, int worker) {
+    int i = n - 1;
+    while (task < works[i].first_task) --i;
+    const Work& work = works[i];
+    const int64_t row = (task - work.first_task) * kTileRows;
+    float* scratch = scratch_[static_cast<size_t>(worker)].data();
+    if (work.input->floats) {
+      const FloatActivations in{(columns + 3) / 4 * 4, count, work.input->values.data()};
+      kernels_.multiply_float(work.matrix, row, in, work.bias, scratch, work.out, work.stride);
+    } else {
+      const Activations in = integers(*work.input, columns, count);
+      kernels_.multiply(work.matrix, row, in, work.bias, scratch, work.out, work.stride);
+    }
+  });
+}
+
+void Decoder::normalize(const Norm& norm, const float* x, int count, int64_t width, float* out) {
+  threads_.run(count, 8, [&](int64_t t, int) {
+    kernels_.rms_norm(x + t * width, norm.weight.data(), norm.eps, static_cast<int>(width),
+                      out + t * width);
+  });
+}
+
+void Decoder::add_branch(const std::optional<Norm>& norm, float* branch, int count, float* hidden) {
+  const int64_t width = model_.width;
+  threads_.run(count, 8, [&](int64_t t, int) {
+    float* row = branch + t * width;
+    if (norm) {
+      kernels_.rms_norm(row, norm->weight.data(), norm->eps, static_cast<int>(width), row);
+    }
+    kernels_.add(row, width, hidden + t * width);
+  });
+}
+
+void Decoder::layer(int index, const Rows& rows, float* hidden, const Taps* taps) {
+  const Layer& layer = model_.layers[static_cast<size_t>(index)];
+  const int n = rows.count;
+  taps_ = taps;
+  fit(normed_, n * model_.width);
+  fit(branch_, n * model_.width);
+  const float* x = hidden;
+  if (layer.mixer_norm) {
+    normalize(*layer.mixer_norm, hidden, n, model_.width, normed_.data());
+    x = normed_.data();
+  }
+  attention(index, rows, x, branch_.data());
+  add_branch(layer.mixer_post_norm, branch_.data(), n, hidden);
+  x = hidden;
+  if (layer.feed_forward_norm) {
+    normalize(*layer.feed_forward_norm, hidden, n, model_.width, normed_.data());
+    x = normed_.data();
+  }
+  feed_forward(layer.feed_forward, x, n, branch_.data());
+  add_branch(layer.feed_forward_post_norm, branch_.data(), n, hidden);
+  taps_ = nullptr;
+}
+
+void Decoder::attention(int index, const Rows& rows, const float* x, float* out) {
+  const Attention& mixer = model_.layers[static_cast<size_t>(index)].mixer;
+  const int n = rows.count;
+  const int64_t q_width = static_cast<int64_t>(mixer.heads) * mixer.head_dim;
+  const int64_t kv_width = static_cast<int64_t>(mixer.kv_heads) * mixer.head_dim;
+  fit(q_, n * q_width);
+  fit(k_, n * kv_width);
+  fit(v_, n * kv_width);
+  fit(mixed_, n * q_width);
+  const Product qkv[] = {{&mixer.q, q_.data()}, {&mixer.k, k_.data()}, {&mixer.v, v_.data()}};
+  products(x, model_.width, n, qkv, 3);
+  rotate_and_store(index, rows);
+  attend(index, rows);
+  if (mixer.sub_norm) normalize(*mixer.sub_norm, mixed_.data(), n, q_width, mixed_.data());
+  const Product output = {&mixer.output, out};
+  products(mixed_.data(), q_width, n, &output, 1);
+}
+
+// Norm and rotation of one row's heads.
+void Decoder::heads(const Attention& mixer, const std::optional<Norm>& norm, int row, int heads,
+                    float* x) {
+  for (int h = 0; h < heads; ++h) {
+    float* head = x + (static_cast<int64_t>(row) * heads + h) * mixer.head_dim;
+    if (norm) kernels_.rms_norm(head, norm->weight.data(), norm->eps, mixer.head_dim, head);
+    if (mixer.rope < 0) continue;
+    const Rope& rope = model_.ropes[static_cast<size_t>(mixer.rope)];
+    const Rotation& rotation = rotations_[static_cast<size_t>(mixer.rope)];
+    const size_t pairs = rope.inv_freq.size();
+    const size_t at = static_cast<size_t>(row) * pairs;
+    kernels_.rope(&rotation.cos[at], &rotation.sin[at], static_cast<int>(pairs), rope.adjacent, head);
+  }
+}
+
+void Decoder::rotate_and_store(int index, const Rows& rows) {
+  const Attention& mixer = model_.layers[static_cast<size_t>(index)].mixer;
+  const int dim = mixer.head_dim;
+  threads_.run(rows.count, 1, [&](int64_t task, int) {
+    const int r = static_cast<int>(task);
+    heads(mixer, mixer.q_norm, r, mixer.heads, q_.data());
+    heads(mixer, mixer.k_norm, r, mixer.kv_heads, k_.data());
+    const int64_t page = rows.positions[r] / kPage;
+    const int slot = static_cast<int>(rows.positions[r] % kPage);
+    for (int h = 0; h < mixer.kv_heads; ++h) {
+      const int64_t at = (static_cast<int64_t>(r) * mixer.kv_heads + h) * dim;
+      kernels_.store_key(&k_[static_cast<size_t>(at)], dim, slot,
+                         cache_.keys(rows.sequences[r], page, index, h));
+      kernels_.store_value(&v_[static_cast<size_t>(at)], dim, Cache::padded_dim(mixer), slot,
+                           cache_.values(rows.sequences[r], page, index, h));
+    }
+  });
+}
+
+void Decoder::attend(int index, const Rows& rows) {
+  const Attention& mixer = model_.layers[static_cast<size_t>(index)].mixer;
+  const int per_kv = mixer.heads / mixer.kv_heads;
+  const AttentionShape shape = {per_kv, mixer.head_dim, Cache::padded_dim(mixer), mixer.scale,
+                                mixer.soft_cap};
+  threads_.run(static_cast<int64_t>(rows.count) * mixer.kv_heads, 1, [&](int64_t task, int) {
+    thread_local std::vector<const uint16_t*> keys;
+    thread_local std::vector<const uint16_t*> values;
+    const int64_t r = task / mixer.kv_heads;
+    const int h = static_cast<int>(task % mixer.kv_heads);
+    const int64_t last = rows.positions[r];
+    const int64_t first = mixer.window > 0 && last >= mixer.window ? last - mixer.window + 1 : 0;
+    keys.resize(static_cast<size_t>(last / kPage + 1));
+    values.resize(keys.size());
+    for (int64_t page = first / kPage; page <= last / kPage; ++page) {
+      keys[static_cast<size_t>(page)] = cache_.keys(rows.sequences[r], page, index, h);
+      values[static_cast<size_t>(page)] = cache_.values(rows.sequences[r], page, index, h);
+    }
+    const int64_t at = (r * mixer.heads + static_cast<int64_t>(h) * per_kv) * mixer.head_dim;
+    const float* sinks = mixer.sinks.empty() ? nullptr : &mixer.sinks[static_cast<size_t>(h * per_kv)];
+    kernels_.attend(shape, &q_[static_cast<size_t>(at)], keys.data(), values.data(), first, last,
+                    sinks, &mixed_[static_cast<size_t>(at)]);
+  });
+}
+
+void Decoder::feed_forward(const FeedForward& ff, const float* x, int count, float* out) {
+  const int64_t inner = ff.up.rows;
+  fit(up_, count * inner);
+  if (ff.gate) {
+    fit(gate_, count * inner);
+    const Product both[] = {{&*ff.gate, gate_.data()}, {&ff.up, up_.data()}};
+    products(x, model_.width, count, both, 2);
+  } else {
+    const Product up = {&ff.up, up_.data()};
+    products(x, model_.width, count, &up, 1);
+  }
+  threads_.run(count, 1, [&](int64_t t, int) {
+    float* row = &up_[static_cast<size_t>(t * inner)];
+    if (ff.gate) {
+      const float* gate = &gate_[static_cast<size_t>(t * inner)];
+      kernels_.activate_gated(ff.activation, gate, row, inner, row);
+    } else {
+      kernels_.activate(ff.activation, inner, row);
+    }
+    if (ff.sub_norm) {
+      kernels_.rms_norm(row, ff.sub_norm->weight.data(), ff.sub_norm->eps, static_cast<int>(inner),
+                        row);
+    }
+  });
+  const Product down = {&ff.down, out};
+  products(up_.data(), inner, count, &down, 1);
+}
+
+void Decoder::head(const float* hidden, int count, float* logits) {
+  fit(normed_, count * model_.width);
+  normalize(model_.output_norm, hidden, count, model_.width, normed_.data());
+  const Product head = {&model_.head, logits};
+  products(normed_.data(), model_.width, count, &head, 1);
+  const int64_t vocab = model_.head.rows;
+  threads_.run(count, 1, [&](int64_t t, int) {
+    float* row = logits + t * vocab;
+    if (model_.head_scale != 1.0f) kernels_.scale(model_.head_scale, vocab, row);
+    if (model_.head_soft_cap > 0.0f) kernels_.soft_cap(model_.head_soft_cap, vocab, row);
+  });
+}
+
+} // namespace trit

@@ -1,0 +1,103 @@
+// Runs a plan: whole passes, or layer by layer, over batches of (sequence, position, token) rows.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "cache.h"
+#include "kernels.h"
+#include "model.h"
+#include "threads.h"
+
+namespace trit {
+
+// Rows of a batch. A prompt, a step of decoding, the check of a draft and many users are one thing.
+struct Rows {
+  const int32_t* sequences;
+  const int64_t* positions;
+  int count;
+};
+
+// weight handle → where the inputs of that linear go, [rows][columns] floats.
+using Taps = std::map<int, float*>;
+
+class Decoder {
+ public:
+  // Throws std::invalid_argument for a model the kernels cannot run.
+  Decoder(Model model, const Kernels& kernels, int threads, int64_t positions, int batch);
+
+  void embed(const int32_t* tokens, int count, float* hidden);
+  // Writes keys and values of these rows, then hidden → hidden of the next layer. `begin` first.
+  void layer(int index, const Rows& rows, float* hidden, const Taps* taps);
+  void head(const float* hidden, int count, float* logits);
+
+  // Reserves the rows' cells in the cache (all or nothing) and prepares their rotations.
+  void begin(const Rows& rows);
+
+  // embed, every layer, and for each chunk of at most `batch` rows calls done(first, count, hidden).
+  template <typename F>
+  void pass(const int32_t* tokens, const Rows& rows, F&& done) {
+    for (int first = 0; first < rows.count; first += batch_) {
+      const int count = rows.count - first < batch_ ? rows.count - first : batch_;
+      const Rows part{rows.sequences + first, rows.positions + first, count};
+      hidden_.resize(static_cast<size_t>(count) * model_.width);
+      begin(part);
+      embed(tokens + first, count, hidden_.data());
+      for (size_t i = 0; i < model_.layers.size(); ++i) {
+        layer(static_cast<int>(i), part, hidden_.data(), nullptr);
+      }
+      done(first, count, hidden_.data());
+    }
+  }
+
+  const Model& model() const { return model_; }
+  Cache& cache() { return cache_; }
+  const Kernels& kernels() const { return kernels_; }
+  int threads() const { return threads_.count(); }
+
+ private:
+  // A linear and where its [rows][out_stride] output goes.
+  struct Product {
+    const Linear* linear;
+    float* out;
+  };
+  struct Rotation {
+    std::vector<float> cos, sin; // [rows][pairs]
+  };
+  // The inputs of some products in the arrangement that one kind of format wants.
+  struct Prepared {
+    bool floats = false;
+    int group = 0;
+    int offset = 0;
+    std::vector<int8_t> codes;
+    std::vector<float> scales, sums, values;
+    std::vector<int32_t> starts;
+  };
+
+  void check() const;
+  void products(const float* x, int64_t columns, int count, const Product* products, int n);
+  Prepared& prepare(const float* x, int64_t columns, int count, const Format& format);
+  static Activations integers(Prepared& prepared, int64_t columns, int count);
+  void normalize(const Norm& norm, const float* x, int count, int64_t width, float* out);
+  void add_branch(const std::optional<Norm>& norm, float* branch, int count, float* hidden);
+  void attention(int index, const Rows& rows, const float* x, float* out);
+  void rotate_and_store(int index, const Rows& rows);
+  void attend(int index, const Rows& rows);
+  void feed_forward(const FeedForward& ff, const float* x, int count, float* out);
+  void heads(const Attention& mixer, const std::optional<Norm>& norm, int row, int heads, float* x);
+
+  Model model_;
+  const Kernels& kernels_;
+  Threads threads_;
+  Cache cache_;
+  int batch_;
+  const Taps* taps_ = nullptr;
+  std::vector<Rotation> rotations_; // one per Model::ropes
+  std::vector<float> hidden_, normed_, branch_, q_, k_, v_, mixed_, gate_, up_;
+  std::vector<std::vector<float>> scratch_; // per worker
+  std::vector<Prepared> prepared_;
+  size_t prepared_count_ = 0; // of the current products
+};
+
+} // namespace trit

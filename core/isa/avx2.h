@@ -1,0 +1,185 @@
+// AVX2 with FMA and F16C: each sixteen-lane value is two registers. AVX-VNNI differs in one
+// instruction, the int8 dot, and shares this header.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+#include <cstring>
+
+#include "isa/half.h"
+
+namespace trit::TRIT_ISA {
+
+constexpr int kTokens = 2; // 2 × (sums + totals) × 2 registers leaves room among sixteen
+#if defined(TRIT_ISA_AVXVNNI)
+constexpr bool kWideIsSigned = false;
+#else
+constexpr bool kWideIsSigned = true;
+#endif
+
+struct Floats {
+  __m256 lo, hi;
+};
+struct Ints {
+  __m256i lo, hi;
+};
+struct Bytes {
+  __m256i lo, hi;
+};
+
+inline __m256i lane_mask(int n) { // all ones in lanes below n
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+inline Floats load(const float* p) { return {_mm256_loadu_ps(p), _mm256_loadu_ps(p + 8)}; }
+inline void store(float* p, Floats a) {
+  _mm256_storeu_ps(p, a.lo);
+  _mm256_storeu_ps(p + 8, a.hi);
+}
+inline Floats load_first(const float* p, int n) {
+  return {_mm256_maskload_ps(p, lane_mask(n)), _mm256_maskload_ps(p + 8, lane_mask(n - 8))};
+}
+inline void store_first(float* p, Floats a, int n) {
+  _mm256_maskstore_ps(p, lane_mask(n), a.lo);
+  _mm256_maskstore_ps(p + 8, lane_mask(n - 8), a.hi);
+}
+inline Floats broadcast(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
+inline Floats load_half(const uint16_t* p) {
+  return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+          _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
+}
+inline uint16_t to_half(float x) { return static_cast<uint16_t>(_cvtss_sh(x, 0)); }
+inline Floats operator+(Floats a, Floats b) {
+  return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
+}
+inline Floats operator-(Floats a, Floats b) {
+  return {_mm256_sub_ps(a.lo, b.lo), _mm256_sub_ps(a.hi, b.hi)};
+}
+inline Floats operator*(Floats a, Floats b) {
+  return {_mm256_mul_ps(a.lo, b.lo), _mm256_mul_ps(a.hi, b.hi)};
+}
+inline Floats operator/(Floats a, Floats b) {
+  return {_mm256_div_ps(a.lo, b.lo), _mm256_div_ps(a.hi, b.hi)};
+}
+inline Floats fma(Floats a, Floats b, Floats c) {
+  return {_mm256_fmadd_ps(a.lo, b.lo, c.lo), _mm256_fmadd_ps(a.hi, b.hi, c.hi)};
+}
+inline Floats fnma(Floats a, Floats b, Floats c) {
+  return {_mm256_fnmadd_ps(a.lo, b.lo, c.lo), _mm256_fnmadd_ps(a.hi, b.hi, c.hi)};
+}
+inline Floats max(Floats a, Floats b) {
+  return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)};
+}
+inline Floats min(Floats a, Floats b) {
+  return {_mm256_min_ps(a.lo, b.lo), _mm256_min_ps(a.hi, b.hi)};
+}
+inline Floats abs(Floats a) {
+  const __m256 sign = _mm256_set1_ps(-0.0f);
+  return {_mm256_andnot_ps(sign, a.lo), _mm256_andnot_ps(sign, a.hi)};
+}
+inline Floats select_less(Floats a, Floats b, Floats yes, Floats no) {
+  return {_mm256_blendv_ps(no.lo, yes.lo, _mm256_cmp_ps(a.lo, b.lo, _CMP_LT_OQ)),
+          _mm256_blendv_ps(no.hi, yes.hi, _mm256_cmp_ps(a.hi, b.hi, _CMP_LT_OQ))};
+}
+inline Floats select_first(int n, Floats yes, Floats no) {
+  return {_mm256_blendv_ps(no.lo, yes.lo, _mm256_castsi256_ps(lane_mask(n))),
+          _mm256_blendv_ps(no.hi, yes.hi, _mm256_castsi256_ps(lane_mask(n - 8)))};
+}
+inline Ints broadcast_int(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+inline Floats to_floats(Ints a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
+inline Ints round_to_ints(Floats a) {
+  return {_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)};
+}
+inline Floats power_of_two(Ints n) {
+  const __m256i bias = _mm256_set1_epi32(127);
+  return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n.lo, bias), 23)),
+          _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n.hi, bias), 23))};
+}
+inline void store_bytes(int8_t* p, Ints a) { // values in −128…127, so packing never saturates
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xd8);
+  const __m128i bytes =
+      _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), bytes);
+}
+
+inline Bytes load_bytes(const uint8_t* p) {
+  return {_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)),
+          _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))};
+}
+
+#if defined(TRIT_ISA_AVXVNNI)
+
+inline Ints dot4(Ints acc, Bytes codes, const int8_t* x) {
+  int32_t four;
+  std::memcpy(&four, x, 4);
+  const __m256i xs = _mm256_set1_epi32(four);
+  return {_mm256_dpbusd_avx_epi32(acc.lo, codes.lo, xs), _mm256_dpbusd_avx_epi32(acc.hi, codes.hi, xs)};
+}
+inline Ints dot4_wide(Ints acc, Bytes codes, const int8_t* x) { return dot4(acc, codes, x); }
+
+#else
+
+// u8 × s8 pairs are summed in 16 bits: 2 · 127 · 127 fits, so codes up to 127 never saturate.
+inline __m256i dot4_half(__m256i acc, __m256i codes, __m256i x) {
+  const __m256i pairs = _mm256_maddubs_epi16(codes, x);
+  return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+inline Ints dot4(Ints acc, Bytes codes, const int8_t* x) {
+  int32_t four;
+  std::memcpy(&four, x, 4);
+  const __m256i xs = _mm256_set1_epi32(four);
+  return {dot4_half(acc.lo, codes.lo, xs), dot4_half(acc.hi, codes.hi, xs)};
+}
+// Codes up to 255 become signed (code − 128) and their sign moves to x: 2 · 128 · 127 fits in 16 bits.
+inline Ints dot4_wide(Ints acc, Bytes codes, const int8_t* x) {
+  int32_t four;
+  std::memcpy(&four, x, 4);
+  const __m256i xs = _mm256_set1_epi32(four);
+  const __m256i flip = _mm256_set1_epi8(-128);
+  const __m256i lo = _mm256_xor_si256(codes.lo, flip);
+  const __m256i hi = _mm256_xor_si256(codes.hi, flip);
+  return {dot4_half(acc.lo, _mm256_abs_epi8(lo), _mm256_sign_epi8(xs, lo)),
+          dot4_half(acc.hi, _mm256_abs_epi8(hi), _mm256_sign_epi8(xs, hi))};
+}
+
+#endif
+
+// Transposes 8 × 8 dwords held in eight registers.
+inline void transpose_dwords(__m256i r[8]) {
+  __m256i t[8];
+  for (int i = 0; i < 4; ++i) {
+    t[2 * i] = _mm256_unpacklo_epi32(r[2 * i], r[2 * i + 1]);
+    t[2 * i + 1] = _mm256_unpackhi_epi32(r[2 * i], r[2 * i + 1]);
+  }
+  for (int i = 0; i < 2; ++i) {
+    r[4 * i] = _mm256_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
+    r[4 * i + 1] = _mm256_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
+    r[4 * i + 2] = _mm256_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
+    r[4 * i + 3] = _mm256_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
+  }
+  for (int i = 0; i < 4; ++i) {
+    t[i] = _mm256_permute2x128_si256(r[i], r[i + 4], 0x20);
+    t[i + 4] = _mm256_permute2x128_si256(r[i], r[i + 4], 0x31);
+  }
+  for (int i = 0; i < 8; ++i) r[i] = t[i];
+}
+
+inline void transpose(const float* in, int64_t stride, float* out) {
+  for (int half = 0; half < 2; ++half) {
+    for (int eight = 0; eight < 2; ++eight) {
+      __m256i r[8];
+      for (int i = 0; i < 8; ++i) {
+        const float* p = in + (8 * half + i) * stride + 8 * eight;
+        r[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+      }
+      transpose_dwords(r);
+      for (int i = 0; i < 8; ++i) {
+        float* p = out + 16 * (8 * eight + i) + 8 * half;
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), r[i]);
+      }
+    }
+  }
+}
+
+} // namespace trit::TRIT_ISA

@@ -1,0 +1,43 @@
+// Picks the vocabulary of the instruction set this file is being compiled for.
+//
+// Every generic kernel is written once over sixteen-lane values: `Floats` (16 × float), `Ints`
+// (16 × int32) and `Bytes` (64 × uint8, four per int32 lane). Each header below defines them in the
+// namespace trit::TRIT_ISA. Rounding, fused multiply-add and the order of every reduction are the same
+// in all of them, so kernels built on this vocabulary give equal bits on every instruction set.
+#pragma once
+
+#if defined(TRIT_ISA_AVX512)
+#define TRIT_ISA avx512
+#include "isa/avx512.h"
+#elif defined(TRIT_ISA_AVXVNNI)
+#define TRIT_ISA avxvnni
+#include "isa/avx2.h"
+#elif defined(TRIT_ISA_AVX2)
+#define TRIT_ISA avx2
+#include "isa/avx2.h"
+#else
+#define TRIT_ISA scalar
+#include "isa/scalar.h"
+#endif
+
+namespace trit::TRIT_ISA {
+
+// Sum of the lanes: lane i with i + 8, then i + 4, i + 2, i + 1.
+inline float reduce_add(Floats value) {
+  alignas(64) float lanes[16];
+  store(lanes, value);
+  for (int width = 8; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lanes[i] = lanes[i] + lanes[i + width];
+  }
+  return lanes[0];
+}
+
+inline float reduce_max(Floats value) {
+  alignas(64) float lanes[16];
+  store(lanes, value);
+  float largest = lanes[0];
+  for (int i = 1; i < 16; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
+  return largest;
+}
+
+} // namespace trit::TRIT_ISA

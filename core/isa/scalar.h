@@ -1,0 +1,112 @@
+// The vocabulary in plain C++: correct everywhere, and the oracle of the others.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "isa/half.h"
+
+namespace trit::scalar {
+
+constexpr int kTokens = 4;          // columns of the batch a product handles at once
+constexpr bool kWideIsSigned = false; // dot4_wide already subtracts 128 from each code
+
+struct Floats {
+  float v[16];
+};
+struct Ints {
+  int32_t v[16];
+};
+struct Bytes {
+  uint8_t v[64];
+};
+
+template <typename F>
+inline Floats each(F f) {
+  Floats r;
+  for (int i = 0; i < 16; ++i) r.v[i] = f(i);
+  return r;
+}
+
+inline Floats load(const float* p) { return each([&](int i) { return p[i]; }); }
+inline void store(float* p, Floats a) { std::memcpy(p, a.v, sizeof a.v); }
+inline Floats load_first(const float* p, int n) {
+  return each([&](int i) { return i < n ? p[i] : 0.0f; });
+}
+inline void store_first(float* p, Floats a, int n) {
+  for (int i = 0; i < n; ++i) p[i] = a.v[i];
+}
+inline Floats broadcast(float x) { return each([&](int) { return x; }); }
+inline Floats load_half(const uint16_t* p) {
+  return each([&](int i) { return half_to_float(p[i]); });
+}
+inline uint16_t to_half(float x) { return float_to_half(x); }
+inline Floats operator+(Floats a, Floats b) { return each([&](int i) { return a.v[i] + b.v[i]; }); }
+inline Floats operator-(Floats a, Floats b) { return each([&](int i) { return a.v[i] - b.v[i]; }); }
+inline Floats operator*(Floats a, Floats b) { return each([&](int i) { return a.v[i] * b.v[i]; }); }
+inline Floats operator/(Floats a, Floats b) { return each([&](int i) { return a.v[i] / b.v[i]; }); }
+inline Floats fma(Floats a, Floats b, Floats c) { // a·b + c
+  return each([&](int i) { return std::fma(a.v[i], b.v[i], c.v[i]); });
+}
+inline Floats fnma(Floats a, Floats b, Floats c) { // c − a·b
+  return each([&](int i) { return std::fma(-a.v[i], b.v[i], c.v[i]); });
+}
+inline Floats max(Floats a, Floats b) {
+  return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline Floats min(Floats a, Floats b) {
+  return each([&](int i) { return a.v[i] < b.v[i] ? a.v[i] : b.v[i]; });
+}
+inline Floats abs(Floats a) {
+  return each([&](int i) { return std::fabs(a.v[i]); });
+}
+// where a < b: yes, else no
+inline Floats select_less(Floats a, Floats b, Floats yes, Floats no) {
+  return each([&](int i) { return a.v[i] < b.v[i] ? yes.v[i] : no.v[i]; });
+}
+inline Floats select_first(int n, Floats yes, Floats no) { // lanes below n
+  return each([&](int i) { return i < n ? yes.v[i] : no.v[i]; });
+}
+inline Ints broadcast_int(int32_t x) {
+  Ints r;
+  for (int i = 0; i < 16; ++i) r.v[i] = x;
+  return r;
+}
+inline Floats to_floats(Ints a) {
+  return each([&](int i) { return static_cast<float>(a.v[i]); });
+}
+inline Ints round_to_ints(Floats a) { // to nearest even
+  Ints r;
+  for (int i = 0; i < 16; ++i) r.v[i] = static_cast<int32_t>(std::nearbyintf(a.v[i]));
+  return r;
+}
+inline Floats power_of_two(Ints n) { // 2^n, −126 ≤ n ≤ 127
+  return each([&](int i) { return std::bit_cast<float>((n.v[i] + 127) << 23); });
+}
+inline void store_bytes(int8_t* p, Ints a) { // the low byte of each lane
+  for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(a.v[i]);
+}
+
+inline Bytes load_bytes(const uint8_t* p) {
+  Bytes r;
+  std::memcpy(r.v, p, sizeof r.v);
+  return r;
+}
+// acc[lane] += Σ codes[4·lane + j] · x[j], j in 0…3; codes ≤ 127
+inline Ints dot4(Ints acc, Bytes codes, const int8_t* x) {
+  for (int i = 0; i < 16; ++i) {
+    for (int j = 0; j < 4; ++j) acc.v[i] += codes.v[4 * i + j] * x[j];
+  }
+  return acc;
+}
+inline Ints dot4_wide(Ints acc, Bytes codes, const int8_t* x) { return dot4(acc, codes, x); }
+
+// out[column][lane] = in[lane · stride + column], 16 × 16
+inline void transpose(const float* in, int64_t stride, float* out) {
+  for (int column = 0; column < 16; ++column) {
+    for (int lane = 0; lane < 16; ++lane) out[16 * column + lane] = in[lane * stride + column];
+  }
+}
+
+} // namespace trit::scalar

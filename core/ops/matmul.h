@@ -1,0 +1,254 @@
+// Products of a weight matrix with a batch of activations, sixteen rows of the matrix at a time.
+//
+// For every tile of sixteen rows and every chunk of 256 columns the weights are laid into a panel (in
+// the first-level cache) and multiplied with all tokens of the batch. One lane is one output row: no
+// horizontal sums. Each output is folded over its blocks of 32 columns in order, with exact int32 sums
+// inside, so its bits depend neither on the batch it came in, nor on threads, nor on the ISA.
+#pragma once
+
+#include "format.h"
+#include "isa/isa.h"
+#include "kernels.h"
+
+namespace trit::TRIT_ISA {
+
+constexpr int kBlock = kActivationBlock;
+
+inline int block_width(int token, int tokens) {
+  return tokens - token < kTokens ? tokens - token : kTokens;
+}
+
+// Rounds `count` tokens from `first` (a multiple of kTokens) to int8, 32 columns per scale.
+inline void quantize_activations(const float* x, int64_t stride, int first, int count, int offset,
+                                 const Activations& out) {
+  const int64_t columns = out.columns;
+  const int groups_per_block = kBlock / out.group;
+  for (int token = first; token < first + count; ++token) {
+    const int start = token - token % kTokens;
+    const int width = block_width(start, out.tokens);
+    const int lane = token - start;
+    int8_t* codes = out.codes + start * columns + 4 * lane;
+    float* scales = out.scales + start * (columns / kBlock) + lane;
+    int32_t* starts = out.starts + start * (columns / out.group) + lane;
+    float* sums = out.sums + start * (columns / out.group) + lane;
+    for (int64_t block = 0; block < columns / kBlock; ++block) {
+      const float* in = x + token * stride + block * kBlock;
+      const Floats lo = load(in);
+      const Floats hi = load(in + 16);
+      const float largest = reduce_max(max(abs(lo), abs(hi)));
+      const float scale = largest / 127.0f;
+      const Floats inverse = broadcast(largest > 0.0f ? 127.0f / largest : 0.0f);
+      alignas(64) int8_t rounded[kBlock];
+      store_bytes(rounded, round_to_ints(lo * inverse));
+      store_bytes(rounded + 16, round_to_ints(hi * inverse));
+      for (int i = 0; i < kBlock / 4; ++i) {
+        std::memcpy(codes + (block * (kBlock / 4) + i) * 4 * width, rounded + 4 * i, 4);
+      }
+      scales[block * width] = scale;
+      for (int g = 0; g < groups_per_block; ++g) {
+        int32_t sum = 0;
+        for (int i = 0; i < out.group; ++i) sum += rounded[g * out.group + i];
+        const int64_t index = (block * groups_per_block + g) * width;
+        starts[index] = -offset * sum;
+        sums[index] = scale * static_cast<float>(sum);
+      }
+    }
+  }
+}
+
+inline void arrange_activations(const float* x, int64_t stride, int64_t columns, int first,
+                                int count, const FloatActivations& out) {
+  for (int token = first; token < first + count; ++token) {
+    const int start = token - token % kTokens;
+    const int width = block_width(start, out.tokens);
+    float* to = out.values + start * out.columns + (token - start);
+    for (int64_t i = 0; i < out.columns; ++i) {
+      to[i * width] = i < columns ? x[token * stride + i] : 0.0f;
+    }
+  }
+}
+
+// total[t] += panel · x[t] for T tokens; `codes`… point at the panel's first column.
+template <int T, int Group, bool Mins, bool Wide>
+inline void multiply_panel(const Panel& panel, int columns, const int8_t* codes, const float* scales,
+                           const int32_t* starts, const float* sums, float* totals) {
+  constexpr int kGroups = kBlock / Group;
+  Floats total[T];
+  for (int t = 0; t < T; ++t) total[t] = load(totals + 16 * t);
+  for (int block = 0; block < columns / kBlock; ++block) {
+    Floats part[T];
+    for (int g = 0; g < kGroups; ++g) {
+      const int group = block * kGroups + g;
+      Ints sum[T];
+      for (int t = 0; t < T; ++t) sum[t] = broadcast_int(starts[group * T + t]);
+#pragma GCC unroll 8
+      for (int i = 0; i < Group / 4; ++i) {
+        const int quad = group * (Group / 4) + i;
+        const Bytes w = load_bytes(&panel.codes[quad][0][0]);
+        for (int t = 0; t < T; ++t) {
+          const int8_t* x = codes + (quad * T + t) * 4;
+          sum[t] = Wide ? dot4_wide(sum[t], w, x) : dot4(sum[t], w, x);
+        }
+      }
+      const Floats scale = load(panel.scales[group]);
+      for (int t = 0; t < T; ++t) {
+        part[t] = g == 0 ? to_floats(sum[t]) * scale : fma(to_floats(sum[t]), scale, part[t]);
+      }
+    }
+    for (int t = 0; t < T; ++t) {
+      total[t] = fma(part[t], broadcast(scales[block * T + t]), total[t]);
+    }
+    if constexpr (Mins) {
+      for (int g = 0; g < kGroups; ++g) {
+        const int group = block * kGroups + g;
+        const Floats min = load(panel.mins[group]);
+        for (int t = 0; t < T; ++t) {
+          total[t] = fnma(min, broadcast(sums[group * T + t]), total[t]);
+        }
+      }
+    }
+  }
+  for (int t = 0; t < T; ++t) store(totals + 16 * t, total[t]);
+}
+
+template <int Group, bool Mins, bool Wide, int T = kTokens>
+inline void multiply_width(int width, const Panel& panel, int columns, const int8_t* codes,
+                           const float* scales, const int32_t* starts, const float* sums,
+                           float* totals) {
+  if constexpr (T > 1) {
+    if (width < T) {
+      multiply_width<Group, Mins, Wide, T - 1>(width, panel, columns, codes, scales, starts, sums,
+                                               totals);
+      return;
+    }
+  }
+  multiply_panel<T, Group, Mins, Wide>(panel, columns, codes, scales, starts, sums, totals);
+}
+
+// All tokens of the batch against one panel.
+template <int Group, bool Mins, bool Wide>
+inline void multiply_chunk(const Panel& panel, int64_t column, int columns, const Activations& x,
+                           float* scratch) {
+  for (int t = 0; t < x.tokens; t += kTokens) {
+    const int width = block_width(t, x.tokens);
+    const int64_t groups = x.columns / Group;
+    multiply_width<Group, Mins, Wide>(
+        width, panel, columns, x.codes + t * x.columns + column * width,
+        x.scales + t * (x.columns / kBlock) + column / kBlock * width,
+        x.starts + t * groups + column / Group * width, x.sums + t * groups + column / Group * width,
+        scratch + 16 * t);
+  }
+}
+
+using MultiplyChunk = void (*)(const Panel&, int64_t, int, const Activations&, float*);
+
+inline MultiplyChunk choose_chunk(const Format& format) {
+  if (format.wide) return multiply_chunk<32, false, true>;
+  if (format.group == 16) {
+    return format.has_mins ? multiply_chunk<16, true, false> : multiply_chunk<16, false, false>;
+  }
+  return format.has_mins ? multiply_chunk<32, true, false> : multiply_chunk<32, false, false>;
+}
+
+inline TileRows tile_rows(const Matrix& w, int64_t first_row, int64_t column) {
+  const int64_t at = column / w.format->block_weights * w.format->block_bytes;
+  TileRows rows;
+  for (int r = 0; r < kTileRows; ++r) {
+    const int64_t row = first_row + r < w.rows ? first_row + r : w.rows - 1;
+    rows.row[r] = w.data + row * w.row_bytes + at;
+  }
+  return rows;
+}
+
+inline void finish_tile(const Matrix& w, int64_t first_row, int tokens, const float* bias,
+                        const float* scratch, float* out, int64_t out_stride) {
+  const int rows = w.rows - first_row < kTileRows ? static_cast<int>(w.rows - first_row) : kTileRows;
+  const Floats add = bias ? load_first(bias + first_row, rows) : broadcast(0.0f);
+  for (int t = 0; t < tokens; ++t) {
+    Floats total = load(scratch + 16 * t);
+    if (bias) total = total + add;
+    store_first(out + t * out_stride + first_row, total, rows);
+  }
+}
+
+inline void multiply(const Matrix& w, int64_t first_row, const Activations& x, const float* bias,
+                     float* scratch, float* out, int64_t out_stride) {
+  Panel panel;
+  const MultiplyChunk chunk = choose_chunk(*w.format);
+  for (int i = 0; i < 16 * x.tokens; ++i) scratch[i] = 0.0f;
+  for (int64_t column = 0; column < w.columns; column += kChunkColumns) {
+    const int64_t left = w.columns - column;
+    const int columns = left < kChunkColumns ? static_cast<int>(left) : kChunkColumns;
+    w.format->panel(tile_rows(w, first_row, column), columns, panel);
+    chunk(panel, column, columns, x, scratch);
+  }
+  finish_tile(w, first_row, x.tokens, bias, scratch, out, out_stride);
+}
+
+// The same in float, for formats without an integer grid. Two interleaved sums (even and odd columns)
+// per output and chunk.
+struct FloatPanel {
+  alignas(64) float values[kChunkColumns][kTileRows];
+};
+
+inline void decode_panel(const TileRows& rows, const Format& format, int columns, FloatPanel& out) {
+  alignas(64) float decoded[kTileRows][kChunkColumns];
+  const int padded = (columns + 15) / 16 * 16;
+  for (int r = 0; r < kTileRows; ++r) {
+    format.decode(rows.row[r], columns, decoded[r]);
+    for (int i = columns; i < padded; ++i) decoded[r][i] = 0.0f;
+  }
+  for (int column = 0; column < padded; column += 16) {
+    transpose(&decoded[0][column], kChunkColumns, out.values[column]);
+  }
+}
+
+template <int T>
+inline void multiply_float_panel(const FloatPanel& panel, int columns, const float* x,
+                                 float* totals) {
+  Floats even[T];
+  Floats odd[T];
+  for (int t = 0; t < T; ++t) even[t] = odd[t] = broadcast(0.0f);
+  for (int i = 0; i < columns; i += 2) {
+    const Floats w0 = load(panel.values[i]);
+    const Floats w1 = load(panel.values[i + 1]);
+    for (int t = 0; t < T; ++t) {
+      even[t] = fma(w0, broadcast(x[i * T + t]), even[t]);
+      odd[t] = fma(w1, broadcast(x[(i + 1) * T + t]), odd[t]);
+    }
+  }
+  for (int t = 0; t < T; ++t) {
+    store(totals + 16 * t, load(totals + 16 * t) + (even[t] + odd[t]));
+  }
+}
+
+template <int T = kTokens>
+inline void multiply_float_width(int width, const FloatPanel& panel, int columns, const float* x,
+                                 float* totals) {
+  if constexpr (T > 1) {
+    if (width < T) {
+      multiply_float_width<T - 1>(width, panel, columns, x, totals);
+      return;
+    }
+  }
+  multiply_float_panel<T>(panel, columns, x, totals);
+}
+
+inline void multiply_float(const Matrix& w, int64_t first_row, const FloatActivations& x,
+                           const float* bias, float* scratch, float* out, int64_t out_stride) {
+  FloatPanel panel;
+  for (int i = 0; i < 16 * x.tokens; ++i) scratch[i] = 0.0f;
+  for (int64_t column = 0; column < w.columns; column += kChunkColumns) {
+    const int64_t left = w.columns - column;
+    const int columns = left < kChunkColumns ? static_cast<int>(left) : kChunkColumns;
+    decode_panel(tile_rows(w, first_row, column), *w.format, columns, panel);
+    for (int t = 0; t < x.tokens; t += kTokens) {
+      const int width = block_width(t, x.tokens);
+      multiply_float_width(width, panel, (columns + 1) / 2 * 2,
+                           x.values + t * x.columns + column * width, scratch + 16 * t);
+    }
+  }
+  finish_tile(w, first_row, x.tokens, bias, scratch, out, out_stride);
+}
+
+} // namespace trit::TRIT_ISA

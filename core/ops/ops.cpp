@@ -1,0 +1,37 @@
+// This instruction set's table of kernels.
+#include "kernels.h"
+#include "ops/attention.h"
+#include "ops/elementwise.h"
+#include "ops/matmul.h"
+
+namespace trit::TRIT_ISA {
+
+extern const FormatTable kFormats; // formats/formats.cpp
+bool quantize_rows(const Format& format, const float* weights, int64_t rows, int64_t columns,
+                   const float* importance, uint8_t* out); // quantizers/quantizers.cpp
+
+#define TRIT_NAME_(name) #name
+#define TRIT_NAME(name) TRIT_NAME_(name)
+
+const Kernels kKernels = {
+    .isa = TRIT_NAME(TRIT_ISA),
+    .formats = &kFormats,
+    .tokens = kTokens,
+    .quantize_rows = quantize_rows,
+    .quantize_activations = quantize_activations,
+    .arrange_activations = arrange_activations,
+    .multiply = multiply,
+    .multiply_float = multiply_float,
+    .rms_norm = rms_norm,
+    .add = add,
+    .scale = scale,
+    .activate_gated = activate_gated,
+    .activate = activate,
+    .soft_cap = soft_cap,
+    .rope = rope,
+    .store_key = store_key,
+    .store_value = store_value,
+    .attend = attend,
+};
+
+} // namespace trit::TRIT_ISA

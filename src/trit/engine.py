@@ -1,0 +1,287 @@
+"""The compiled core behind a small Python face: runs a plan on quantized weights.
+
+Weights stay where they are (the mmap of their file). A batch is rows of (sequence, position, token), so
+a prompt, a step of decoding and many users are one thing; logits are bit-identical for any thread
+count, batch composition and chunking on one instruction set.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trit import _core
+from trit.errors import DoesNotFitError, UnsupportedError, UsageError
+from trit.plan import Attention, GatedFeedForward, Layer, Linear, Norm, Plan, PlainFeedForward, Rope
+
+if TYPE_CHECKING:
+    from trit.files._tensor import Tensor
+
+Float32 = NDArray[np.float32]
+BATCH = 256  # rows per pass: large enough for the int8 units, small enough for the caches
+
+
+def isa() -> str:
+    """The instruction set in use: TRIT_ISA, or the best this machine has."""
+    chosen = os.environ.get("TRIT_ISA", "")
+    available = _core.isas()
+    if chosen and chosen not in available:
+        raise UsageError(f"TRIT_ISA={chosen}: this machine has {', '.join(available)}.")
+    return chosen or str(available[0])
+
+
+def default_threads() -> int:
+    """Processors this process may use: affinity, bounded by the cgroup's CPU quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as file:
+            quota, period = file.read().split()
+        if quota != "max":
+            count = min(count, max(1, int(quota) // int(period)))
+    except (OSError, ValueError):
+        pass
+    return count
+
+
+class _Weights:
+    """Registers tensors with the core, each once, and keeps their bytes alive."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], isa_name: str) -> None:
+        self.model = _core.Model()
+        self.handles: dict[str, int] = {}
+        self._tensors = tensors
+        self._isa = isa_name
+        self._alive: list[NDArray[np.uint8]] = []
+
+    def handle(self, name: str) -> int:
+        if name not in self.handles:
+            tensor = self._tensors[name]
+            data = np.ascontiguousarray(tensor.data).reshape(tensor.rows, -1)
+            if data.dtype != np.uint8:
+                data = data.view(np.uint8)
+            self._alive.append(data)
+            try:
+                handle = self.model.add_weight(self._isa, tensor.format.name, data, tensor.cols)
+            except ValueError as error:
+                raise UnsupportedError(
+                    f"tensor '{name}' ({tensor.format.name}): {error}. Requantize it to a type "
+                    "the engine runs, q8_0 for example."
+                ) from error
+            self.handles[name] = handle
+        return self.handles[name]
+
+    def vector(self, name: str) -> Float32:
+        return np.ascontiguousarray(self._tensors[name].decode(), dtype=np.float32).reshape(-1)
+
+    def linear(self, linear: Linear) -> _core.Linear:
+        bias = None if linear.bias is None else self.vector(linear.bias)
+        if bias is not None and len(bias) != linear.rows:  # a slice of a fused matrix
+            bias = bias[linear.row_start : linear.row_start + linear.rows]
+        return _core.Linear(self.handle(linear.weight), linear.row_start, linear.rows, bias)
+
+    def norm(self, norm: Norm | None) -> _core.Norm | None:
+        return None if norm is None else _core.Norm(self.vector(norm.weight), norm.eps)
+
+    def rope(self, rope: Rope | None, known: dict[Rope, int]) -> int:
+        if rope is None:
+            return -1
+        if rope not in known:
+            frequencies = np.array(rope.inv_freq, dtype=np.float32)
+            adjacent = rope.pairs == "adjacent"
+            known[rope] = self.model.add_rope(_core.Rope(frequencies, adjacent, rope.magnitude))
+        return known[rope]
+
+
+def _attention(weights: _Weights, mixer: Attention, ropes: dict[Rope, int]) -> _core.Attention:
+    out = _core.Attention()
+    out.q, out.k = weights.linear(mixer.q), weights.linear(mixer.k)
+    out.v, out.output = weights.linear(mixer.v), weights.linear(mixer.output)
+    out.heads, out.kv_heads, out.head_dim = mixer.heads, mixer.kv_heads, mixer.head_dim
+    out.scale = mixer.scale
+    out.rope = weights.rope(mixer.rope, ropes)
+    out.q_norm, out.k_norm = weights.norm(mixer.q_norm), weights.norm(mixer.k_norm)
+    out.sub_norm = weights.norm(mixer.sub_norm)
+    out.window = mixer.window or 0
+    out.soft_cap = mixer.soft_cap or 0.0
+    if mixer.sinks is not None:
+        out.sinks = weights.vector(mixer.sinks).tolist()
+    return out
+
+
+def _feed_forward(weights: _Weights, layer: Layer) -> _core.FeedForward:
+    ff = layer.feed_forward
+    if not isinstance(ff, GatedFeedForward | PlainFeedForward):
+        raise UnsupportedError(
+            "this model mixes experts, which the engine does not run yet; "
+            "it can be shown, converted and quantized."
+        )
+    out = _core.FeedForward()
+    if isinstance(ff, GatedFeedForward):
+        out.gate = weights.linear(ff.gate)
+        out.sub_norm = weights.norm(ff.sub_norm)
+    out.up, out.down = weights.linear(ff.up), weights.linear(ff.down)
+    out.activation = getattr(_core.Activation, ff.activation)
+    return out
+
+
+def _build(plan: Plan, weights: _Weights) -> _core.Model:
+    model = weights.model
+    ropes: dict[Rope, int] = {}
+    model.width = plan.width
+    model.embedding = weights.handle(plan.embedding)
+    model.embedding_scale = plan.embedding_scale
+    for layer in plan.layers:
+        out = _core.Layer()
+        out.mixer = _attention(weights, layer.mixer, ropes)
+        out.feed_forward = _feed_forward(weights, layer)
+        out.mixer_norm = weights.norm(layer.mixer_norm)
+        out.mixer_post_norm = weights.norm(layer.mixer_post_norm)
+        out.feed_forward_norm = weights.norm(layer.feed_forward_norm)
+        out.feed_forward_post_norm = weights.norm(layer.feed_forward_post_norm)
+        model.add_layer(out)
+    model.output_norm = weights.norm(plan.output_norm)
+    model.head = weights.linear(plan.head)
+    model.head_scale = plan.head_scale
+    model.head_soft_cap = plan.head_soft_cap or 0.0
+    return model
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A batch: one entry per row. `tokens` and `sequences` int32, `positions` int64, all (n,)."""
+
+    tokens: NDArray[np.int32]
+    sequences: NDArray[np.int32]
+    positions: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, tokens: Sequence[int], start: int = 0, sequence: int = 0) -> Rows:
+        """Consecutive positions of one sequence from `start`."""
+        n = len(tokens)
+        return cls(
+            np.asarray(tokens, dtype=np.int32),
+            np.full(n, sequence, dtype=np.int32),
+            np.arange(start, start + n, dtype=np.int64),
+        )
+
+
+class Engine:
+    """Runs a plan over its tensors.
+
+    `ctx`: positions kept per sequence (None: the model's own). `threads` (None: those the process may
+    use). `batch`: rows per pass; changes speed and memory, never a result.
+    Raises UnsupportedError for a plan or type the core cannot run.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        tensors: Mapping[str, Tensor],
+        threads: int | None = None,
+        ctx: int | None = None,
+        batch: int = BATCH,
+    ) -> None:
+        if threads is not None and threads < 1:
+            raise UsageError(f"--threads {threads}: at least one thread is needed.")
+        self.plan = plan
+        self.ctx = ctx or plan.context_length
+        self._weights = _Weights(tensors, isa())
+        try:
+            self._decoder = _core.Decoder(
+                _build(plan, self._weights), isa(), threads or default_threads(), self.ctx, batch
+            )
+        except ValueError as error:
+            raise UnsupportedError(f"the engine cannot run this model: {error}.") from error
+
+    @property
+    def isa(self) -> str:
+        return str(self._decoder.isa)
+
+    @property
+    def threads(self) -> int:
+        return int(self._decoder.threads)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.plan.head.rows
+
+    def forward(self, rows: Rows, outputs: Sequence[int] | None = None) -> Float32:
+        """Logits (k, vocab) of the rows listed in `outputs` (ascending; None: the last row)."""
+        chosen = [len(rows.tokens) - 1] if outputs is None else outputs
+        out = np.empty((len(chosen), self.vocab_size), dtype=np.float32)
+        self._run(rows, chosen, True, out)
+        return out
+
+    def hidden(self, rows: Rows, outputs: Sequence[int] | None = None) -> Float32:
+        """What `head` takes, (k, width), of the rows listed in `outputs` (None: all)."""
+        chosen = range(len(rows.tokens)) if outputs is None else outputs
+        out = np.empty((len(chosen), self.plan.width), dtype=np.float32)
+        self._run(rows, chosen, False, out)
+        return out
+
+    def _run(self, rows: Rows, outputs: Sequence[int], logits: bool, out: Float32) -> None:
+        chosen = np.asarray(outputs, dtype=np.int32)
+        with self._errors():
+            self._decoder.forward(
+                rows.tokens, rows.sequences, rows.positions, chosen, logits, out
+            )
+
+    def embed(self, tokens: Sequence[int]) -> Float32:
+        """Hidden states (n, width) before the first layer."""
+        out = np.empty((len(tokens), self.plan.width), dtype=np.float32)
+        with self._errors():
+            self._decoder.embed(np.asarray(tokens, dtype=np.int32), out)
+        return out
+
+    def layer(
+        self, index: int, hidden: Float32, rows: Rows, taps: Sequence[str] = ()
+    ) -> dict[str, Float32]:
+        """Runs layer `index` on hidden (n, width) in place.
+
+        `taps`: names of weights; returns the inputs (n, cols) each of them was multiplied with.
+        """
+        handles = {name: self._weights.handles[name] for name in taps}
+        inputs = {name: np.empty((len(hidden), self._cols(name)), np.float32) for name in taps}
+        with self._errors():
+            self._decoder.layer(
+                index, hidden, rows.sequences, rows.positions,
+                [(handles[name], inputs[name]) for name in taps],
+            )  # fmt: skip
+        return inputs
+
+    def _cols(self, name: str) -> int:
+        return self._weights._tensors[name].cols
+
+    def head(self, hidden: Float32) -> Float32:
+        """Logits (n, vocab) of hidden states (n, width) behind the last layer."""
+        out = np.empty((len(hidden), self.vocab_size), dtype=np.float32)
+        with self._errors():
+            self._decoder.head(np.ascontiguousarray(hidden), out)
+        return out
+
+    def length(self, sequence: int = 0) -> int:
+        """Positions the cache holds of a sequence."""
+        return int(self._decoder.length(sequence))
+
+    def remove(self, sequence: int = 0, from_position: int = 0) -> None:
+        """Forgets the positions of a sequence from `from_position` on."""
+        self._decoder.remove(sequence, from_position)
+
+    def cache_bytes(self) -> int:
+        """Bytes of KV cache allocated now."""
+        return int(self._decoder.cache_bytes())
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except IndexError as error:
+            raise DoesNotFitError(f"{error}. Choose a larger --ctx-size.") from error
+        except ValueError as error:
+            raise UsageError(str(error)) from error
