@@ -1,0 +1,45 @@
+"""`trit list`: the models of the zoo and those pulled from Hugging Face."""
+
+from typing import Annotated
+
+import typer
+
+ALIASES = ("ls",)
+
+
+def command(
+    json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+) -> None:
+    """List the models that can be pulled and those that are here."""
+    import shutil
+    import sys
+
+    from trit import zoo
+    from trit.cli._terminal import print_json, size, table
+
+    entries = zoo.shelf()
+    if json:
+        print_json(
+            [
+                {
+                    "name": entry.name,
+                    "bytes": entry.size_bytes,
+                    "licence": entry.licence or None,
+                    "description": entry.description or None,
+                    "pulled": entry.path is not None,
+                    "path": None if entry.path is None else str(entry.path),
+                    "partial_bytes": entry.partial_bytes,
+                }
+                for entry in entries
+            ]
+        )
+        return
+    rows = [("NAME", "SIZE", "HERE", "LICENCE", "ABOUT")]
+    for entry in entries:
+        here = "yes" if entry.path else "no"
+        if entry.path is None and entry.partial_bytes:
+            here = f"{100 * entry.partial_bytes // entry.size_bytes}%"
+        rows.append((entry.name, size(entry.size_bytes), here, entry.licence, entry.description))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    for line in table(rows, right=frozenset({1})).splitlines():
+        print(line[:width])
