@@ -1,9 +1,9 @@
 """Parse and check the header of a GGUF file: magic, counts, keys and values, tensor infos.
 
-Nothing of the file is believed. Every count is compared with what the rest of the file can hold before
-anything is allocated for it, and with a ceiling no model comes near, so that a hostile file costs neither
-time nor memory. Where llama.cpp and the specification differ, the stricter one is followed.
-Spec: ggml, docs/gguf.md.
+Nothing of the file is believed. Every count is compared with what the rest of the file can hold
+before anything is allocated for it, and with a ceiling no model comes near, so that a hostile file
+costs neither time nor memory. Where llama.cpp and the specification differ, the stricter one is
+followed. Spec: ggml, docs/gguf.md.
 """
 
 import struct
@@ -161,7 +161,9 @@ def _check_counts(cursor: Cursor, tensors: int, keys: int) -> None:
     ):
         if count > min(ceiling, rest // least):
             expected = f"at most {ceiling}, and what {rest} bytes can hold"
-            raise cursor.fail(f"number of {what} at offset {at}", f"expected {expected}, got {count}")
+            raise cursor.fail(
+                f"number of {what} at offset {at}", f"expected {expected}, got {count}"
+            )
         rest -= count * least
 
 

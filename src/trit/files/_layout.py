@@ -1,7 +1,8 @@
 """Turn the tensor records of a GGUF header into shapes, formats and places, checking each.
 
-The data of a file is exactly its tensors, in the order of the header, each beginning at the next multiple of
-the alignment: no overlap, no hole, nothing after the last but its padding. llama.cpp reads no other layout.
+The data of a file is exactly its tensors, in the order of the header, each beginning at the next
+multiple of the alignment: no overlap, no hole, nothing after the last but its padding. llama.cpp
+reads no other layout.
 """
 
 from math import prod
@@ -39,7 +40,9 @@ def place(mapping: Mapping, header: Header) -> dict[str, Tensor]:
         _check_offset(mapping, where, record, expected, header.alignment)
         end = record.offset + info.nbytes
         if data_start + end > mapping.size:
-            problem = f"expected data to byte {data_start + end}, got a file of {mapping.size} bytes"
+            problem = (
+                f"expected data to byte {data_start + end}, got a file of {mapping.size} bytes"
+            )
             raise InvalidFileError(mapping.path, where, problem)
         expected = aligned(end, header.alignment)
         start = data_start + record.offset

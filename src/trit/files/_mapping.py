@@ -4,6 +4,7 @@ The list is what keeps a writer from replacing the file it is reading from: it i
 links and other spellings of a path do not deceive it.
 """
 
+import contextlib
 import mmap
 import os
 import stat
@@ -22,13 +23,13 @@ class Mapping:
     """The bytes of a regular file. Arrays that view them stay good after `close`."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Map `path`; InvalidFileError if it is missing, unreadable, not a regular file, or empty."""
+        """Map `path`; InvalidFileError if it is missing, unreadable, no regular file, or empty."""
         self.path = Path(path)
         try:
             # A pipe or a device would block or never end: ask before opening.
-            if not stat.S_ISREG(os.stat(self.path).st_mode):
+            if not stat.S_ISREG(self.path.stat().st_mode):
                 raise InvalidFileError(self.path, "", "expected a regular file")
-            with open(self.path, "rb") as file:
+            with self.path.open("rb") as file:
                 status = os.fstat(file.fileno())
                 if status.st_size == 0:
                     raise InvalidFileError(self.path, "", "the file is empty")
@@ -48,16 +49,15 @@ class Mapping:
     def close(self) -> None:
         """Unmap now, or when the last array that views the file is gone."""
         _live.discard(self)
-        try:
+        # While some array still views it, the mapping goes with the last of them.
+        with contextlib.suppress(BufferError):
             self.buffer.close()
-        except BufferError:
-            pass  # some array still views it; the mapping goes with the last of them
 
 
 def is_mapped(path: str | os.PathLike[str]) -> bool:
     """Whether `path` is a file that this process has open for reading as a model."""
     try:
-        status = os.stat(path)
+        status = Path(path).stat()
     except OSError:
         return False
     return any(each.identity == (status.st_dev, status.st_ino) for each in _live)

@@ -22,10 +22,14 @@ def shard_paths(path: Path) -> list[Path]:
     if not 1 <= number <= count:
         problem = f"expected a shard from 1 to {count}, got {number}"
         raise InvalidFileError(path, "file name", problem)
-    paths = [path.with_name(f"{match['stem']}-{n:05}-of-{count:05}.gguf") for n in range(1, count + 1)]
+    paths = [
+        path.with_name(f"{match['stem']}-{n:05}-of-{count:05}.gguf") for n in range(1, count + 1)
+    ]
     for shard in paths:
         if not shard.is_file():
-            problem = f"expected all {count} shards of the model in one folder, got none of that name"
+            problem = (
+                f"expected all {count} shards of the model in one folder, got none of that name"
+            )
             raise InvalidFileError(shard, "", problem)
     return paths
 

@@ -1,8 +1,8 @@
 """A named tensor whose bytes may still be on disk, or not even made yet.
 
-Shapes are in numpy's order, slowest dimension first: a matrix is (rows, columns), a stack of experts
-(experts, rows, columns). A row is the run of weights that blocks are cut from, so its bytes are whole
-blocks: `data` is uint8 of shape (*shape[:-1], row_bytes).
+Shapes are in numpy's order, slowest dimension first: a matrix is (rows, columns), a stack of
+experts (experts, rows, columns). A row is the run of weights that blocks are cut from, so its bytes
+are whole blocks: `data` is uint8 of shape (*shape[:-1], row_bytes).
 """
 
 from collections.abc import Callable
@@ -55,9 +55,9 @@ class TensorInfo:
 class Tensor(TensorInfo):
     """A tensor and its bytes.
 
-    `data` is a uint8 array of shape (*shape[:-1], row_bytes) (a view of the file's mapping, for tensors
-    read from disk), or a function that makes one. A function is called at every use and its result
-    not kept: whoever walks a model holds one tensor at a time.
+    `data` is a uint8 array of shape (*shape[:-1], row_bytes) (a view of the file's mapping, for
+    tensors read from disk), or a function that makes one. A function is called at every use and its
+    result not kept: whoever walks a model holds one tensor at a time.
     """
 
     _data: Bytes | Callable[[], Bytes]
@@ -86,7 +86,7 @@ class Tensor(TensorInfo):
         return self.decode_rows(0, self.rows).reshape(self.shape)
 
     def decode_rows(self, start: int, stop: int) -> Floats:
-        """Rows start to stop (all leading dimensions counted as one) as float32 (stop − start, cols)."""
+        """Rows start to stop (leading dimensions as one): float32 (stop − start, cols)."""
         rows = self.data.reshape(self.rows, self.row_bytes)[start:stop]
         weights = np.empty((len(rows), self.cols), dtype=np.float32)
         step = max(1, _CHUNK_BYTES // max(1, self.row_bytes))
@@ -95,7 +95,8 @@ class Tensor(TensorInfo):
         return weights
 
     def check_weights(self, path: object) -> None:
-        """Raise InvalidFileError, naming `path`, if a scale or weight is Inf or NaN or a code is illegal.
+        """Raise InvalidFileError, naming `path`, if a scale or weight is Inf or NaN or a code is
+        illegal.
 
         Reads every byte, so it belongs to pull, convert, quantize and verify; never to loading.
         """

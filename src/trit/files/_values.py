@@ -1,8 +1,8 @@
 """The types of GGUF's metadata values, and their bytes.
 
-A value read from a file is a plain str, int, float or bool; an array of strings is a `StringArray`, any
-other array a numpy array of its type. `Value` pairs a value with its exact GGUF type, for writing a key
-as its source had it. Spec: ggml, docs/gguf.md.
+A value read from a file is a plain str, int, float or bool; an array of strings is a `StringArray`,
+any other array a numpy array of its type. `Value` pairs a value with its exact GGUF type, for
+writing a key as its source had it. Spec: ggml, docs/gguf.md.
 """
 
 import struct
@@ -70,9 +70,10 @@ class Value:
 def value_of(plain: Plain | Value) -> Value:
     """The value with the type that GGUF's producers give it.
 
-    bool → BOOL; int → UINT32 where it fits, else INT32, UINT64, INT64; float → FLOAT32; str → STRING. Lists
-    take the type of their items, ints INT32 where they fit, as llama.cpp writes them; numpy arrays and scalars
-    keep theirs. TypeError for anything else: that is our bug, not a user's input.
+    bool → BOOL; int → UINT32 where it fits, else INT32, UINT64, INT64; float → FLOAT32; str →
+    STRING. Lists take the type of their items, ints INT32 where they fit, as llama.cpp writes them;
+    numpy arrays and scalars keep theirs. TypeError for anything else: that is our bug, not a user's
+    input.
     """
     if isinstance(plain, Value):
         return plain
@@ -100,7 +101,7 @@ def _scalar_type(scalar: Scalar, first: tuple[ValueType, ...]) -> ValueType:
     if isinstance(scalar, float):
         return ValueType.FLOAT32
     for value_type in (*first, ValueType.UINT64, ValueType.INT64):
-        limits = np.iinfo(DTYPES[value_type])
+        limits = np.iinfo(str(DTYPES[value_type]))
         if limits.min <= scalar <= limits.max:
             return value_type
     raise TypeError(f"{scalar} does not fit any integer type of GGUF")

@@ -4,9 +4,9 @@
         file.metadata["general.architecture"]
         file["blk.0.ffn_down.weight"].decode()
 
-Reading maps the file and looks at its header only. What it promises: a file that breaks any rule of the
-format raises InvalidFileError in well under a second, and never anything else.
-Spec: ggml, docs/gguf.md.
+Reading maps the file and looks at its header only. What it promises: a file that breaks any rule of
+the format raises InvalidFileError in well under a second, and never anything else. Spec: ggml,
+docs/gguf.md.
 """
 
 import os
@@ -14,14 +14,28 @@ from pathlib import Path
 from types import TracebackType
 
 from trit.errors import InvalidFileError
+from trit.files._checksum import Progress, sha256
 from trit.files._header import parse, plain
 from trit.files._layout import place
 from trit.files._mapping import Mapping
 from trit.files._shards import check_split, check_tensor_count, shard_paths
 from trit.files._tensor import Tensor, TensorInfo
 from trit.files._values import Plain, Value, ValueType
+from trit.files._writer import Writer, write
 
-__all__ = ["GGUF", "Plain", "Tensor", "TensorInfo", "Value", "ValueType", "open"]
+__all__ = [
+    "GGUF",
+    "Plain",
+    "Progress",
+    "Tensor",
+    "TensorInfo",
+    "Value",
+    "ValueType",
+    "Writer",
+    "open",
+    "sha256",
+    "write",
+]
 
 
 class GGUF:
@@ -85,8 +99,8 @@ def open(path: str | os.PathLike[str], *, model: bool = True) -> GGUF:
     """Open a GGUF file, or all shards of the model that it is a shard of.
 
     `model=False` opens files that hold no model, such as importance matrices: they need not name an
-    architecture. InvalidFileError (file, offset or key or tensor, expected, got) for what breaks a rule of
-    the format; UnsupportedError for a legal tensor type that trit has no format for.
+    architecture. InvalidFileError (file, offset or key or tensor, expected, got) for what breaks a
+    rule of the format; UnsupportedError for a legal tensor type that trit has no format for.
     """
     mappings: list[Mapping] = []
     try:

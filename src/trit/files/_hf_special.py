@@ -1,0 +1,131 @@
+"""Special tokens, what is added around a text, and the chat template: HF folder → GGUF keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from trit.files._hf_json import Object, read_object, read_text
+
+# HF's name of a special token -> its GGUF key ("seperator" is how the format spells it).
+_KEYS = {
+    "bos": "bos_token_id",
+    "eos": "eos_token_id",
+    "unk": "unknown_token_id",
+    "sep": "seperator_token_id",
+    "pad": "padding_token_id",
+    "mask": "mask_token_id",
+}
+
+
+def special_keys(
+    folder: Path, tokenizer: Object, settings: Object, config: Object, rows: int
+) -> dict[str, Any]:
+    """Ids of special tokens, add_bos_token and its like, and the chat template."""
+    keys: dict[str, Any] = {}
+    ids = _ids_by_text(tokenizer, settings)
+    for name, key in _KEYS.items():
+        found = ids.get(_text(settings.get(f"{name}_token")))
+        if found is None:
+            found = config.get(f"{name}_token_id")
+        # A list (several ends) has no key of its own; readers find the others by their text.
+        if isinstance(found, int) and not isinstance(found, bool) and 0 <= found < rows:
+            keys[f"tokenizer.ggml.{key}"] = found
+    for name, adds in _added_around(tokenizer, settings).items():
+        keys[f"tokenizer.ggml.add_{name}_token"] = adds
+    return keys | _chat_template(folder, settings)
+
+
+def _text(entry: object) -> str | None:
+    if isinstance(entry, dict):
+        entry = entry.get("content")
+    return entry if isinstance(entry, str) else None
+
+
+def _ids_by_text(tokenizer: Object, settings: Object) -> dict[str | None, int]:
+    """Ids of added tokens by text; of two with one text, the first."""
+    ids: dict[str | None, int] = {}
+    decoder = settings.get("added_tokens_decoder")
+    listed = [token for token in tokenizer.get("added_tokens") or [] if isinstance(token, dict)]
+    if not listed and isinstance(decoder, dict):
+        listed = [{**token, "id": int(id)} for id, token in decoder.items()]
+    for token in listed:
+        ids.setdefault(_text(token), token["id"])
+    return ids
+
+
+def _added_around(tokenizer: Object, settings: Object) -> dict[str, bool]:
+    """Which special tokens are put around a text: the post-processor first, then the settings."""
+    adds: dict[str, bool] = {}
+    processor = tokenizer.get("post_processor")
+    if isinstance(processor, dict):
+        for step in processor.get("processors", [processor]):
+            if step.get("type") == "ByteLevel":
+                adds.setdefault("bos", False)
+                adds.setdefault("eos", False)
+            elif step.get("type") == "TemplateProcessing":
+                adds |= _of_template(step, settings)
+    for name in _KEYS:
+        given = settings.get(f"add_{name}_token")
+        if isinstance(given, bool):
+            adds.setdefault(name, given)
+    return adds
+
+
+def _of_template(step: Object, settings: Object) -> dict[str, bool]:
+    """What `single` puts first and last, and whether `pair` separates its two texts."""
+    single = step.get("single") or []
+    pair = step.get("pair") or []
+    adds: dict[str, bool] = {}
+    first = last = None
+    if len(single) > 1:
+        if (first := _special(single[0])) is not None:
+            adds["bos"] = first == (_text(settings.get("bos_token")) or first)
+        if (last := _special(single[-1])) is not None:
+            adds["eos"] = last == (_text(settings.get("eos_token")) or last)
+    if not pair:
+        return adds
+    start = 1 if first is not None and _special(pair[0]) == first else 0
+    stop = -1 if last is not None and _special(pair[-1]) == last else None
+    between = pair[start:stop][1:-1]
+    if between:
+        ends = (_text(settings.get("sep_token")), _text(settings.get("eos_token")))
+        specials = [_special(entry) for entry in between[:2]]
+        alone = specials[0] in ends and last is None
+        adds["sep"] = alone or (len(specials) == 2 and specials[1] in ends)
+    return adds
+
+
+def _special(entry: object) -> str | None:
+    special = entry.get("SpecialToken") if isinstance(entry, dict) else None
+    return special.get("id") if isinstance(special, dict) else None
+
+
+def _chat_template(folder: Path, settings: Object) -> dict[str, Any]:
+    """The template of the settings, else of its own file; several are stored by name."""
+    template: object = settings.get("chat_template")
+    if template is None and (folder / "chat_template.jinja").is_file():
+        template = read_text(folder / "chat_template.jinja")
+    if template is None and (folder / "chat_template.json").is_file():
+        template = read_object(folder / "chat_template.json").get("chat_template")
+    if isinstance(template, str):
+        return {"tokenizer.chat_template": template}
+    if not isinstance(template, list):
+        return {}
+    named = {
+        _safe(entry["name"]): entry["template"]
+        for entry in template
+        if isinstance(entry, dict)
+        and isinstance(entry.get("name"), str)
+        and isinstance(entry.get("template"), str)
+    }
+    keys: dict[str, Any] = {}
+    if "default" in named:
+        keys["tokenizer.chat_template"] = named.pop("default")
+    if named:
+        keys["tokenizer.chat_templates"] = sorted(named)
+    return keys | {f"tokenizer.chat_template.{name}": text for name, text in named.items()}
+
+
+def _safe(name: str) -> str:
+    return "".join(c if c.isascii() and c.isalnum() else "_" for c in name)

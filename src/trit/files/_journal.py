@@ -1,0 +1,71 @@
+"""The diary of a file being written: which tensors are done, and the checksum of each.
+
+One JSON object a line, beside the partial file. The first line says what job it belongs to; a diary
+of another job is of no use and is thrown away. Each further line names a finished tensor. A line is
+written after the tensor's bytes and believed only once those bytes were read again, so that neither
+has to reach the disk in order, and a line torn by a crash costs one tensor.
+"""
+
+import json
+from pathlib import Path
+from typing import TextIO
+
+_VERSION = 1
+
+
+class Journal:
+    """Checksums of finished tensors, in a file of their own."""
+
+    def __init__(self, path: Path, job: dict[str, str | int]) -> None:
+        self.path = path
+        self._job = {"journal": _VERSION, **job}
+        self._file: TextIO | None = None
+        self.checksums: dict[str, str] = {}
+
+    def read(self) -> dict[str, str]:
+        """Tensor name -> sha256 as last noted; empty if there is no journal of this job."""
+        try:
+            lines = self.path.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            return {}
+        entries = [_parse(line) for line in lines]
+        if not entries or entries[0] != self._job:
+            return {}
+        return {
+            str(entry["tensor"]): str(entry["sha256"])
+            for entry in entries[1:]
+            if entry.keys() == {"tensor", "sha256"}
+        }
+
+    def start(self, checksums: dict[str, str]) -> None:
+        """Begin the file anew, with what is known already."""
+        self._file = self.path.open("w", encoding="utf-8")
+        self._write(self._job)
+        for name, checksum in checksums.items():
+            self.note(name, checksum)
+
+    def note(self, name: str, checksum: str) -> None:
+        """Write down that a tensor is finished."""
+        self.checksums[name] = checksum
+        self._write({"tensor": name, "sha256": checksum})
+
+    def close(self, *, remove: bool) -> None:
+        """Close the file; a journal that has served its purpose is removed."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if remove:
+            self.path.unlink(missing_ok=True)
+
+    def _write(self, entry: dict[str, str | int]) -> None:
+        assert self._file is not None, "the journal was not started"
+        self._file.write(json.dumps(entry) + "\n")
+        self._file.flush()
+
+
+def _parse(line: str) -> dict[str, object]:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return {}
+    return entry if isinstance(entry, dict) else {}

@@ -1,0 +1,161 @@
+"""Read JSON straight from mapped bytes: only what a fixed grammar expects, nothing built beside it.
+
+The library's parser makes objects of whatever it is given: ten million entries take gigabytes and
+seconds, nesting ends in RecursionError, repeated keys vanish, and 1.0 passes for 1. Here the caller
+says what comes next, so depth is bounded by the caller's own code and every surprise is an error with
+its offset. Spec: RFC 8259.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+
+from trit.errors import InvalidFileError
+from trit.files._strings import check_utf8
+
+_SPACE = re.compile(rb"[ \t\n\r]*")
+_PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
+_ESCAPE = re.compile(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
+_INTEGER = re.compile(rb"(?:0|[1-9][0-9]{0,19})(?![0-9.eE])")
+_OTHER = re.compile(rb"-?[0-9.eE+-]{1,40}|true|false|null")
+_MAX_DEPTH = 16  # of values that are skipped
+
+
+class Reader:
+    """A place in mapped JSON. Every method steps over what it reads or raises InvalidFileError."""
+
+    def __init__(self, path: object, view: memoryview, start: int, end: int) -> None:
+        self.path = path
+        self.view = view
+        self.at = start
+        self.end = end
+
+    def fail(self, expected: str, where: str = "") -> InvalidFileError:
+        """The error that `expected` is not what stands here."""
+        got = bytes(self.view[self.at : min(self.at + 24, self.end)])
+        place = f"{where} at offset {self.at}" if where else f"offset {self.at}"
+        return InvalidFileError(
+            self.path, place, f"expected {expected}, got {got!r}" if got else f"expected {expected}"
+        )
+
+    def peek(self) -> bytes:
+        """The next byte that is not a space; b"" at the end."""
+        match = _SPACE.match(self.view, self.at, self.end)
+        assert match is not None
+        self.at = match.end()
+        return bytes(self.view[self.at : min(self.at + 1, self.end)])
+
+    def expect(self, mark: bytes, where: str = "") -> None:
+        """One of JSON's punctuation marks."""
+        if self.peek() != mark:
+            raise self.fail(repr(mark.decode()), where)
+        self.at += 1
+
+    def string(self, where: str, longest: int) -> str:
+        """A string of at most `longest` bytes between its quotes, in UTF-8."""
+        self.expect(b'"', where)
+        start, escaped = self.at, False
+        limit = min(self.end, start + longest + 1)
+        while True:
+            match = _PLAIN.match(self.view, self.at, limit)
+            assert match is not None
+            self.at = match.end()
+            if self.at >= limit:
+                self.at = start
+                raise self.fail(f"a string that ends within {longest} bytes", where)
+            if self.view[self.at] == ord('"'):
+                break
+            escape = _ESCAPE.match(self.view, self.at, self.end)
+            if escape is None:
+                raise self.fail("an escape of JSON, and no bare control characters", where)
+            self.at, escaped = escape.end(), True
+        check_utf8(self.path, where, self.view, start, self.at)
+        self.at += 1
+        if escaped:
+            return self._unescape(start - 1, where)
+        return str(self.view[start : self.at - 1], "utf-8")
+
+    def _unescape(self, start: int, where: str) -> str:
+        text: str = json.loads(bytes(self.view[start : self.at]))
+        try:
+            text.encode("utf-8")  # a lone half of a surrogate pair is no character
+        except UnicodeEncodeError:
+            self.at = start
+            raise self.fail("whole characters", where) from None
+        return text
+
+    def integer(self, where: str) -> int:
+        """A whole number below 2^64: no sign, no fraction, no exponent."""
+        self.peek()
+        match = _INTEGER.match(self.view, self.at, self.end)
+        if match is None or int(match[0]) >= 1 << 64:
+            raise self.fail("a whole number from 0 to 2^64 - 1", where)
+        self.at = match.end()
+        return int(match[0])
+
+    def integers(self, where: str, most: int) -> tuple[int, ...]:
+        """An array of at most `most` whole numbers."""
+        numbers: list[int] = []
+        for _ in self.items(where):
+            if len(numbers) == most:
+                raise self.fail(f"at most {most} numbers", where)
+            numbers.append(self.integer(where))
+        return tuple(numbers)
+
+    def items(self, where: str) -> Iterator[None]:
+        """Walk an array: yields before each item, which the caller must read."""
+        self.expect(b"[", where)
+        if self.peek() == b"]":
+            self.at += 1
+            return
+        while True:
+            yield
+            if self.peek() == b"]":
+                self.at += 1
+                return
+            self.expect(b",", where)
+
+    def keys(self, where: str, longest: int) -> Iterator[str]:
+        """Walk an object: yields each key, whose value the caller must read. No key comes twice."""
+        seen: set[str] = set()
+        self.expect(b"{", where)
+        if self.peek() == b"}":
+            self.at += 1
+            return
+        while True:
+            start = self.at
+            key = self.string(f"{where}, key {len(seen)}", longest)
+            if key in seen:
+                self.at = start
+                raise self.fail("every key once", where)
+            seen.add(key)
+            self.expect(b":", where)
+            yield key
+            if self.peek() == b"}":
+                self.at += 1
+                return
+            self.expect(b",", where)
+
+    def skip(self, where: str, longest: int, depth: int = 0) -> None:
+        """Any value at all, not nested deeper than any sane one; strings up to `longest` bytes."""
+        if depth > _MAX_DEPTH:
+            raise self.fail(f"values nested at most {_MAX_DEPTH} deep", where)
+        mark = self.peek()
+        if mark == b"{":
+            for _ in self.keys(where, longest):
+                self.skip(where, longest, depth + 1)
+        elif mark == b"[":
+            for _ in self.items(where):
+                self.skip(where, longest, depth + 1)
+        elif mark == b'"':
+            self.string(where, longest)
+        else:
+            match = _OTHER.match(self.view, self.at, self.end)
+            if match is None:
+                raise self.fail("a value", where)
+            self.at = match.end()
+
+    def finish(self) -> None:
+        """Nothing but spaces up to the end."""
+        if self.peek():
+            raise self.fail("the end of the JSON")

@@ -1,0 +1,262 @@
+"""Safetensors files and Hugging Face's folders of them, opened lazily and checked; read only.
+
+    with safetensors.open("folder") as checkpoint:
+        checkpoint["model.norm.weight"].decode()
+
+A file is the length of a header in eight bytes, the header as JSON, and the data. The header is read by
+a parser of our own, see `_json.py`. F32, F16 and BF16 become tensors; other types stand in `unsupported`,
+since checkpoints carry integer buffers that nobody needs: only asking for one is an error.
+Spec: the README of github.com/huggingface/safetensors.
+"""
+
+import os
+import struct
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from types import TracebackType
+
+from trit.errors import InvalidFileError, UnsupportedError
+from trit.files._json import Reader
+from trit.files._mapping import Mapping
+from trit.files._tensor import Tensor
+from trit.files._weight_map import read_weight_map
+from trit.formats import get
+
+__all__ = ["SafeTensors", "Tensor", "open"]
+
+_FORMATS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
+_BITS = {
+    "BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "F8_E8M0": 8, "F8_E4M3FNUZ": 8,
+    "F8_E5M2FNUZ": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "I16": 16, "U16": 16, "F16": 16,
+    "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "F64": 64, "I64": 64, "U64": 64, "C64": 64,
+}  # fmt: skip
+_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+_MAX_STRING_BYTES = 1 << 20
+_MAX_NAME_BYTES = 1 << 10
+_MAX_DIMENSIONS = 8
+
+# Ceilings of our own: no model comes near them, and what stays below is read within a second.
+_MAX_TENSORS = 1 << 16
+_MAX_METADATA = 1 << 12
+_MAX_METADATA_BYTES = 1 << 23
+
+_METADATA = "__metadata__"
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A tensor as the header gives it; offsets from the start of the data."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+class SafeTensors:
+    """An open checkpoint of one file or several.
+
+    path         the file or folder that was asked for; `paths` are all its files
+    metadata     the files' `__metadata__`, strings to strings; of equal keys the first file's wins
+    tensors      name -> Tensor, for F32, F16 and BF16
+    unsupported  name -> type, for all other types
+    """
+
+    def __init__(self, path: Path, mappings: list[Mapping], weight_map: dict[str, str]) -> None:
+        """`weight_map`, where there is an index, says in which file each tensor must be."""
+        self.path = path
+        self.paths = [mapping.path for mapping in mappings]
+        self.metadata: dict[str, str] = {}
+        self.tensors: dict[str, Tensor] = {}
+        self.unsupported: dict[str, str] = {}
+        self._mappings = mappings
+        for mapping in mappings:
+            for name in self._add(mapping):
+                if weight_map and weight_map.get(name) != mapping.path.name:
+                    expected = weight_map.get(name)
+                    problem = f"expected in {expected}" if expected else "expected in the index"
+                    problem += ", got it here"
+                    raise InvalidFileError(mapping.path, f"tensor {name!r}", problem)
+        for name, file in weight_map.items():
+            if name not in self.tensors and name not in self.unsupported:
+                problem = f"expected tensor {name!r}, as the index says, got no such tensor"
+                raise InvalidFileError(path / file, "", problem)
+
+    def _add(self, mapping: Mapping) -> list[str]:
+        """Take up a file's tensors and metadata; the names of its tensors."""
+        entries, metadata, data_start = _read_header(mapping)
+        self.metadata = metadata | self.metadata
+        raw = mapping.bytes
+        for entry in entries:
+            if entry.name in self.tensors or entry.name in self.unsupported:
+                problem = "expected in one file, got it again"
+                raise InvalidFileError(mapping.path, f"tensor {entry.name!r}", problem)
+            if entry.dtype not in _FORMATS:
+                self.unsupported[entry.name] = entry.dtype
+                continue
+            format = get(_FORMATS[entry.dtype])
+            shape = entry.shape or (1,)  # a single number is a row of one
+            data = raw[data_start + entry.begin : data_start + entry.end]
+            data = data.reshape(*shape[:-1], shape[-1] * format.block_bytes)
+            self.tensors[entry.name] = Tensor(entry.name, shape, format, data)
+        return [entry.name for entry in entries]
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The tensor of that name; UnsupportedError for its type, InvalidFileError if missing."""
+        if name in self.tensors:
+            return self.tensors[name]
+        if name in self.unsupported:
+            raise UnsupportedError(
+                f"{self.path}: tensor {name!r} is of type {self.unsupported[name]}; "
+                f"trit reads {', '.join(_FORMATS)}.\n"
+                "Take a checkpoint in one of these types."
+            )
+        problem = f"expected among the {len(self.tensors)} tensors of the checkpoint, got none"
+        raise InvalidFileError(self.path, f"tensor {name!r}", problem)
+
+    def close(self) -> None:
+        """Let go of the files. Arrays already taken from them stay good."""
+        self.tensors = {}
+        for mapping in self._mappings:
+            mapping.close()
+
+    def __enter__(self) -> "SafeTensors":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open(path: str | os.PathLike[str]) -> SafeTensors:
+    """Open a safetensors file, or a folder with `model.safetensors` or an index of shards.
+
+    InvalidFileError (file, offset or tensor, expected, got) for what breaks a rule of the format, for a
+    missing shard, and for a folder without weights.
+    """
+    path = Path(path)
+    files, weight_map = _files(path)
+    mappings: list[Mapping] = []
+    try:
+        for file in files:
+            mappings.append(Mapping(file))
+        return SafeTensors(path, mappings, weight_map)
+    except BaseException:
+        for mapping in mappings:
+            mapping.close()
+        raise
+
+
+def _files(path: Path) -> tuple[list[Path], dict[str, str]]:
+    """The weight files of a checkpoint, and which tensor is in which if an index says so."""
+    if not path.is_dir():
+        return [path], {}
+    single, index = path / "model.safetensors", path / "model.safetensors.index.json"
+    if single.is_file():
+        return [single], {}
+    if index.is_file():
+        weight_map = read_weight_map(index)
+        return [path / name for name in sorted(set(weight_map.values()))], weight_map
+    found = sorted(path.glob("*.safetensors"))
+    if not found:
+        problem = "expected *.safetensors files in the folder, got none"
+        raise InvalidFileError(path, "", problem)
+    return found, {}
+
+
+def _read_header(mapping: Mapping) -> tuple[list[_Entry], dict[str, str], int]:
+    """Entries that tile the data exactly, metadata, and where in the file the data begins."""
+    path, view = mapping.path, memoryview(mapping.buffer)
+    if mapping.size < 8:
+        problem = f"expected 8 bytes of header length, got a file of {mapping.size} bytes"
+        raise InvalidFileError(path, "offset 0", problem)
+    (length,) = struct.unpack_from("<Q", view, 0)
+    most = min(_MAX_HEADER_BYTES, mapping.size - 8)
+    if not 2 <= length <= most:
+        problem = f"expected a header length of 2 to {most}, got {length}"
+        raise InvalidFileError(path, "offset 0", problem)
+    if view[8] != ord("{"):
+        problem = f"expected the header to begin with '{{', got byte 0x{view[8]:02x}"
+        raise InvalidFileError(path, "offset 8", problem)
+    reader = Reader(path, view, 8, 8 + length)
+    entries: list[_Entry] = []
+    metadata: dict[str, str] = {}
+    for name in reader.keys("header", _MAX_NAME_BYTES):
+        if name == _METADATA:
+            metadata = _read_metadata(reader)
+            continue
+        if len(entries) == _MAX_TENSORS:
+            raise reader.fail(f"at most {_MAX_TENSORS} tensors", "header")
+        entries.append(_read_entry(reader, name))
+    reader.finish()
+    _check_tiling(path, entries, mapping.size - 8 - length)
+    return entries, metadata, 8 + length
+
+
+def _read_metadata(reader: Reader) -> dict[str, str]:
+    metadata: dict[str, str] = {}
+    start = reader.at
+    for key in reader.keys(_METADATA, _MAX_NAME_BYTES):
+        metadata[key] = reader.string(f"{_METADATA} {key[:80]!r}", _MAX_STRING_BYTES)
+        if len(metadata) > _MAX_METADATA or reader.at - start > _MAX_METADATA_BYTES:
+            most = f"at most {_MAX_METADATA} keys in {_MAX_METADATA_BYTES} bytes"
+            raise reader.fail(most, _METADATA)
+    return metadata
+
+
+def _read_entry(reader: Reader, name: str) -> _Entry:
+    where = f"tensor {name[:80]!r}"
+    dtype: str | None = None
+    shape: tuple[int, ...] | None = None
+    offsets: tuple[int, ...] | None = None
+    for key in reader.keys(where, _MAX_NAME_BYTES):
+        if key == "dtype":
+            dtype = reader.string(where, _MAX_NAME_BYTES)
+        elif key == "shape":
+            shape = reader.integers(f"{where}, shape", _MAX_DIMENSIONS)
+        elif key == "data_offsets":
+            offsets = reader.integers(f"{where}, data_offsets", 2)
+        else:
+            raise reader.fail("dtype, shape and data_offsets only", f"{where}, {key[:80]!r}")
+    if dtype is None or shape is None or offsets is None or len(offsets) != 2:
+        raise reader.fail("dtype, shape and two data_offsets before this", where)
+    return _checked(reader.path, _Entry(name, dtype, shape, *offsets))
+
+
+def _checked(path: object, entry: _Entry) -> _Entry:
+    """The entry, once its type is known and its size is what type and shape make."""
+    where = f"tensor {entry.name[:80]!r}"
+    if entry.dtype not in _BITS:
+        problem = f"expected a type of {', '.join(_BITS)}, got {entry.dtype[:80]!r}"
+        raise InvalidFileError(path, where, problem)
+    if entry.begin > entry.end:
+        problem = f"expected offsets in order, got [{entry.begin}, {entry.end}]"
+        raise InvalidFileError(path, where, problem)
+    bits = prod(entry.shape) * _BITS[entry.dtype]
+    if bits != 8 * (entry.end - entry.begin):
+        problem = (
+            f"expected {bits / 8:.0f} bytes for {entry.dtype} {list(entry.shape)}, "
+            f"got {entry.end - entry.begin}"
+        )
+        raise InvalidFileError(path, where, problem)
+    return entry
+
+
+def _check_tiling(path: object, entries: list[_Entry], data_bytes: int) -> None:
+    """The tensors fill the data from its first to its last byte, none on top of another."""
+    end = 0
+    for entry in sorted(entries, key=lambda each: (each.begin, each.end)):
+        if entry.begin != end:
+            fault = "a hole" if entry.begin > end else "an overlap"
+            problem = f"expected its data at offset {end}, got {entry.begin} ({fault})"
+            raise InvalidFileError(path, f"tensor {entry.name[:80]!r}", problem)
+        end = entry.end
+    if end != data_bytes:
+        problem = f"expected {end} bytes of data, as the header says, got {data_bytes}"
+        raise InvalidFileError(path, "data", problem)
