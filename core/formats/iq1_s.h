@@ -1,0 +1,49 @@
+// IQ1_S: groups of 32 as four entries of a codebook of 2048 × 8 ternary digits.
+// weight = d · (2 · scale + 1) · (entry ± ⅛).
+//
+//   0: d fp16   2: 32 bytes, low eight bits of the entries
+//   34: eight words of 16 bits: four times three high bits, scale in bits 12 … 14, sign of the shift in 15
+#pragma once
+
+#include <cstdint>
+
+#include "formats/_iq.h"
+
+namespace trit::TRIT_ISA {
+
+namespace iq1_s {
+
+constexpr auto kCodebook = expand<8>(kIq1SCodebook, kIq1SLevels);
+
+inline void decode(const uint8_t* row, int64_t columns, float* out) {
+  for (int64_t first = 0; first < columns; first += 256, row += 50) {
+    const float d = read_half(row);
+    for (int g = 0; g < 8; ++g) {
+      const uint32_t word = read_u16(row + 34 + 2 * g);
+      const float scale = d * static_cast<float>(2 * ((word >> 12) & 7) + 1);
+      for (int e = 0; e < 4; ++e, out += 8) {
+        const uint32_t entry = row[2 + 4 * g + e] | (((word >> (3 * e)) & 7) << 8);
+        write_shifted(kCodebook.weights[entry], (word & 0x8000) != 0, scale, out);
+      }
+    }
+  }
+}
+
+} // namespace iq1_s
+
+constexpr Format format_iq1_s = {
+    .name = "iq1_s",
+    .ggml_type = 19,
+    .block_weights = 256,
+    .block_bytes = 50,
+    .group = 32,
+    .offset = 0,
+    .has_mins = false,
+    .wide = false,
+    .decode = iq1_s::decode,
+    .unpack = nullptr,
+    .pack = nullptr,
+    .panel = nullptr,
+};
+
+} // namespace trit::TRIT_ISA

@@ -1,0 +1,50 @@
+// IQ3_S: groups of 32 as eight entries of a codebook of 512 × 4 with their signs.
+// weight = d · (2 · scale + 1) · sign · entry.
+//
+//   0: d fp16   2: 64 bytes, low eight bits of the entries   66: 8 bytes, the ninth bits
+//   74: 32 bytes of signs   106: 8 scales of 4 bits
+#pragma once
+
+#include <cstdint>
+
+#include "formats/_iq.h"
+
+namespace trit::TRIT_ISA {
+
+namespace iq3_s {
+
+constexpr auto kCodebook = expand<4>(kIq3SCodebook, kIq3SLevels);
+
+inline void decode(const uint8_t* row, int64_t columns, float* out) {
+  for (int64_t first = 0; first < columns; first += 256, row += 110) {
+    const float d = read_half(row);
+    for (int g = 0; g < 8; ++g) {
+      const int bits = (row[106 + g / 2] >> (4 * (g % 2))) & 15;
+      const float scale = d * static_cast<float>(1 + 2 * bits);
+      for (int e = 0; e < 8; ++e, out += 4) {
+        const int entry = row[2 + 8 * g + e] | (((row[66 + g] >> e) & 1) << 8);
+        const uint32_t signs = row[74 + 4 * g + e / 2] >> (4 * (e % 2));
+        write_signed<4>(kCodebook.weights[entry], signs, scale, out);
+      }
+    }
+  }
+}
+
+} // namespace iq3_s
+
+constexpr Format format_iq3_s = {
+    .name = "iq3_s",
+    .ggml_type = 21,
+    .block_weights = 256,
+    .block_bytes = 110,
+    .group = 32,
+    .offset = 0,
+    .has_mins = false,
+    .wide = false,
+    .decode = iq3_s::decode,
+    .unpack = nullptr,
+    .pack = nullptr,
+    .panel = nullptr,
+};
+
+} // namespace trit::TRIT_ISA
