@@ -155,7 +155,7 @@ class Format:
 
 
 def fp16_at(blocks: Bytes, at: int) -> NDArray[np.float16]:
-    """The float16 at byte `at` of each block: (blocks, block_bytes) -> (blocks,), bits untouched."""
+    """The float16 at byte `at` of blocks: (blocks, block_bytes) -> (blocks,), bits untouched."""
     scales: NDArray[np.float16] = blocks[:, at : at + 2].view("<f2")[:, 0]
     return scales
 
@@ -180,7 +180,7 @@ def split(raw: Bytes, bits: int, run: int) -> Bytes:
 
 
 def join(fields: NDArray[np.integer], bits: int, run: int) -> Bytes:
-    """The inverse of `split`: integers (blocks, n) below 2**bits -> bytes (blocks, n · bits / 8)."""
+    """The inverse of `split`: integers (blocks, n) -> bytes (blocks, n · bits / 8)."""
     blocks, count = fields.shape
     in_range = fields.size == 0 or (fields.min() >= 0 and fields.max() < 1 << bits)
     assert in_range, f"a code does not fit {bits} bits"

@@ -11,7 +11,7 @@ def decode_blocks(blocks: Bytes) -> Floats:
 
 
 def encode(weights: Floats) -> Bytes:
-    """Float32 (...) -> uint8 (weights.size · 2,), rounded to nearest even; too large becomes Inf."""
+    """Float32 (...) -> uint8 (weights.size · 2,), rounded to nearest even; may become Inf."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         return weights.astype("<f2").reshape(-1).view(np.uint8)
 
