@@ -1,0 +1,75 @@
+// Importance-weighted rounding to nearest: chooses codes and scales for every format that trit writes.
+//
+// Minimises Σ importance · (weight − value)² block by block; without importance every weight counts alike.
+// The searches differ by the shape of the grid, not by the format: one table row per format says which
+// search, and how far and how finely it samples. Formats are told apart by their GGUF type only there.
+#pragma once
+
+#include "quantizers/rtn_plain.h"
+#include "quantizers/rtn_super.h"
+#include "quantizers/rtn_super_affine.h"
+
+namespace trit::TRIT_ISA {
+
+namespace rtn {
+
+inline void encode_q4_0(const Rows& r) { encode_scaled(r, Steps{-8, 7}, {5.5f, 0.25f, 16}, 8); }
+inline void encode_q5_0(const Rows& r) { encode_scaled(r, Steps{-16, 15}, {12, 0.4f, 16}, 16); }
+inline void encode_q8_0(const Rows& r) {
+  encode_scaled(r, Steps{-127, 127}, {119, 0.5f, 17}, 128);
+}
+inline void encode_q4_1(const Rows& r) { encode_affine(r, 15, {-0.02f, 0.02f, 5}); }
+inline void encode_q5_1(const Rows& r) { encode_affine(r, 31, {-0.02f, 0.01f, 5}); }
+inline void encode_iq4_nl(const Rows& r) { encode_scaled(r, make_levels(), {90, 4, 16}, 0); }
+inline void encode_tq(const Rows& r) { encode_scaled(r, Steps{-1, 1}, {1, 0.25f, 20}, 1); }
+
+inline void encode_q3_k(const Rows& r) {
+  encode_super(r, Steps{-4, 3}, {16, 16, -32, 31, 4, {2.5f, 0.2f, 14}});
+}
+inline void encode_q6_k(const Rows& r) {
+  encode_super(r, Steps{-32, 31}, {16, 16, -128, 127, 32, {25, 0.5f, 16}});
+}
+inline void encode_iq4_xs(const Rows& r) {
+  encode_super(r, make_levels(), {8, 32, -32, 31, 0, {90, 4, 16}});
+}
+
+inline void encode_q2_k(const Rows& r) {
+  encode_super_affine(r, {16, 16, 3, 15, {-0.1f, 0.08f, 5}});
+}
+inline void encode_q4_k(const Rows& r) {
+  encode_super_affine(r, {8, 32, 15, 63, {-0.02f, 0.02f, 5}});
+}
+inline void encode_q5_k(const Rows& r) {
+  encode_super_affine(r, {8, 32, 31, 63, {-0.02f, 0.01f, 5}});
+}
+
+struct Encoder {
+  uint32_t ggml_type;
+  void (*encode)(const Rows&);
+};
+
+constexpr Encoder kEncoders[] = {
+    {0, copy_floats},    {1, round_to_halves}, {2, encode_q4_0},    {3, encode_q4_1},
+    {6, encode_q5_0},    {7, encode_q5_1},     {8, encode_q8_0},    {10, encode_q2_k},
+    {11, encode_q3_k},   {12, encode_q4_k},    {13, encode_q5_k},   {14, encode_q6_k},
+    {20, encode_iq4_nl}, {23, encode_iq4_xs},  {30, round_to_bfloats}, {34, encode_tq},
+    {35, encode_tq},
+};
+
+} // namespace rtn
+
+// See Kernels::quantize_rows. `columns` is a multiple of the format's block.
+bool quantize_rows(const Format& format, const float* weights, int64_t rows, int64_t columns,
+                   const float* importance, uint8_t* out);
+bool quantize_rows(const Format& format, const float* weights, int64_t rows, int64_t columns,
+                   const float* importance, uint8_t* out) {
+  for (const rtn::Encoder& encoder : rtn::kEncoders) {
+    if (encoder.ggml_type != format.ggml_type) continue;
+    const int64_t blocks = rows * (columns / format.block_weights);
+    encoder.encode({format, weights, importance, columns, blocks, out});
+    return true;
+  }
+  return false;
+}
+
+} // namespace trit::TRIT_ISA
