@@ -1,0 +1,201 @@
+"""A model on disk, GGUF or Hugging Face folder: both look the same from here on.
+
+A folder is a *virtual GGUF*: its arch gives the keys, the names and the converters' transforms, which
+are applied when a tensor is asked for its bytes. Writing the virtual GGUF to disk is conversion, and
+nothing downstream knows where a model came from.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trit import archs, formats
+from trit.errors import InvalidFileError, UnsupportedError
+from trit.files import gguf, safetensors
+from trit.files._hf_general import general_keys
+from trit.files._hf_json import Object, read_object
+from trit.files._hf_tokenizer import tokenizer_keys
+from trit.files._tensor import Tensor
+from trit.files._values import Plain, Value, value_of
+
+_EMBEDDING = "token_embd.weight"
+_HEAD = "output.weight"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """An open model, under GGUF's keys and names.
+
+    path      what was opened
+    kind      where it came from
+    metadata  keys and plain values
+    values    the same keys with their exact GGUF types, for writing
+    tensors   name -> Tensor
+    """
+
+    path: Path
+    kind: Literal["gguf", "hf"]
+    metadata: Mapping[str, Plain]
+    values: Mapping[str, Value]
+    tensors: Mapping[str, Tensor]
+    close: Callable[[], None] = field(repr=False)
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def open(path: str | os.PathLike[str]) -> Checkpoint:
+    """Open a GGUF file (with its shards) or a folder of config.json and safetensors.
+
+    Raises InvalidFileError for what is missing or broken, UnsupportedError for a model trit cannot
+    run.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return _open_gguf(path, path)
+    if (path / "config.json").is_file():
+        return _open_folder(path)
+    found = sorted(path.glob("*.gguf"))
+    # Of a model in shards the first stands for all.
+    if len(found) == 1 or (found and all("-of-" in file.name for file in found)):
+        return _open_gguf(path, found[0])
+    problem = f"{len(found)} GGUF files; name one of them." if found else "neither."
+    raise InvalidFileError(
+        path, "", f"expected config.json with safetensors, or one GGUF file; got {problem}"
+    )
+
+
+def _open_gguf(path: Path, file: Path) -> Checkpoint:
+    model = gguf.open(file)
+    return Checkpoint(
+        path=path,
+        kind="gguf",
+        metadata=model.metadata,
+        values=model.values,
+        tensors=model.tensors,
+        close=model.close,
+    )
+
+
+def _open_folder(folder: Path) -> Checkpoint:
+    config_path = folder / "config.json"
+    given = read_object(config_path)
+    arch = _arch(config_path, given)
+    config = dict(arch.complete(given))
+    keys = arch.metadata_from_hf(config, path=config_path)
+    source = _open_weights(folder)
+    try:
+        tensors = _extra(arch.extra_tensors(config, path=config_path))
+        tied = config.get("tie_word_embeddings") is True
+        tensors |= _renamed(folder, arch, source, keys, tied)
+        rows = _embedding_rows(folder, tensors)
+        if not tied and _HEAD not in tensors:
+            raise InvalidFileError(
+                folder,
+                "tensor 'lm_head.weight'",
+                "missing, and config.json does not say tie_word_embeddings.",
+            )
+        matrix = next(tensor for tensor in tensors.values() if len(tensor.shape) > 1)
+        count = sum(math.prod(tensor.shape) for tensor in tensors.values())
+        metadata = general_keys(folder, config, arch.ARCH, count, matrix.format.name)
+        metadata |= keys
+        metadata |= tokenizer_keys(folder, config, arch.ARCH, rows)
+    except BaseException:
+        source.close()
+        raise
+    values = {key: value_of(value) for key, value in metadata.items()}
+    return Checkpoint(folder, "hf", metadata, values, tensors, source.close)
+
+
+def _open_weights(folder: Path) -> safetensors.SafeTensors:
+    if not any(folder.glob("*.safetensors")) and any(folder.glob("*.bin")):
+        raise UnsupportedError(
+            f"{folder}: weights in pickle files (.bin) are not read, for they can hold code. "
+            "Save them as safetensors."
+        )
+    return safetensors.open(folder)
+
+
+def _arch(path: Path, config: Object) -> archs.Arch:
+    classes = config.get("architectures")
+    if not isinstance(classes, list) or not classes or not isinstance(classes[0], str):
+        raise InvalidFileError(path, "key 'architectures'", "expected the name of a model class.")
+    try:
+        return archs.for_hf(classes[0])
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{path}: {error}") from None
+
+
+def _renamed(
+    folder: Path,
+    arch: archs.Arch,
+    source: safetensors.SafeTensors,
+    keys: Mapping[str, Any],
+    tied: bool,
+) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for hf_name in (*source.tensors, *source.unsupported):
+        try:
+            name = arch.rename(hf_name)
+        except UnsupportedError as error:
+            raise UnsupportedError(f"{folder}: {error}") from None
+        # A tied head that was saved all the same repeats the embedding.
+        if name is None or (tied and name == _HEAD):
+            continue
+        if name in tensors:
+            raise InvalidFileError(folder, f"tensor '{hf_name}'", f"a second one for '{name}'.")
+        # Asking for a tensor of a type that is not read raises UnsupportedError.
+        tensors[name] = _virtual(folder, arch, name, source[hf_name], keys)
+    return tensors
+
+
+def _virtual(
+    folder: Path, arch: archs.Arch, name: str, tensor: Tensor, keys: Mapping[str, Any]
+) -> Tensor:
+    """A tensor under its GGUF name, transformed when asked: vectors in F32, matrices as they are."""
+    if len(tensor.shape) == 1:
+
+        def vector() -> NDArray[np.uint8]:
+            changed = arch.transform(name, tensor.decode(), keys)
+            return np.ascontiguousarray(changed, dtype="<f4").view(np.uint8)
+
+        return Tensor(name, tensor.shape, formats.get("f32"), vector)
+    if len(tensor.shape) != 2:
+        raise InvalidFileError(
+            folder, f"tensor '{tensor.name}'", f"expected a matrix, got shape {tensor.shape}."
+        )
+    return Tensor(
+        name, tensor.shape, tensor.format, lambda: arch.transform(name, tensor.data, keys)
+    )
+
+
+def _extra(arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, Tensor]:
+    return {
+        name: Tensor(
+            name, array.shape, formats.get("f32"), np.ascontiguousarray(array).view(np.uint8)
+        )
+        for name, array in arrays.items()
+    }
+
+
+def _embedding_rows(folder: Path, tensors: Mapping[str, Tensor]) -> int:
+    if _EMBEDDING not in tensors:
+        raise InvalidFileError(folder, "tensor 'model.embed_tokens.weight'", "missing.")
+    return tensors[_EMBEDDING].shape[0]
