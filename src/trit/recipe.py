@@ -60,12 +60,21 @@ class Overrides:
     pure: bool = False  # the base format everywhere
 
 
+def is_mix(name: str) -> bool:
+    """Whether `mix` knows this name."""
+    return _find(name) is not None
+
+
+def _find(name: str) -> Mix | None:
+    wanted = name.upper()
+    if wanted.isdecimal():
+        return next((m for m in MIXES.values() if m.file_type == int(wanted)), None)
+    return MIXES.get(ALIASES.get(wanted, wanted))
+
+
 def mix(name: str) -> Mix:
     """The mix of that name, in any case, or by its GGUF file type. UsageError for another."""
-    wanted = name.upper()
-    found = MIXES.get(ALIASES.get(wanted, wanted))
-    if found is None and wanted.isdigit():
-        found = next((m for m in MIXES.values() if m.file_type == int(wanted)), None)
+    found = _find(name)
     if found is None:
         known = ", ".join([*MIXES, *ALIASES])
         raise UsageError(f"unknown quantization type '{name}'; known: {known}")

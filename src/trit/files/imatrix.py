@@ -42,6 +42,11 @@ class Imatrix:
     datasets: tuple[str, ...]
     chunks: int
 
+    @property
+    def sha256(self) -> str:
+        """Of the file."""
+        return gguf.sha256(self.path)
+
     def importance(self, name: str, shape: tuple[int, ...]) -> Floats | None:
         """For a tensor of this name and shape: float32 (matrices, columns), or None without data.
 

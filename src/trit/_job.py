@@ -1,0 +1,233 @@
+"""A conversion that is ready to run: everything is opened, checked and chosen, nothing is written.
+
+Splitting the preparation from the work lets a caller say what it will cost before it starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from trit import formats
+from trit._source import Source, refuse_overwrite, trit_version
+from trit._transcode import TERNARY, Bytes, Encoder, Transcoder
+from trit.errors import DoesNotFitError, TritError
+from trit.files import gguf
+from trit.files._encode import draw
+from trit.files.gguf import Plain, TensorInfo, Value
+from trit.files.imatrix import Floats, Imatrix
+from trit.recipe import FLOATS, Choice
+
+Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
+
+DISK_BYTES_PER_SECOND = 1e9  # reading, checksums, writing, reading back: the order of magnitude
+
+
+@dataclass(frozen=True)
+class TensorResult:
+    """One tensor of the new file; `fallback_from` is the format its rows were too odd for."""
+
+    name: str
+    shape: tuple[int, ...]
+    source: str
+    format: str
+    fallback_from: str | None
+    bytes: int
+
+
+@dataclass(frozen=True)
+class ConvertResult:
+    """What was written, or would be. `bytes` is the size of the file, header and padding included.
+
+    `source_bytes` counts the source's tensors, `tensor_bytes` the new file's, `weights` their
+    weights; `weighted` how many tensors importance data was used for, `resumed` how many an
+    interrupted job had finished. `seconds` is 0 for a dry run.
+    """
+
+    path: Path | None
+    type: str
+    tensors: tuple[TensorResult, ...]
+    weights: int
+    source_bytes: int
+    tensor_bytes: int
+    bytes: int
+    warnings: tuple[str, ...]
+    weighted: int = 0
+    seconds: float = 0.0
+    resumed: int = 0
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Of the tensors, scales and vectors included."""
+        return 8 * self.tensor_bytes / self.weights
+
+    @property
+    def fallbacks(self) -> tuple[TensorResult, ...]:
+        """The tensors that could not have the format of their mix."""
+        return tuple(tensor for tensor in self.tensors if tensor.fallback_from)
+
+
+class Job:
+    """A source, the format chosen for each tensor, and the file to write (None: only to reckon).
+
+    A context manager: it holds the source open.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        out: str | os.PathLike[str] | None,
+        type: str,
+        choices: list[Choice],
+        values: dict[str, Plain | Value],
+        encode: Encoder,
+        warnings: tuple[str, ...],
+        *,
+        importance: Imatrix | None = None,
+        any_values: bool = False,
+    ) -> None:
+        self.source = source
+        self.out = None if out is None else Path(out)
+        self.type = type
+        self.choices = choices
+        self.warnings = warnings
+        self._values = values
+        self._transcoder = Transcoder(source.path, encode, any_values)
+        self._infos = [
+            TensorInfo(choice.name, source.tensors[choice.name].shape, formats.get(choice.format))
+            for choice in choices
+        ]
+        self._importance = _match(importance, self._infos)
+        if self.out is not None:
+            refuse_overwrite(self.out, source.paths)
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.source.close()
+
+    @property
+    def replaces(self) -> bool:
+        """Whether a file of this name exists and will be replaced at the end."""
+        return self.out is not None and self.out.exists()
+
+    def result(self, seconds: float = 0.0, resumed: int = 0) -> ConvertResult:
+        """What the file will be, to the byte; nothing is written."""
+        tensors = tuple(
+            TensorResult(
+                info.name,
+                info.shape,
+                self.source.tensors[info.name].format.name,
+                info.format.name,
+                choice.fallback_from,
+                info.nbytes,
+            )
+            for choice, info in zip(self.choices, self._infos, strict=True)
+        )
+        return ConvertResult(
+            path=self.out,
+            type=self.type,
+            tensors=tensors,
+            weights=sum(info.rows * info.cols for info in self._infos),
+            source_bytes=sum(self.source.tensors[info.name].nbytes for info in self._infos),
+            tensor_bytes=sum(info.nbytes for info in self._infos),
+            bytes=draw(self._values, self._infos).size,
+            warnings=self.warnings,
+            weighted=len(self._importance),
+            seconds=seconds,
+            resumed=resumed,
+        )
+
+    def estimate_seconds(self) -> float:
+        """About how long `run` will take: each pair of formats is tried on some rows."""
+        pairs: dict[tuple[str, str], list[TensorInfo]] = {}
+        for info in self._infos:
+            key = (self.source.tensors[info.name].format.name, info.format.name)
+            pairs.setdefault(key, []).append(info)
+        seconds = 0.0
+        for infos in pairs.values():
+            sample = sorted(infos, key=lambda info: info.nbytes)[len(infos) // 2]
+            rate = self._transcoder.seconds(self.source.tensors[sample.name], sample.format)
+            seconds += rate * sum(i.nbytes for i in infos) / sample.nbytes
+        moved = sum(self.source.tensors[i.name].nbytes + i.nbytes for i in self._infos)
+        return seconds + moved / DISK_BYTES_PER_SECOND
+
+    def check_ternary(self) -> None:
+        """Look at the first rows bound for a ternary format: a wrong source shows at once."""
+        for info in self._infos:
+            if info.format.name in TERNARY:
+                self._transcoder.check_first_rows(self.source.tensors[info.name], info.format)
+                return
+
+    def run(self, on_progress: Progress | None = None) -> ConvertResult:
+        """Write the file; interrupted, it leaves `OUT.partial`, which the same job takes up again.
+
+        `on_progress(what, done, total)` counts bytes. Errors as for `convert` and `quantize`; after
+        one that trying again would not cure, nothing is left.
+        """
+        assert self.out is not None, "a job without an output can only be reckoned"
+        begun = time.perf_counter()
+        report = on_progress or (lambda what, done, total: None)
+        values = dict(self._values)
+        if "trit.source.sha256" in values:
+            values["trit.source.sha256"] = self.source.sha256(
+                lambda done, total: report("reading the source", done, total)
+            )
+        stage = "checking what is there"
+
+        def progress(done: int, total: int) -> None:
+            report(stage, done, total)
+
+        writer = gguf.Writer(self.out, values, self._infos, job=self._name(), on_progress=progress)
+        with writer:
+            todo = writer.remaining
+            stage = "writing"
+            try:
+                for info in todo:
+                    writer.add(info.name, self._pieces(info))
+                stage = "verifying"
+                writer.finish()
+            except TritError as error:
+                if not isinstance(error, DoesNotFitError):
+                    _discard(writer)
+                raise
+        return self.result(time.perf_counter() - begun, len(self._infos) - len(todo))
+
+    def _pieces(self, info: TensorInfo) -> Iterator[Bytes]:
+        importance = self._importance.get(info.name)
+        return self._transcoder.pieces(self.source.tensors[info.name], info.format, importance)
+
+    def _name(self) -> str:
+        """All that the bytes depend on beside the header: a partial file of another is not used."""
+        return json.dumps([trit_version(), self.source.fingerprint(), self._transcoder.any_values])
+
+
+def _match(data: Imatrix | None, infos: list[TensorInfo]) -> dict[str, Floats]:
+    """The importance data of each tensor that is rounded; a wrong size shows before the start."""
+    if data is None:
+        return {}
+    found = {}
+    for info in infos:
+        if info.format.name not in FLOATS:
+            importance = data.importance(info.name, info.shape)
+            if importance is not None:
+                found[info.name] = importance
+    return found
+
+
+def _discard(writer: gguf.Writer) -> None:
+    """Remove what a job that cannot succeed has written."""
+    writer.close()
+    writer.partial.unlink(missing_ok=True)
+    writer.partial.with_name(writer.partial.name + ".journal").unlink(missing_ok=True)

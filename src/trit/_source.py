@@ -1,0 +1,110 @@
+"""The model a conversion reads: named tensors, keys with their exact types, and its identity.
+
+The identity comes in two strengths. `fingerprint` (names, sizes, times) is instant and tells
+whether an interrupted job may go on; `sha256` reads every byte and is what a file records.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from trit.errors import UsageError
+from trit.files import checkpoint, gguf
+from trit.files.gguf import Tensor, Value
+
+# What a folder's conversion depends on beside the weights.
+FOLDER_PATTERNS = ("*.safetensors", "*.json", "*.model", "*.jinja", "*.txt")
+
+
+def trit_version() -> str:
+    """This package's version."""
+    try:
+        return version("trit")
+    except PackageNotFoundError:  # a source tree on PYTHONPATH
+        return "unknown"
+
+
+@dataclass(frozen=True)
+class Source:
+    """An open model; `paths` are the files it is made of."""
+
+    path: Path
+    paths: tuple[Path, ...]
+    kind: str  # "gguf" or "hf"
+    metadata: Mapping[str, object]
+    values: Mapping[str, Value]
+    tensors: Mapping[str, Tensor]
+    close: Callable[[], None]
+
+    def fingerprint(self) -> list[list[str | int]]:
+        """Name, size and time of each file, without reading any."""
+        stats = [(path, path.stat()) for path in self.paths]
+        return [[str(path.resolve()), s.st_size, s.st_mtime_ns] for path, s in stats]
+
+    def sha256(self, on_progress: Callable[[int, int], None] | None = None) -> str:
+        """Of the file; of several, the sha256 of the lines `sha256sum` would print for them."""
+        total = sum(path.stat().st_size for path in self.paths)
+        digests: list[str] = []
+        before = 0
+
+        def progress(done: int, of: int) -> None:
+            if on_progress is not None:
+                on_progress(before + done, total)
+
+        for path in self.paths:
+            digests.append(gguf.sha256(path, progress))
+            before += path.stat().st_size
+        if len(digests) == 1:
+            return digests[0]
+        lines = (f"{d}  {p.name}\n" for d, p in zip(digests, self.paths, strict=True))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def open_source(path: str | os.PathLike[str]) -> Source:
+    """Open a Hugging Face folder or a GGUF; errors as for `files.checkpoint.open`."""
+    given = Path(path)
+    if not given.is_dir():
+        return _from_gguf(given, given)
+    model = checkpoint.open(given)
+    if model.kind == "gguf":  # a folder that holds one
+        model.close()
+        return _from_gguf(given, min(given.glob("*.gguf")))
+    files = {file for pattern in FOLDER_PATTERNS for file in given.glob(pattern)}
+    return Source(
+        path=given,
+        paths=tuple(sorted(files)),
+        kind=model.kind,
+        metadata=model.metadata,
+        values=model.values,
+        tensors=model.tensors,
+        close=model.close,
+    )
+
+
+def _from_gguf(path: Path, file: Path) -> Source:
+    model = gguf.open(file)
+    return Source(
+        path=path,
+        paths=tuple(model.paths),
+        kind="gguf",
+        metadata=model.metadata,
+        values=model.values,
+        tensors=model.tensors,
+        close=model.close,
+    )
+
+
+def refuse_overwrite(out: Path, sources: tuple[Path, ...]) -> None:
+    """UsageError if `out` is one of the source's files, under whatever name or link."""
+    for source in sources:
+        try:
+            same = out.samefile(source)
+        except OSError:
+            return  # there is no `out` yet
+        if same:
+            raise UsageError(f"{out} is the source itself ({source}): name another output")

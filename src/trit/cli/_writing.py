@@ -1,0 +1,124 @@
+"""What `convert` and `quantize` say: the cost before, the progress during, the result after."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from trit.cli._progress import Progress
+from trit.cli._terminal import note, print_json, size, table, warn
+from trit.convert import ConvertResult, Job
+from trit.errors import UsageError
+
+_BLOCK = re.compile(r"^blk\.\d+\.")
+
+
+def carry_out(job: Job, *, dry_run: bool, json: bool, jsonl: bool) -> None:
+    """Run a prepared job, or only say what it would make."""
+    planned = job.result()
+    for text in job.warnings:
+        warn(text)
+    for text in fallbacks(planned):
+        note(text)
+    if dry_run:
+        result = planned
+    else:
+        if job.out is None:
+            raise UsageError("no output: name the file to write, or use --dry-run")
+        _announce(job, planned)
+        result = _run(job, jsonl)
+    if json:
+        print_json(_as_json(result, dry_run))
+    else:
+        print(_as_text(result, dry_run))
+
+
+def fallbacks(result: ConvertResult) -> list[str]:
+    """A line per kind of tensor whose rows did not fit the format wished for."""
+    kinds: dict[tuple[str, int, str, str], int] = {}
+    for tensor in result.fallbacks:
+        name = _BLOCK.sub("blk.*.", tensor.name)
+        key = (name, tensor.shape[-1], str(tensor.fallback_from), tensor.format)
+        kinds[key] = kinds.get(key, 0) + 1
+    return [
+        f"fallback: {name}{f' ({count} tensors)' if count > 1 else ''}: "
+        f"rows of {columns} do not fit {wished.upper()}, {got.upper()} instead"
+        for (name, columns, wished, got), count in kinds.items()
+    ]
+
+
+def _announce(job: Job, planned: ConvertResult) -> None:
+    seconds = job.estimate_seconds()
+    about = f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+    note(
+        f"{job.source.path} ({size(planned.source_bytes)}) -> {job.out} ({size(planned.bytes)}, "
+        f"{planned.type}, {planned.bits_per_weight:.2f} bits per weight), about {about}"
+    )
+    if job.replaces:
+        note(f"{job.out} exists: it stays until the new file is complete, then is replaced")
+
+
+def _run(job: Job, jsonl: bool) -> ConvertResult:
+    with Progress(jsonl=jsonl) as progress:
+        try:
+            return job.run(progress)
+        except KeyboardInterrupt:
+            progress.__exit__(None, None, None)
+            partial = Path(f"{job.out}.partial")
+            if partial.exists():
+                note(f"what is done is kept in {partial}; the same command goes on from there")
+            raise
+
+
+def _as_json(result: ConvertResult, dry_run: bool) -> dict[str, Any]:
+    return {
+        "path": None if dry_run else str(result.path),
+        "type": result.type,
+        "dry_run": dry_run,
+        "bytes": result.bytes,
+        "tensor_bytes": result.tensor_bytes,
+        "source_bytes": result.source_bytes,
+        "parameters": result.weights,
+        "bits_per_weight": round(result.bits_per_weight, 4),
+        "importance_tensors": result.weighted,
+        "resumed_tensors": result.resumed,
+        "seconds": round(result.seconds, 3),
+        "warnings": list(result.warnings),
+        "fallbacks": [
+            {"name": tensor.name, "from": tensor.fallback_from, "to": tensor.format}
+            for tensor in result.fallbacks
+        ],
+        "tensors": [
+            {
+                "name": tensor.name,
+                "type": tensor.format,
+                "shape": list(tensor.shape),
+                "bytes": tensor.bytes,
+                "source_type": tensor.source,
+            }
+            for tensor in result.tensors
+        ],
+    }
+
+
+def _as_text(result: ConvertResult, dry_run: bool) -> str:
+    sums: dict[str, tuple[int, int]] = {}
+    for tensor in result.tensors:
+        count, total = sums.get(tensor.format, (0, 0))
+        sums[tensor.format] = (count + 1, total + tensor.bytes)
+    rows = [
+        (name.upper(), f"{count} tensors", size(total))
+        for name, (count, total) in sorted(sums.items(), key=lambda item: -item[1][1])
+    ]
+    done = f"{result.path}: " if not dry_run else ""
+    lines = [
+        f"{done}{result.type}, {result.bytes:,} bytes ({size(result.bytes)}), "
+        f"{result.bits_per_weight:.2f} bits per weight",
+        table(rows, right=frozenset({1, 2})),
+    ]
+    if result.weighted:
+        lines.append(f"importance data used for {result.weighted} tensors")
+    if result.resumed:
+        lines.append(f"{result.resumed} tensors were there from an interrupted run")
+    if not dry_run:
+        lines.append(f"{result.seconds:.1f} seconds")
+    return "\n".join(lines)

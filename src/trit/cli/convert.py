@@ -1,0 +1,37 @@
+"""`trit convert`: a Hugging Face folder, or a quantized GGUF, to a GGUF of plain numbers."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="Folder, GGUF file or model name.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", "--outfile", metavar="OUT.gguf", help="The file to write."),
+    ] = None,
+    type_: Annotated[
+        str,
+        typer.Option("--type", "--outtype", help="f16, bf16, f32, q8_0, or auto."),
+    ] = "f16",
+    threads: Annotated[
+        int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the size.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
+) -> None:
+    """Convert a Hugging Face folder, or expand a quantized GGUF, to a GGUF file.
+
+    An existing OUT.gguf is replaced once the new file is complete. Interrupted, the same command
+    goes on where it stopped.
+    """
+    from trit.cli._resolve import resolve
+    from trit.cli._writing import carry_out
+    from trit.convert import prepare_convert
+
+    path = resolve(source, jsonl=jsonl)
+    with prepare_convert(path, out, type_, threads=threads) as job:
+        carry_out(job, dry_run=dry_run, json=json, jsonl=jsonl)

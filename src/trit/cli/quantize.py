@@ -1,0 +1,129 @@
+"""`trit quantize`: a model of any source to a GGUF of a named mix such as Q4_K_M.
+
+The arguments of llama-quantize work too: IN OUT TYPE [THREADS], and IN TYPE, which writes
+ggml-model-TYPE.gguf beside IN.
+"""
+
+from pathlib import Path
+from typing import Annotated, NamedTuple, TypeVar
+
+import typer
+
+from trit.errors import UsageError
+
+T = TypeVar("T", int, str, Path)
+
+
+class Words(NamedTuple):
+    """What the arguments after the source say."""
+
+    out: Path | None
+    type: str | None
+    threads: int | None
+
+
+def command(
+    source: Annotated[str, typer.Argument(metavar="SRC", help="Folder, GGUF file or model name.")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[OUT.gguf] [TYPE] [THREADS]", help="The file to write, the mix."),
+    ] = None,
+    type_: Annotated[
+        str | None, typer.Option("--type", metavar="TYPE", help="The mix, such as Q4_K_M.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="OUT.gguf", help="The file to write.")
+    ] = None,
+    imatrix: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Importance data of llama.cpp.")
+    ] = None,
+    tensor_type: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN=TYPE", help="Type of the tensors so named; repeatable."),
+    ] = None,
+    output_tensor_type: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="Type of the output matrix.")
+    ] = None,
+    token_embedding_type: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="Type of the embedding.")
+    ] = None,
+    pure: Annotated[bool, typer.Option("--pure", help="One type for all matrices.")] = False,
+    threads: Annotated[
+        int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the size.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="TQ1_0 and TQ2_0 from weights that are not ternary.")
+    ] = False,
+    allow_requantize: Annotated[
+        bool, typer.Option("--allow-requantize", hidden=True, help="Always allowed, and warned of.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
+) -> None:
+    """Quantize a model to a GGUF file of a named mix.
+
+    An existing OUT.gguf is replaced once the new file is complete. Interrupted, the same command
+    goes on where it stopped.
+    """
+    from trit import recipe
+    from trit.cli._resolve import resolve
+    from trit.cli._writing import carry_out
+    from trit.convert import prepare_quantize
+
+    given = read_words(words or [], type_)
+    mix = _one("type", type_, given.type)
+    if mix is None:
+        known = "Q8_0, Q4_K_M, Q3_K_M …"
+        raise UsageError(f"no type: trit quantize SRC OUT.gguf --type TYPE, such as {known}")
+    name = recipe.mix(mix).name
+    target = _one("output", out, given.out)
+    path = resolve(source, jsonl=jsonl)
+    if target is None and not dry_run:
+        if type_ is not None:
+            raise UsageError("no output: trit quantize SRC OUT.gguf --type TYPE, or --dry-run")
+        # As llama-quantize names it; beside the source, but never in the cache of pulled models.
+        folder = Path(source).parent if Path(source).is_file() else Path()
+        target = folder / f"ggml-model-{name}.gguf"
+    wishes = recipe.overrides(
+        tensor_type or (), output_tensor_type, token_embedding_type, pure=pure
+    )
+    with prepare_quantize(
+        path,
+        target,
+        name,
+        wishes,
+        imatrix=imatrix,
+        threads=_one("thread count", threads, given.threads),
+        force=force,
+    ) as job:
+        carry_out(job, dry_run=dry_run, json=json, jsonl=jsonl)
+
+
+def read_words(words: list[str], type_option: str | None) -> Words:
+    """[OUT] [TYPE] [THREADS] as llama-quantize reads them, each optional; UsageError for others."""
+    from trit import recipe
+
+    rest = list(words)
+    out = None
+    # A first word that is a mix is the type, unless the type was named or another mix follows.
+    if rest and (type_option is not None or not recipe.is_mix(rest[0])):
+        out = Path(rest.pop(0))
+    mix = None
+    if rest and (type_option is None or (recipe.is_mix(rest[0]) and not rest[0].isdecimal())):
+        mix = rest.pop(0)
+    threads = None
+    if rest and rest[0].isdecimal() and int(rest[0]) > 0:
+        threads = int(rest.pop(0))
+    if rest:
+        raise UsageError(
+            f"too many arguments: {' '.join(rest)}. Expected SRC OUT.gguf TYPE [THREADS]"
+        )
+    return Words(out, mix, threads)
+
+
+def _one(what: str, option: T | None, word: T | None) -> T | None:
+    """The value given by flag or by place; UsageError if both, and they differ."""
+    if option is not None and word is not None and str(option).upper() != str(word).upper():
+        raise UsageError(f"the {what} is given twice: {word} and {option}")
+    return option if option is not None else word

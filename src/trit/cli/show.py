@@ -1,0 +1,208 @@
+"""`trit show`: what a model is, from its keys and its list of tensors; no weight is read."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from trit.files.checkpoint import Checkpoint
+
+# Fields of the answer, in order: the label people read, and the key behind `<architecture>.`.
+HYPER_PARAMETERS = {
+    "context": ("context", "context_length"),
+    "layers": ("layers", "block_count"),
+    "embedding": ("embedding", "embedding_length"),
+    "feed_forward": ("feed-forward", "feed_forward_length"),
+    "heads": ("heads", "attention.head_count"),
+    "kv_heads": ("kv heads", "attention.head_count_kv"),
+    "experts": ("experts", "expert_count"),
+    "window": ("window", "attention.sliding_window"),
+}
+SPECIAL_TOKENS = ("bos", "eos", "eot", "unknown", "padding")
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="Folder, GGUF file or model name.")],
+    tensors: Annotated[bool, typer.Option("--tensors", help="List the tensors too.")] = False,
+    hash_: Annotated[bool, typer.Option("--hash", help="The sha256 of the file too.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+) -> None:
+    """Describe a model: parameters, context, types and bits per weight, tokenizer, licence."""
+    from trit.cli._resolve import resolve
+    from trit.cli._terminal import print_json
+    from trit.files import checkpoint
+
+    path = resolve(model)
+    with checkpoint.open(path) as opened:
+        answer = describe(opened, with_tensors=tensors)
+    if hash_:
+        answer["sha256"] = _hash(model, path)
+    if json:
+        print_json(answer)
+    else:
+        print(as_text(answer))
+
+
+def describe(model: "Checkpoint", *, with_tensors: bool) -> dict[str, Any]:
+    """Everything `show` says, as JSON would have it; absent facts are None."""
+    keys = model.metadata
+    arch = _text(keys.get("general.architecture"))
+    found = {
+        name: _number(keys.get(f"{arch}.{key}")) for name, (_, key) in HYPER_PARAMETERS.items()
+    }
+    types: dict[str, dict[str, Any]] = {}
+    weights = nbytes = 0
+    for tensor in model.tensors.values():
+        row = types.setdefault(
+            tensor.format.name,
+            {
+                "type": tensor.format.name,
+                "tensors": 0,
+                "parameters": 0,
+                "bytes": 0,
+                "bits_per_weight": tensor.format.bits_per_weight,
+            },
+        )
+        count = tensor.rows * tensor.cols
+        row["tensors"] += 1
+        row["parameters"] += count
+        row["bytes"] += tensor.nbytes
+        weights, nbytes = weights + count, nbytes + tensor.nbytes
+    answer: dict[str, Any] = {
+        "path": str(model.path),
+        "kind": model.kind,
+        "name": _text(keys.get("general.name")),
+        "architecture": arch,
+        "parameters": weights,
+        "tensor_bytes": nbytes,
+        "file_bytes": model.path.stat().st_size if model.path.is_file() else None,
+        "bits_per_weight": round(8 * nbytes / weights, 4) if weights else None,
+        **found,
+        "types": sorted(types.values(), key=lambda row: -row["bytes"]),
+        "tokenizer": _tokenizer(keys),
+        "template": _text(keys.get("tokenizer.chat_template")),
+        "licence": _text(keys.get("general.license")),
+        "recipe": _text(keys.get("trit.recipe")),
+    }
+    if with_tensors:
+        answer["tensors"] = [
+            {
+                "name": tensor.name,
+                "type": tensor.format.name,
+                "shape": list(tensor.shape),
+                "bytes": tensor.nbytes,
+            }
+            for tensor in model.tensors.values()
+        ]
+    return answer
+
+
+def _tokenizer(keys: Any) -> dict[str, Any]:
+    tokens = keys.get("tokenizer.ggml.tokens")
+    special = {
+        name: _number(keys.get(f"tokenizer.ggml.{name}_token_id")) for name in SPECIAL_TOKENS
+    }
+    return {
+        "model": _text(keys.get("tokenizer.ggml.model")),
+        "pre": _text(keys.get("tokenizer.ggml.pre")),
+        "tokens": len(tokens) if hasattr(tokens, "__len__") else None,
+        **{f"{name}_id": number for name, number in special.items()},
+    }
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _number(value: object) -> int | list[int] | None:
+    """A count, or one per layer; whatever else a key holds is not one."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str | float | bool) or value is None:
+        return None
+    try:
+        numbers = [int(item) for item in value]  # type: ignore[attr-defined]
+    except (TypeError, ValueError):
+        return None
+    return numbers[0] if len(set(numbers)) == 1 else numbers
+
+
+def _hash(name: str, path: Any) -> str:
+    """The sha256 of the file; of a folder or shards, of the list `sha256sum` would print."""
+    from trit.cli._progress import Progress
+    from trit.convert import source_sha256
+
+    with Progress() as progress:
+        return source_sha256(path, lambda done, total: progress(f"hashing {name}", done, total))
+
+
+def as_text(answer: dict[str, Any]) -> str:
+    """The answer for people."""
+    from trit.cli._terminal import size, table
+
+    bits = answer["bits_per_weight"]
+    rows = [
+        ("model", answer["name"] or "(no name)"),
+        ("path", answer["path"]),
+        ("architecture", str(answer["architecture"])),
+        ("parameters", f"{answer['parameters']:,} ({human(answer['parameters'])})"),
+        ("size", f"{size(answer['tensor_bytes'])}, {bits} bits per weight"),
+    ]
+    for name, (label, _) in HYPER_PARAMETERS.items():
+        if answer[name] is not None:
+            rows.append((label, _shown(answer[name])))
+    tokenizer = answer["tokenizer"]
+    kind = " ".join(str(part) for part in (tokenizer["model"], tokenizer["pre"]) if part)
+    rows.append(("tokenizer", f"{kind or 'none'}, {tokenizer['tokens'] or 0:,} tokens"))
+    ids = [f"{name} {tokenizer[f'{name}_id']}" for name in SPECIAL_TOKENS]
+    rows.append(("special", ", ".join(text for text in ids if not text.endswith("None"))))
+    template = answer["template"]
+    rows.append(("template", "none" if template is None else f"{len(template):,} characters"))
+    rows.append(("licence", answer["licence"] or "not stated"))
+    if answer["recipe"]:
+        rows.append(("recipe", answer["recipe"]))
+    if "sha256" in answer:
+        rows.append(("sha256", answer["sha256"]))
+    parts = [table(rows), "", _types(answer["types"])]
+    if "tensors" in answer:
+        parts += ["", _tensors(answer["tensors"])]
+    return "\n".join(parts)
+
+
+def _shown(value: int | list[int]) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{min(value):,} to {max(value):,} by layer"
+
+
+def _types(types: list[dict[str, Any]]) -> str:
+    from trit.cli._terminal import size, table
+
+    rows = [("TYPE", "TENSORS", "PARAMETERS", "SIZE", "BITS/WEIGHT")]
+    for row in types:
+        rows.append(
+            (
+                row["type"].upper(),
+                str(row["tensors"]),
+                human(row["parameters"]),
+                size(row["bytes"]),
+                f"{row['bits_per_weight']:g}",
+            )
+        )
+    return table(rows, right=frozenset({1, 2, 3, 4}))
+
+
+def _tensors(tensors: list[dict[str, Any]]) -> str:
+    from trit.cli._terminal import size, table
+
+    rows = [("TENSOR", "TYPE", "SHAPE", "SIZE")]
+    for tensor in tensors:
+        shape = " × ".join(str(n) for n in tensor["shape"])
+        rows.append((tensor["name"], tensor["type"].upper(), shape, size(tensor["bytes"])))
+    return table(rows, right=frozenset({3}))
+
+
+def human(count: int) -> str:
+    """134515008 -> '135M'."""
+    for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.3g}{unit}"
+    return str(count)
