@@ -28,10 +28,11 @@ MAX_DIMENSIONS = 4
 # Ceilings of our own, an order of magnitude above any published model.
 MAX_HEADER_BYTES = 1 << 27
 MAX_KEYS = 1 << 16
-MAX_TENSORS = 1 << 16
+MAX_TENSORS = 1 << 15
 MAX_STRING_BYTES = 1 << 24
 MAX_STRINGS = 1 << 21  # in all arrays together
 
+_LAST_TYPE = max(ValueType)
 _MIN_KEY_BYTES = 8 + 1 + 4 + 1
 _MIN_TENSOR_BYTES = 8 + 1 + 4 + 8 + 4 + 8
 
@@ -169,11 +170,9 @@ def _check_counts(cursor: Cursor, tensors: int, keys: int) -> None:
 
 def _read_type(cursor: Cursor, where: str) -> ValueType:
     number = cursor.u32(where)
-    if number > max(ValueType):
-        raise cursor.fail(
-            f"{where} at offset {cursor.at - 4}",
-            f"expected a type of 0 to {max(ValueType)}, got {number}",
-        )
+    if number > _LAST_TYPE:
+        problem = f"expected a type of 0 to {_LAST_TYPE}, got {number}"
+        raise cursor.fail(f"{where} at offset {cursor.at - 4}", problem)
     return ValueType(number)
 
 

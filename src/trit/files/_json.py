@@ -2,8 +2,8 @@
 
 The library's parser makes objects of whatever it is given: ten million entries take gigabytes and
 seconds, nesting ends in RecursionError, repeated keys vanish, and 1.0 passes for 1. Here the caller
-says what comes next, so depth is bounded by the caller's own code and every surprise is an error with
-its offset. Spec: RFC 8259.
+says what comes next, so depth is bounded by the caller's own code and every surprise is an error
+with its offset. Spec: RFC 8259.
 """
 
 import json
@@ -18,7 +18,8 @@ _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
 _ESCAPE = re.compile(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 _INTEGER = re.compile(rb"(?:0|[1-9][0-9]{0,19})(?![0-9.eE])")
 _OTHER = re.compile(rb"-?[0-9.eE+-]{1,40}|true|false|null")
-_MAX_DEPTH = 16  # of values that are skipped
+_MAX_SKIPPED = 1 << 16  # bytes of a value that is skipped
+_MAX_DEPTH = 16
 
 
 class Reader:
@@ -58,8 +59,7 @@ class Reader:
         limit = min(self.end, start + longest + 1)
         while True:
             match = _PLAIN.match(self.view, self.at, limit)
-            assert match is not None
-            self.at = match.end()
+            self.at = limit if match is None else match.end()
             if self.at >= limit:
                 self.at = start
                 raise self.fail(f"a string that ends within {longest} bytes", where)
@@ -115,8 +115,11 @@ class Reader:
                 return
             self.expect(b",", where)
 
-    def keys(self, where: str, longest: int) -> Iterator[str]:
-        """Walk an object: yields each key, whose value the caller must read. No key comes twice."""
+    def keys(self, where: str, longest: int, most: int) -> Iterator[str]:
+        """Walk an object: yields each key, whose value the caller must read.
+
+        A key that comes twice, has more than `longest` bytes or is one of more than `most` fails.
+        """
         seen: set[str] = set()
         self.expect(b"{", where)
         if self.peek() == b"}":
@@ -124,10 +127,10 @@ class Reader:
             return
         while True:
             start = self.at
-            key = self.string(f"{where}, key {len(seen)}", longest)
-            if key in seen:
+            key = self.string(where, longest)
+            if key in seen or len(seen) == most:
                 self.at = start
-                raise self.fail("every key once", where)
+                raise self.fail(f"at most {most} keys, and each of them once", where)
             seen.add(key)
             self.expect(b":", where)
             yield key
@@ -136,19 +139,25 @@ class Reader:
                 return
             self.expect(b",", where)
 
-    def skip(self, where: str, longest: int, depth: int = 0) -> None:
-        """Any value at all, not nested deeper than any sane one; strings up to `longest` bytes."""
-        if depth > _MAX_DEPTH:
-            raise self.fail(f"values nested at most {_MAX_DEPTH} deep", where)
+    def skip(self, where: str) -> None:
+        """Any value at all, of a size and depth that a note beside the data may have."""
+        note = Reader(self.path, self.view, self.at, min(self.end, self.at + _MAX_SKIPPED))
+        note._skip(where, _MAX_DEPTH)
+        self.at = note.at
+
+    def _skip(self, where: str, depth: int) -> None:
         mark = self.peek()
+        if depth == 0 or not mark:
+            limits = f"{_MAX_SKIPPED} bytes and {_MAX_DEPTH} levels"
+            raise self.fail(f"a value within {limits}", where)
         if mark == b"{":
-            for _ in self.keys(where, longest):
-                self.skip(where, longest, depth + 1)
+            for _ in self.keys(where, _MAX_SKIPPED, _MAX_SKIPPED):
+                self._skip(where, depth - 1)
         elif mark == b"[":
             for _ in self.items(where):
-                self.skip(where, longest, depth + 1)
+                self._skip(where, depth - 1)
         elif mark == b'"':
-            self.string(where, longest)
+            self.string(where, _MAX_SKIPPED)
         else:
             match = _OTHER.match(self.view, self.at, self.end)
             if match is None:

@@ -32,7 +32,7 @@ class Mapping:
             with self.path.open("rb") as file:
                 status = os.fstat(file.fileno())
                 if status.st_size == 0:
-                    raise InvalidFileError(self.path, "", "the file is empty")
+                    raise InvalidFileError(self.path, "", "expected a model, got an empty file")
                 self.buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)

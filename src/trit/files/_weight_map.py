@@ -1,8 +1,9 @@
 """The index of a Hugging Face checkpoint in several files: which tensor is in which.
 
-The file names in it come from a stranger. They must be plain names of files in the same folder, and what
-they name must not lead out of it: a link would make trit open, and perhaps publish, any file of the
-user's. Links into the `blobs` of the Hugging Face cache, of which every model there consists, are allowed.
+The file names in it come from a stranger. They must be plain names of files in the same folder, and
+what they name must not lead out of it: a link would make trit open, and perhaps publish, any file
+of the user's. Links into the `blobs` of the Hugging Face cache, which every model there is made of,
+are allowed.
 """
 
 from pathlib import Path
@@ -14,7 +15,7 @@ from trit.files._mapping import Mapping
 _MAX_INDEX_BYTES = 1 << 26
 _MAX_TENSORS = 1 << 18
 _MAX_NAME_BYTES = 1 << 10
-_MAX_STRING_BYTES = 1 << 16
+_MAX_KEYS = 1 << 6
 
 
 def read_weight_map(index: Path) -> dict[str, str]:
@@ -35,15 +36,13 @@ def read_weight_map(index: Path) -> dict[str, str]:
 def _parse(reader: Reader) -> dict[str, str]:
     weight_map: dict[str, str] = {}
     names: dict[str, str] = {}  # each file name is kept once, not once a tensor
-    for key in reader.keys("index", _MAX_NAME_BYTES):
+    for key in reader.keys("index", _MAX_NAME_BYTES, _MAX_KEYS):
         if key != "weight_map":
-            reader.skip(f"key {key[:80]!r}", _MAX_STRING_BYTES)
+            reader.skip(f"key {key[:80]!r}")
             continue
-        for tensor in reader.keys(key, _MAX_NAME_BYTES):
+        for tensor in reader.keys(key, _MAX_NAME_BYTES, _MAX_TENSORS):
             name = reader.string(f"weight_map {tensor[:80]!r}", _MAX_NAME_BYTES)
             weight_map[tensor] = names.setdefault(name, name)
-            if len(weight_map) > _MAX_TENSORS:
-                raise reader.fail(f"at most {_MAX_TENSORS} tensors", key)
     reader.finish()
     if not weight_map:
         problem = "expected a weight_map that names files, got none"

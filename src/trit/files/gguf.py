@@ -19,6 +19,7 @@ from trit.files._header import parse, plain
 from trit.files._layout import place
 from trit.files._mapping import Mapping
 from trit.files._shards import check_split, check_tensor_count, shard_paths
+from trit.files._strings import StringArray
 from trit.files._tensor import Tensor, TensorInfo
 from trit.files._values import Plain, Value, ValueType
 from trit.files._writer import Writer, write
@@ -27,6 +28,7 @@ __all__ = [
     "GGUF",
     "Plain",
     "Progress",
+    "StringArray",
     "Tensor",
     "TensorInfo",
     "Value",

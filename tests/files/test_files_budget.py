@@ -1,0 +1,59 @@
+"""What rejecting a hostile file may cost: under a second, under 64 MiB of memory beside the file."""
+
+import gc
+import re
+import resource
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from trit.errors import InvalidFileError
+
+SECONDS = 1.0
+MEMORY_BYTES = 64 << 20
+
+
+@contextmanager
+def memory_limit(count: int) -> Iterator[None]:
+    """Let the process take at most `count` bytes more; then allocations fail with MemoryError.
+
+    The kernel counts private memory only, so that the mapping of the file itself is free.
+    """
+    status = Path("/proc/self/status").read_text()
+    match = re.search(r"VmData:\s+(\d+) kB", status)
+    assert match is not None
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (int(match[1]) * 1024 + count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def assert_rejected(open_file: Callable[[], object], name: str, message: str) -> None:
+    """Opening raises InvalidFileError within the budget, which is of this process's own time: how
+    busy the machine is does not matter.
+
+    The message names the file, says what was expected, and matches `message`.
+    """
+    gc.collect()
+    with memory_limit(MEMORY_BYTES), pytest.raises(InvalidFileError) as caught:
+        start = time.process_time()
+        try:
+            open_file()
+        finally:
+            seconds = time.process_time() - start
+    problem = str(caught.value)
+    assert name in problem
+    assert "expected" in problem
+    assert re.search(message, problem, re.DOTALL), problem
+    assert len(problem) < 1000
+    assert seconds < SECONDS
+
+
+def test_the_limit_is_real() -> None:
+    with memory_limit(MEMORY_BYTES), pytest.raises(MemoryError):
+        bytearray(2 * MEMORY_BYTES)
