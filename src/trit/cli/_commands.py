@@ -92,13 +92,18 @@ def overview() -> str:
     )
 
 
+def load(entry: CommandFile) -> Callable[..., Any]:
+    """Import the command's file; its function."""
+    function: Callable[..., Any] = importlib.import_module(entry.module).command
+    return function
+
+
 def run(entry: CommandFile, arguments: list[str]) -> int:
     """Parse `arguments` for one command, run it, return its exit code."""
     import typer
 
-    function: Callable[..., Any] = importlib.import_module(entry.module).command
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
-    app.command(entry.name, context_settings={"help_option_names": ["-h", "--help"]})(function)
+    app.command(entry.name, context_settings={"help_option_names": ["-h", "--help"]})(load(entry))
     command = typer.main.get_command(app)
     known = _flags(command.params)
     for parameter in command.params:

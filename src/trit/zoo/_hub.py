@@ -198,7 +198,7 @@ def _cached_files(repo: str, revision: str = "main") -> dict[str, Path]:
 @contextlib.contextmanager
 def _quiet_bars() -> Iterator[None]:
     """Switch huggingface_hub's own progress bars off; ours are drawn by the command."""
-    from huggingface_hub.utils import (
+    from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,
         enable_progress_bars,

@@ -32,11 +32,18 @@ def verify(path: Path, sha256: str | None = None) -> None:
 
 def check_weights(path: Path, named: Path) -> None:
     """InvalidFileError, naming `named`, if a weight of the model at `path` is Inf or NaN."""
-    from trit.files import gguf, safetensors  # numpy behind them; a list of models needs neither
+    # Imported here: there is numpy behind them, and a list of models needs neither.
+    if path.is_dir():
+        from trit.files import safetensors
 
-    model = safetensors.open(path) if path.is_dir() else gguf.open(path)
-    with model:
-        for tensor in model.tensors.values():
+        with safetensors.open(path) as folder:
+            for tensor in folder.tensors.values():
+                tensor.check_weights(named)
+        return
+    from trit.files import gguf
+
+    with gguf.open(path) as file:
+        for tensor in file.tensors.values():
             tensor.check_weights(named)
 
 
