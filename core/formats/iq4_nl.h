@@ -28,6 +28,14 @@ inline void pack(const Block& block, uint8_t* out) {
   join_fields<4, 16>(block.codes, out + 2);
 }
 
+inline void panel(const TileRows& rows, int columns, Panel& out) {
+  for (int b = 0; b < columns / 32; ++b) {
+    const int64_t at = b * kGrid.block_bytes;
+    store_scale(rows, at, b, out);
+    store_levels(rows, at + 2, 8 * b, out);
+  }
+}
+
 } // namespace iq4_nl
 
 constexpr Format format_iq4_nl = {
@@ -42,7 +50,7 @@ constexpr Format format_iq4_nl = {
     .decode = decode_blocks<iq4_nl::kGrid, iq4_nl::unpack, kIq4Levels>,
     .unpack = iq4_nl::unpack,
     .pack = iq4_nl::pack,
-    .panel = panel_by_blocks<iq4_nl::kGrid, iq4_nl::unpack, kIq4Levels>,
+    .panel = iq4_nl::panel,
 };
 
 } // namespace trit::TRIT_ISA

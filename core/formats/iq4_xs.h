@@ -42,6 +42,28 @@ inline void pack(const Block& block, uint8_t* out) {
   write_u16(out + 2, static_cast<uint16_t>(high));
 }
 
+inline void panel(const TileRows& rows, int, Panel& out) {
+  Bytes header[4];
+  load_rows(rows.row, 0, header);
+  const Floats d = low_half_to_floats(header[0]);
+  const Bytes high = header[0]; // group g in bits 16 + 2g; its place is byte g / 2, bits 4 and 5
+  const Bytes even = (shift_right<12>(high) & broadcast_lane(0x00000030)) |
+                     (shift_right<8>(high) & broadcast_lane(0x00003000)) |
+                     (shift_right<4>(high) & broadcast_lane(0x00300000)) |
+                     (high & broadcast_lane(0x30000000));
+  const Bytes odd = (shift_right<14>(high) & broadcast_lane(0x00000030)) |
+                    (shift_right<10>(high) & broadcast_lane(0x00003000)) |
+                    (shift_right<6>(high) & broadcast_lane(0x00300000)) |
+                    (shift_right<2>(high) & broadcast_lane(0x30000000));
+  float scales[8][kTileRows];
+  store_groups(low_nibbles(header[1]) | even, 32.0f, d, scales);
+  store_groups(high_nibbles(header[1]) | odd, 32.0f, d, scales + 4);
+  for (int g = 0; g < 8; ++g) {
+    store(out.scales[g], load(scales[g % 2 * 4 + g / 2]));
+    store_levels(rows, 8 + 16 * g, 8 * g, out);
+  }
+}
+
 } // namespace iq4_xs
 
 constexpr Format format_iq4_xs = {
@@ -56,7 +78,7 @@ constexpr Format format_iq4_xs = {
     .decode = decode_blocks<iq4_xs::kGrid, iq4_xs::unpack, kIq4Levels>,
     .unpack = iq4_xs::unpack,
     .pack = iq4_xs::pack,
-    .panel = panel_by_blocks<iq4_xs::kGrid, iq4_xs::unpack, kIq4Levels>,
+    .panel = iq4_xs::panel,
 };
 
 } // namespace trit::TRIT_ISA

@@ -54,6 +54,46 @@ inline void pack(const Block& block, uint8_t* out) {
   write_u16(out + 108, block.d);
 }
 
+inline void store_scales(const TileRows& rows, Panel& out) {
+  const Bytes two_bits = broadcast_lane(0x03030303);
+  Bytes packed[4], tail[4];
+  load_rows(rows.row, 92, packed);
+  load_rows(rows.row, 94, tail); // its last two bytes are d; a row must not be read past its end
+  const Floats d = low_half_to_floats(shift_right<16>(tail[3]));
+  const Bytes top = packed[3];
+  const Bytes scales[4] = {
+      low_nibbles(packed[1]) | shift_left<4>(top & two_bits),
+      low_nibbles(packed[2]) | shift_left<4>(shift_right<2>(top) & two_bits),
+      high_nibbles(packed[1]) | shift_left<4>(shift_right<4>(top) & two_bits),
+      high_nibbles(packed[2]) | shift_left<4>(shift_right<6>(top) & two_bits),
+  };
+  for (int k = 0; k < 4; ++k) store_groups(scales[k], 32.0f, d, out.scales + 4 * k);
+}
+
+inline void panel(const TileRows& rows, int, Panel& out) {
+  const Bytes two_bits = broadcast_lane(0x03030303);
+  const Bytes third = broadcast_lane(0x04040404);
+  store_scales(rows, out);
+  for (int half = 0; half < 2; ++half) {
+    Bytes bits[4]; // four of each byte are used up by either run
+    load_rows(rows.row, 16 * half, bits);
+    for (int r = 0; r < 2; ++r) {
+      Bytes packed[4];
+      load_rows(rows.row, 32 + 32 * r + 16 * half, packed);
+      for (int k = 0; k < 4; ++k) {
+        const int line = 32 * r + 4 * half + k;
+        const Bytes low = packed[k];
+        store_line(line, (low & two_bits) | (shift_left<2>(bits[k]) & third), out);
+        store_line(line + 8, (shift_right<2>(low) & two_bits) | (shift_left<1>(bits[k]) & third), out);
+        store_line(line + 16, (shift_right<4>(low) & two_bits) | (bits[k] & third), out);
+        store_line(line + 24, (shift_right<6>(low) & two_bits) | (shift_right<1>(bits[k]) & third),
+                   out);
+        bits[k] = shift_right<4>(bits[k]);
+      }
+    }
+  }
+}
+
 } // namespace q3_k
 
 constexpr Format format_q3_k = {
@@ -68,7 +108,7 @@ constexpr Format format_q3_k = {
     .decode = decode_blocks<q3_k::kGrid, q3_k::unpack>,
     .unpack = q3_k::unpack,
     .pack = q3_k::pack,
-    .panel = panel_by_blocks<q3_k::kGrid, q3_k::unpack>,
+    .panel = q3_k::panel,
 };
 
 } // namespace trit::TRIT_ISA

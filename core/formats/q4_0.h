@@ -27,6 +27,14 @@ inline void pack(const Block& block, uint8_t* out) {
   join_fields<4, 16>(block.codes, out + 2);
 }
 
+inline void panel(const TileRows& rows, int columns, Panel& out) {
+  for (int b = 0; b < columns / 32; ++b) {
+    const int64_t at = b * kGrid.block_bytes;
+    store_scale(rows, at, b, out);
+    store_nibbles(rows, at + 2, 8 * b, 8 * b + 4, out);
+  }
+}
+
 } // namespace q4_0
 
 constexpr Format format_q4_0 = {
@@ -41,7 +49,7 @@ constexpr Format format_q4_0 = {
     .decode = decode_blocks<q4_0::kGrid, q4_0::unpack>,
     .unpack = q4_0::unpack,
     .pack = q4_0::pack,
-    .panel = panel_by_blocks<q4_0::kGrid, q4_0::unpack>,
+    .panel = q4_0::panel,
 };
 
 } // namespace trit::TRIT_ISA

@@ -29,6 +29,14 @@ inline void pack(const Block& block, uint8_t* out) {
   join_fields<4, 16>(block.codes, out + 4);
 }
 
+inline void panel(const TileRows& rows, int columns, Panel& out) {
+  for (int b = 0; b < columns / 32; ++b) {
+    const int64_t at = b * kGrid.block_bytes;
+    store_scale_and_offset(rows, at, b, out);
+    store_nibbles(rows, at + 4, 8 * b, 8 * b + 4, out);
+  }
+}
+
 } // namespace q4_1
 
 constexpr Format format_q4_1 = {
@@ -43,7 +51,7 @@ constexpr Format format_q4_1 = {
     .decode = decode_blocks<q4_1::kGrid, q4_1::unpack>,
     .unpack = q4_1::unpack,
     .pack = q4_1::pack,
-    .panel = panel_by_blocks<q4_1::kGrid, q4_1::unpack>,
+    .panel = q4_1::panel,
 };
 
 } // namespace trit::TRIT_ISA

@@ -33,6 +33,18 @@ inline void pack(const Block& block, uint8_t* out) {
   for (int r = 0; r < 4; ++r) join_fields<4, 32>(block.codes + 64 * r, out + 16 + 32 * r);
 }
 
+inline void panel(const TileRows& rows, int, Panel& out) {
+  Bytes header[4];
+  load_rows(rows.row, 0, header);
+  store_scales(header, out);
+  for (int r = 0; r < 4; ++r) {
+    for (int half = 0; half < 2; ++half) {
+      const int line = 16 * r + 4 * half;
+      store_nibbles(rows, 16 + 32 * r + 16 * half, line, line + 8, out);
+    }
+  }
+}
+
 } // namespace q4_k
 
 constexpr Format format_q4_k = {
@@ -47,7 +59,7 @@ constexpr Format format_q4_k = {
     .decode = decode_blocks<q4_k::kGrid, q4_k::unpack>,
     .unpack = q4_k::unpack,
     .pack = q4_k::pack,
-    .panel = panel_by_blocks<q4_k::kGrid, q4_k::unpack>,
+    .panel = q4_k::panel,
 };
 
 } // namespace trit::TRIT_ISA

@@ -29,6 +29,14 @@ inline void pack(const Block& block, uint8_t* out) {
   join_fields<4, 16>(block.codes, out + 6);
 }
 
+inline void panel(const TileRows& rows, int columns, Panel& out) {
+  for (int b = 0; b < columns / 32; ++b) {
+    const int64_t at = b * kGrid.block_bytes;
+    store_scale(rows, at, b, out);
+    store_five_bits(rows, at + 2, at + 6, 8 * b, out);
+  }
+}
+
 } // namespace q5_0
 
 constexpr Format format_q5_0 = {
@@ -43,7 +51,7 @@ constexpr Format format_q5_0 = {
     .decode = decode_blocks<q5_0::kGrid, q5_0::unpack>,
     .unpack = q5_0::unpack,
     .pack = q5_0::pack,
-    .panel = panel_by_blocks<q5_0::kGrid, q5_0::unpack>,
+    .panel = q5_0::panel,
 };
 
 } // namespace trit::TRIT_ISA

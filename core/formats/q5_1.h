@@ -31,6 +31,14 @@ inline void pack(const Block& block, uint8_t* out) {
   join_fields<4, 16>(block.codes, out + 8);
 }
 
+inline void panel(const TileRows& rows, int columns, Panel& out) {
+  for (int b = 0; b < columns / 32; ++b) {
+    const int64_t at = b * kGrid.block_bytes;
+    store_scale_and_offset(rows, at, b, out);
+    store_five_bits(rows, at + 4, at + 8, 8 * b, out);
+  }
+}
+
 } // namespace q5_1
 
 constexpr Format format_q5_1 = {
@@ -45,7 +53,7 @@ constexpr Format format_q5_1 = {
     .decode = decode_blocks<q5_1::kGrid, q5_1::unpack>,
     .unpack = q5_1::unpack,
     .pack = q5_1::pack,
-    .panel = panel_by_blocks<q5_1::kGrid, q5_1::unpack>,
+    .panel = q5_1::panel,
 };
 
 } // namespace trit::TRIT_ISA

@@ -42,6 +42,27 @@ inline void pack(const Block& block, uint8_t* out) {
   for (int r = 0; r < 4; ++r) join_fields<4, 32>(block.codes + 64 * r, out + 48 + 32 * r);
 }
 
+inline void panel(const TileRows& rows, int, Panel& out) {
+  const Bytes fifth = broadcast_lane(0x10101010);
+  Bytes header[4];
+  load_rows(rows.row, 0, header);
+  store_scales(header, out);
+  for (int half = 0; half < 2; ++half) {
+    Bytes bits[4]; // two of each byte are used up by every run
+    load_rows(rows.row, 16 + 16 * half, bits);
+    for (int r = 0; r < 4; ++r) {
+      Bytes packed[4];
+      load_rows(rows.row, 48 + 32 * r + 16 * half, packed);
+      for (int k = 0; k < 4; ++k) {
+        const int line = 16 * r + 4 * half + k;
+        store_line(line, low_nibbles(packed[k]) | (shift_left<4>(bits[k]) & fifth), out);
+        store_line(line + 8, high_nibbles(packed[k]) | (shift_left<3>(bits[k]) & fifth), out);
+        bits[k] = shift_right<2>(bits[k]);
+      }
+    }
+  }
+}
+
 } // namespace q5_k
 
 constexpr Format format_q5_k = {
@@ -56,7 +77,7 @@ constexpr Format format_q5_k = {
     .decode = decode_blocks<q5_k::kGrid, q5_k::unpack>,
     .unpack = q5_k::unpack,
     .pack = q5_k::pack,
-    .panel = panel_by_blocks<q5_k::kGrid, q5_k::unpack>,
+    .panel = q5_k::panel,
 };
 
 } // namespace trit::TRIT_ISA

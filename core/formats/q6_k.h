@@ -42,6 +42,32 @@ inline void pack(const Block& block, uint8_t* out) {
   write_u16(out + 208, block.d);
 }
 
+inline void panel(const TileRows& rows, int, Panel& out) {
+  const Bytes high = broadcast_lane(0x30303030);
+  Bytes scales[4], tail[4];
+  load_rows(rows.row, 192, scales);
+  load_rows(rows.row, 194, tail); // its last two bytes are d; a row must not be read past its end
+  const Floats d = low_half_to_floats(shift_right<16>(tail[3]));
+  for (int k = 0; k < 4; ++k) {
+    store_groups(scales[k] ^ broadcast_lane(0x80808080u), 128.0f, d, out.scales + 4 * k);
+  }
+  for (int h = 0; h < 2; ++h) {
+    for (int half = 0; half < 2; ++half) {
+      Bytes top[4], first[4], second[4];
+      load_rows(rows.row, 128 + 32 * h + 16 * half, top);
+      load_rows(rows.row, 64 * h + 16 * half, first);
+      load_rows(rows.row, 64 * h + 32 + 16 * half, second);
+      for (int k = 0; k < 4; ++k) {
+        const int line = 32 * h + 4 * half + k;
+        store_line(line, low_nibbles(first[k]) | (shift_left<4>(top[k]) & high), out);
+        store_line(line + 8, low_nibbles(second[k]) | (shift_left<2>(top[k]) & high), out);
+        store_line(line + 16, high_nibbles(first[k]) | (top[k] & high), out);
+        store_line(line + 24, high_nibbles(second[k]) | (shift_right<2>(top[k]) & high), out);
+      }
+    }
+  }
+}
+
 } // namespace q6_k
 
 constexpr Format format_q6_k = {
@@ -56,7 +82,7 @@ constexpr Format format_q6_k = {
     .decode = decode_blocks<q6_k::kGrid, q6_k::unpack>,
     .unpack = q6_k::unpack,
     .pack = q6_k::pack,
-    .panel = panel_by_blocks<q6_k::kGrid, q6_k::unpack>,
+    .panel = q6_k::panel,
 };
 
 } // namespace trit::TRIT_ISA

@@ -27,6 +27,19 @@ inline void pack(const Block& block, uint8_t* out) {
   for (int i = 0; i < 32; ++i) out[2 + i] = block.codes[i] ^ 0x80;
 }
 
+inline void panel(const TileRows& rows, int columns, Panel& out) {
+  const Bytes flip = broadcast_lane(0x80808080u);
+  for (int b = 0; b < columns / 32; ++b) {
+    const int64_t at = b * kGrid.block_bytes;
+    store_scale(rows, at, b, out);
+    for (int half = 0; half < 2; ++half) {
+      Bytes codes[4];
+      load_rows(rows.row, at + 2 + 16 * half, codes);
+      for (int k = 0; k < 4; ++k) store_line(8 * b + 4 * half + k, codes[k] ^ flip, out);
+    }
+  }
+}
+
 } // namespace q8_0
 
 constexpr Format format_q8_0 = {
@@ -41,7 +54,7 @@ constexpr Format format_q8_0 = {
     .decode = decode_blocks<q8_0::kGrid, q8_0::unpack>,
     .unpack = q8_0::unpack,
     .pack = q8_0::pack,
-    .panel = panel_by_blocks<q8_0::kGrid, q8_0::unpack>,
+    .panel = q8_0::panel,
 };
 
 } // namespace trit::TRIT_ISA

@@ -56,6 +56,27 @@ inline void pack(const Block& block, uint8_t* out) {
   write_u16(out + 52, block.d);
 }
 
+// Digits 0 … `digits` − 1 of a piece; digit n goes to line + n · distance.
+template <int digits>
+inline void store_digits(Bytes rest, int line, int distance, Panel& out) {
+  for (int n = 0; n < digits; ++n) {
+    store_line(line + n * distance, triple_carry(rest), out);
+    rest = triple(rest);
+  }
+}
+
+inline void panel(const TileRows& rows, int, Panel& out) {
+  Bytes piece[4];
+  for (int half = 0; half < 2; ++half) {
+    load_rows(rows.row, 16 * half, piece);
+    for (int k = 0; k < 4; ++k) store_digits<5>(piece[k], 4 * half + k, 8, out);
+  }
+  load_rows(rows.row, 32, piece);
+  for (int k = 0; k < 4; ++k) store_digits<5>(piece[k], 40 + k, 4, out);
+  store_digits<4>(load_dwords(rows.row, 48), 60, 1, out);
+  repeat_scale(low_half_to_floats(shift_right<16>(load_dwords(rows.row, 50))), out);
+}
+
 } // namespace tq1_0
 
 constexpr Format format_tq1_0 = {
@@ -70,7 +91,7 @@ constexpr Format format_tq1_0 = {
     .decode = decode_blocks<tq1_0::kGrid, tq1_0::unpack>,
     .unpack = tq1_0::unpack,
     .pack = tq1_0::pack,
-    .panel = panel_by_blocks<tq1_0::kGrid, tq1_0::unpack>,
+    .panel = tq1_0::panel,
 };
 
 } // namespace trit::TRIT_ISA

@@ -29,6 +29,14 @@ inline void pack(const Block& block, uint8_t* out) {
   write_u16(out + 64, block.d);
 }
 
+inline void panel(const TileRows& rows, int, Panel& out) {
+  for (int part = 0; part < 4; ++part) {
+    store_two_bits(rows, 16 * part, 32 * (part / 2) + 4 * (part % 2), out);
+  }
+  // The last two bytes of the block, read as the upper half of four.
+  repeat_scale(low_half_to_floats(shift_right<16>(load_dwords(rows.row, 62))), out);
+}
+
 } // namespace tq2_0
 
 constexpr Format format_tq2_0 = {
@@ -43,7 +51,7 @@ constexpr Format format_tq2_0 = {
     .decode = decode_blocks<tq2_0::kGrid, tq2_0::unpack>,
     .unpack = tq2_0::unpack,
     .pack = tq2_0::pack,
-    .panel = panel_by_blocks<tq2_0::kGrid, tq2_0::unpack>,
+    .panel = tq2_0::panel,
 };
 
 } // namespace trit::TRIT_ISA

@@ -91,6 +91,14 @@ inline Floats to_floats(Ints a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtep
 inline Ints round_to_ints(Floats a) {
   return {_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)};
 }
+inline __m256 lookup_half(const float* table, __m256i index) {
+  const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), index);
+  const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), index);
+  return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
+}
+inline Floats lookup(const float* table, Ints index) {
+  return {lookup_half(table, index.lo), lookup_half(table, index.hi)};
+}
 inline Floats power_of_two(Ints n) {
   const __m256i bias = _mm256_set1_epi32(127);
   return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n.lo, bias), 23)),
@@ -144,6 +152,103 @@ inline Ints dot4_wide(Ints acc, Bytes codes, const int8_t* x) {
 }
 
 #endif
+
+// Packed codes; see scalar.h for what each operation means.
+inline void store(uint8_t* p, Bytes a) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.lo);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 32), a.hi);
+}
+inline __m256i load_two(const uint8_t* low, const uint8_t* high) { // 16 bytes each
+  const __m256i r =
+      _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(low)));
+  return _mm256_inserti128_si256(r, _mm_loadu_si128(reinterpret_cast<const __m128i*>(high)), 1);
+}
+// 8 rows × 16 bytes. Rows i and i + 4 share a register, so the transposition never crosses its halves.
+inline void load_eight(const uint8_t* const* row, int64_t at, __m256i out[4]) {
+  __m256i r[4];
+  for (int i = 0; i < 4; ++i) r[i] = load_two(row[i] + at, row[i + 4] + at);
+  const __m256i a = _mm256_unpacklo_epi32(r[0], r[1]);
+  const __m256i b = _mm256_unpackhi_epi32(r[0], r[1]);
+  const __m256i c = _mm256_unpacklo_epi32(r[2], r[3]);
+  const __m256i d = _mm256_unpackhi_epi32(r[2], r[3]);
+  out[0] = _mm256_unpacklo_epi64(a, c);
+  out[1] = _mm256_unpackhi_epi64(a, c);
+  out[2] = _mm256_unpacklo_epi64(b, d);
+  out[3] = _mm256_unpackhi_epi64(b, d);
+}
+inline void load_rows(const uint8_t* const* row, int64_t at, Bytes out[4]) {
+  __m256i lo[4], hi[4];
+  load_eight(row, at, lo);
+  load_eight(row + 8, at, hi);
+  for (int k = 0; k < 4; ++k) out[k] = {lo[k], hi[k]};
+}
+inline Bytes load_dwords(const uint8_t* const* row, int64_t at) {
+  alignas(32) uint8_t lanes[64];
+  for (int i = 0; i < 16; ++i) std::memcpy(lanes + 4 * i, row[i] + at, 4);
+  return load_bytes(lanes);
+}
+inline Bytes broadcast_lane(uint32_t x) {
+  const __m256i r = _mm256_set1_epi32(static_cast<int>(x));
+  return {r, r};
+}
+inline Bytes operator&(Bytes a, Bytes b) {
+  return {_mm256_and_si256(a.lo, b.lo), _mm256_and_si256(a.hi, b.hi)};
+}
+inline Bytes operator|(Bytes a, Bytes b) {
+  return {_mm256_or_si256(a.lo, b.lo), _mm256_or_si256(a.hi, b.hi)};
+}
+inline Bytes operator^(Bytes a, Bytes b) {
+  return {_mm256_xor_si256(a.lo, b.lo), _mm256_xor_si256(a.hi, b.hi)};
+}
+template <int n>
+inline Bytes shift_right(Bytes a) {
+  return {_mm256_srli_epi32(a.lo, n), _mm256_srli_epi32(a.hi, n)};
+}
+template <int n>
+inline Bytes shift_left(Bytes a) {
+  return {_mm256_slli_epi32(a.lo, n), _mm256_slli_epi32(a.hi, n)};
+}
+inline Bytes triple(Bytes a) {
+  return {_mm256_add_epi8(a.lo, _mm256_add_epi8(a.lo, a.lo)),
+          _mm256_add_epi8(a.hi, _mm256_add_epi8(a.hi, a.hi))};
+}
+inline __m256i triple_carry_half(__m256i a) { // one from 86 on, two from 171 on
+  const __m256i one = _mm256_set1_epi8(1);
+  const __m256i first = _mm256_min_epu8(_mm256_subs_epu8(a, _mm256_set1_epi8(85)), one);
+  const __m256i second = _mm256_min_epu8(_mm256_subs_epu8(a, _mm256_set1_epi8(-86)), one);
+  return _mm256_add_epi8(first, second);
+}
+inline Bytes triple_carry(Bytes a) { return {triple_carry_half(a.lo), triple_carry_half(a.hi)}; }
+inline Bytes lookup16(const uint8_t* table, Bytes a) {
+  const __m256i t =
+      _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
+  return {_mm256_shuffle_epi8(t, a.lo), _mm256_shuffle_epi8(t, a.hi)};
+}
+template <int k>
+inline __m256i spread_bits_half(__m256i a) {
+  const __m256i first = _mm256_set_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0, 0x0c0c0c0c,
+                                         0x08080808, 0x04040404, 0);
+  const __m256i bytes =
+      _mm256_shuffle_epi8(a, _mm256_add_epi8(first, _mm256_set1_epi8(k / 2)));
+  const __m256i bits = _mm256_set1_epi32(k % 2 == 0 ? 0x08040201 : static_cast<int>(0x80402010));
+  const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bits), bits);
+  return _mm256_and_si256(set, _mm256_set1_epi8(16));
+}
+template <int k>
+inline Bytes spread_bits(Bytes a) {
+  return {spread_bits_half<k>(a.lo), spread_bits_half<k>(a.hi)};
+}
+template <int j>
+inline Floats byte_to_floats(Bytes a) {
+  const Bytes low = shift_right<8 * j>(a) & broadcast_lane(255);
+  return {_mm256_cvtepi32_ps(low.lo), _mm256_cvtepi32_ps(low.hi)};
+}
+inline Floats low_half_to_floats(Bytes a) {
+  const Bytes low = a & broadcast_lane(0xffff);
+  const __m256i halves = _mm256_permute4x64_epi64(_mm256_packus_epi32(low.lo, low.hi), 0xd8);
+  return {_mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
+          _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
+}
 
 // Transposes 8 × 8 dwords held in eight registers.
 inline void transpose_dwords(__m256i r[8]) {

@@ -61,6 +61,9 @@ inline Floats select_first(int n, Floats yes, Floats no) {
 inline Ints broadcast_int(int32_t x) { return {_mm512_set1_epi32(x)}; }
 inline Floats to_floats(Ints a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline Ints round_to_ints(Floats a) { return {_mm512_cvtps_epi32(a.v)}; }
+inline Floats lookup(const float* table, Ints index) {
+  return {_mm512_permutexvar_ps(index.v, _mm512_loadu_ps(table))};
+}
 inline Floats power_of_two(Ints n) {
   const __m512i biased = _mm512_add_epi32(n.v, _mm512_set1_epi32(127));
   return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};
@@ -76,6 +79,75 @@ inline Ints dot4(Ints acc, Bytes codes, const int8_t* x) {
   return {_mm512_dpbusd_epi32(acc.v, codes.v, _mm512_set1_epi32(four))};
 }
 inline Ints dot4_wide(Ints acc, Bytes codes, const int8_t* x) { return dot4(acc, codes, x); }
+
+// Packed codes; see scalar.h for what each operation means.
+inline void store(uint8_t* p, Bytes a) { _mm512_storeu_si512(p, a.v); }
+inline __m256i load_two(const uint8_t* low, const uint8_t* high) { // 16 bytes each
+  const __m256i r =
+      _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(low)));
+  return _mm256_inserti128_si256(r, _mm_loadu_si128(reinterpret_cast<const __m128i*>(high)), 1);
+}
+// Rows i, i + 4, i + 8 and i + 12 share a register, so the transposition never crosses its quarters.
+inline void load_rows(const uint8_t* const* row, int64_t at, Bytes out[4]) {
+  __m512i r[4];
+  for (int i = 0; i < 4; ++i) {
+    const __m256i low = load_two(row[i] + at, row[i + 4] + at);
+    const __m256i high = load_two(row[i + 8] + at, row[i + 12] + at);
+    r[i] = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
+  }
+  const __m512i a = _mm512_unpacklo_epi32(r[0], r[1]);
+  const __m512i b = _mm512_unpackhi_epi32(r[0], r[1]);
+  const __m512i c = _mm512_unpacklo_epi32(r[2], r[3]);
+  const __m512i d = _mm512_unpackhi_epi32(r[2], r[3]);
+  out[0] = {_mm512_unpacklo_epi64(a, c)};
+  out[1] = {_mm512_unpackhi_epi64(a, c)};
+  out[2] = {_mm512_unpacklo_epi64(b, d)};
+  out[3] = {_mm512_unpackhi_epi64(b, d)};
+}
+inline Bytes load_dwords(const uint8_t* const* row, int64_t at) {
+  alignas(64) uint8_t lanes[64];
+  for (int i = 0; i < 16; ++i) std::memcpy(lanes + 4 * i, row[i] + at, 4);
+  return load_bytes(lanes);
+}
+inline Bytes broadcast_lane(uint32_t x) { return {_mm512_set1_epi32(static_cast<int>(x))}; }
+inline Bytes operator&(Bytes a, Bytes b) { return {_mm512_and_si512(a.v, b.v)}; }
+inline Bytes operator|(Bytes a, Bytes b) { return {_mm512_or_si512(a.v, b.v)}; }
+inline Bytes operator^(Bytes a, Bytes b) { return {_mm512_xor_si512(a.v, b.v)}; }
+template <int n>
+inline Bytes shift_right(Bytes a) {
+  return {_mm512_srli_epi32(a.v, n)};
+}
+template <int n>
+inline Bytes shift_left(Bytes a) {
+  return {_mm512_slli_epi32(a.v, n)};
+}
+inline Bytes triple(Bytes a) { return {_mm512_add_epi8(a.v, _mm512_add_epi8(a.v, a.v))}; }
+inline Bytes triple_carry(Bytes a) { // one from 86 on, two from 171 on
+  const __m512i one = _mm512_set1_epi8(1);
+  const __m512i first = _mm512_min_epu8(_mm512_subs_epu8(a.v, _mm512_set1_epi8(85)), one);
+  const __m512i second = _mm512_min_epu8(_mm512_subs_epu8(a.v, _mm512_set1_epi8(-86)), one);
+  return {_mm512_add_epi8(first, second)};
+}
+inline Bytes lookup16(const uint8_t* table, Bytes a) {
+  const __m128i t = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+  return {_mm512_shuffle_epi8(_mm512_broadcast_i32x4(t), a.v)};
+}
+template <int k>
+inline Bytes spread_bits(Bytes a) {
+  const __m128i first = _mm_set_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0);
+  const __m512i at = _mm512_broadcast_i32x4(_mm_add_epi8(first, _mm_set1_epi8(k / 2)));
+  const __m512i bits = _mm512_set1_epi32(k % 2 == 0 ? 0x08040201 : static_cast<int>(0x80402010));
+  const __mmask64 set = _mm512_test_epi8_mask(_mm512_shuffle_epi8(a.v, at), bits);
+  return {_mm512_maskz_mov_epi8(set, _mm512_set1_epi8(16))};
+}
+template <int j>
+inline Floats byte_to_floats(Bytes a) {
+  const Bytes low = shift_right<8 * j>(a) & broadcast_lane(255);
+  return {_mm512_cvtepi32_ps(low.v)};
+}
+inline Floats low_half_to_floats(Bytes a) {
+  return {_mm512_cvtph_ps(_mm512_cvtepi32_epi16(a.v))};
+}
 
 // Transposes 16 × 16 dwords held in sixteen registers.
 inline void transpose_dwords(__m512i r[16]) {

@@ -81,6 +81,9 @@ inline Ints round_to_ints(Floats a) { // to nearest even
   for (int i = 0; i < 16; ++i) r.v[i] = static_cast<int32_t>(std::nearbyintf(a.v[i]));
   return r;
 }
+inline Floats lookup(const float* table, Ints index) { // sixteen entries; index in 0…15
+  return each([&](int i) { return table[index.v[i]]; });
+}
 inline Floats power_of_two(Ints n) { // 2^n, −126 ≤ n ≤ 127
   return each([&](int i) { return std::bit_cast<float>((n.v[i] + 127) << 23); });
 }
@@ -101,6 +104,82 @@ inline Ints dot4(Ints acc, Bytes codes, const int8_t* x) {
   return acc;
 }
 inline Ints dot4_wide(Ints acc, Bytes codes, const int8_t* x) { return dot4(acc, codes, x); }
+
+// Packed codes. Every operation below works on whole lanes of 32 bits unless it says bytes.
+inline void store(uint8_t* p, Bytes a) { std::memcpy(p, a.v, sizeof a.v); }
+template <typename F>
+inline Bytes each_lane(F f) {
+  Bytes r;
+  for (int i = 0; i < 16; ++i) {
+    const uint32_t lane = f(i);
+    std::memcpy(r.v + 4 * i, &lane, sizeof lane);
+  }
+  return r;
+}
+inline uint32_t lane(Bytes a, int i) {
+  uint32_t value;
+  std::memcpy(&value, a.v + 4 * i, sizeof value);
+  return value;
+}
+// Four bytes of each row, from byte `at`.
+inline Bytes load_dwords(const uint8_t* const* row, int64_t at) {
+  Bytes r;
+  for (int i = 0; i < 16; ++i) std::memcpy(r.v + 4 * i, row[i] + at, 4);
+  return r;
+}
+// Sixteen bytes of each row, from byte `at`: out[k] holds bytes 4k … 4k + 3.
+inline void load_rows(const uint8_t* const* row, int64_t at, Bytes out[4]) {
+  for (int k = 0; k < 4; ++k) out[k] = load_dwords(row, at + 4 * k);
+}
+inline Bytes broadcast_lane(uint32_t x) {
+  return each_lane([&](int) { return x; });
+}
+inline Bytes operator&(Bytes a, Bytes b) {
+  return each_lane([&](int i) { return lane(a, i) & lane(b, i); });
+}
+inline Bytes operator|(Bytes a, Bytes b) {
+  return each_lane([&](int i) { return lane(a, i) | lane(b, i); });
+}
+inline Bytes operator^(Bytes a, Bytes b) {
+  return each_lane([&](int i) { return lane(a, i) ^ lane(b, i); });
+}
+template <int n>
+inline Bytes shift_right(Bytes a) {
+  return each_lane([&](int i) { return lane(a, i) >> n; });
+}
+template <int n>
+inline Bytes shift_left(Bytes a) {
+  return each_lane([&](int i) { return lane(a, i) << n; });
+}
+inline Bytes triple(Bytes a) { // 3 · byte mod 256
+  for (uint8_t& byte : a.v) byte = static_cast<uint8_t>(3 * byte);
+  return a;
+}
+inline Bytes triple_carry(Bytes a) { // ⌊3 · byte / 256⌋
+  for (uint8_t& byte : a.v) byte = static_cast<uint8_t>((3 * byte) >> 8);
+  return a;
+}
+// table[byte]; bytes below 16
+inline Bytes lookup16(const uint8_t* table, Bytes a) {
+  for (uint8_t& byte : a.v) byte = table[byte];
+  return a;
+}
+// Byte j of a lane is 16 where bit 4k + j of the lane is set, else 0.
+template <int k>
+inline Bytes spread_bits(Bytes a) {
+  Bytes r;
+  for (int i = 0; i < 64; ++i) {
+    r.v[i] = static_cast<uint8_t>(((lane(a, i / 4) >> (4 * k + i % 4)) & 1) << 4);
+  }
+  return r;
+}
+template <int j>
+inline Floats byte_to_floats(Bytes a) { // byte j of each lane
+  return each([&](int i) { return static_cast<float>(a.v[4 * i + j]); });
+}
+inline Floats low_half_to_floats(Bytes a) { // the fp16 in the low 16 bits
+  return each([&](int i) { return half_to_float(static_cast<uint16_t>(lane(a, i))); });
+}
 
 // out[column][lane] = in[lane · stride + column], 16 × 16
 inline void transpose(const float* in, int64_t stride, float* out) {
