@@ -12,7 +12,8 @@ namespace {
 uint8_t classify(uint32_t point) {
   // Entries are (first << 8 | class), so the last entry at or below point << 8 | 0xff covers it.
   const uint32_t* end = std::end(unicode_ranges);
-  return static_cast<uint8_t>(*(std::upper_bound(std::begin(unicode_ranges), end, point << 8 | 0xff) - 1));
+  return static_cast<uint8_t>(
+      *(std::upper_bound(std::begin(unicode_ranges), end, point << 8 | 0xff) - 1));
 }
 
 struct Range {
@@ -45,8 +46,7 @@ constexpr Range kCasedLetters[] = {
     {0x10c80, 0x10cb2}, {0x10cc0, 0x10cf2}, {0x118a0, 0x118df}, {0x1e900, 0x1e943},
 };
 constexpr Range kDeepseekPunctuation[] = {
-    {'!', '/'},       {':', '~'},       {0x2018, 0x201f}, {0x3000, 0x3002},
-    {0xff01, 0xff0f}, {0xff1a, 0xff5e},
+    {'!', '/'}, {':', '~'}, {0x2018, 0x201f}, {0x3000, 0x3002}, {0xff01, 0xff0f}, {0xff1a, 0xff5e},
 };
 
 template <size_t N>
@@ -189,7 +189,8 @@ uint32_t cased_word(const View& v, uint32_t i) {
 
 bool ascii_letter(uint32_t p) { return (p | 0x20) >= 'a' && (p | 0x20) <= 'z'; }
 
-// [ascii punctuation][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|…
+// [ascii punctuation][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|
+// ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|…
 uint32_t deepseek3_word(const View& v, uint32_t i) {
   if (v.at(i) < 128 && v.is(i, kPunctuation | kSymbol) && ascii_letter(v.at(i + 1))) {
     uint32_t stop = i + 1;

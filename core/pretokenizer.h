@@ -21,7 +21,8 @@ enum CharClass : uint8_t {
   kSpace = 32,       // \s
 };
 
-// A text taken apart: point[i] starts at byte offset[i]; offset has one entry more, the byte length.
+// A text taken apart: point[i] starts at byte offset[i]; offset has one entry more, the byte
+// length.
 struct Points {
   std::vector<uint32_t> point;
   std::vector<uint8_t> classes;

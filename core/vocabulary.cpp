@@ -65,7 +65,8 @@ std::vector<std::string_view> unpack_strings(const PackedStrings& packed, const 
     out.emplace_back(reinterpret_cast<const char*>(packed.data + at), length);
     at += length;
   }
-  if (at != packed.size) fail(key, std::to_string(packed.size - at) + " bytes after the last string");
+  if (at != packed.size)
+    fail(key, std::to_string(packed.size - at) + " bytes after the last string");
   return out;
 }
 
@@ -133,8 +134,8 @@ Merges::Merges(const PackedStrings& packed, const Vocabulary& vocabulary) {
 }
 
 size_t Merges::slot(int32_t left, int32_t right) const {
-  const uint64_t key = static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 |
-                       static_cast<uint32_t>(right);
+  const uint64_t key =
+      static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
   const size_t mask = entries_.size() - 1;
   for (size_t i = mix(key ^ seed(), 0x9e3779b97f4a7c15 ^ seed()) & mask;; i = (i + 1) & mask) {
     const Entry& entry = entries_[i];

@@ -43,10 +43,10 @@ struct Vocabulary {
  private:
   size_t slot(std::string_view text, uint32_t tag) const;
 
-  std::string bytes_;          // all texts, one after the other
-  std::vector<size_t> ends_;   // of each text in bytes_
-  std::vector<int32_t> slots_; // open addressing, a power of two, at most half full
-  std::vector<uint32_t> tags_; // upper half of the hash in each slot: most misses end here
+  std::string bytes_;           // all texts, one after the other
+  std::vector<size_t> ends_;    // of each text in bytes_
+  std::vector<int32_t> slots_;  // open addressing, a power of two, at most half full
+  std::vector<uint32_t> tags_;  // upper half of the hash in each slot: most misses end here
   size_t longest_ = 0;
 };
 
