@@ -25,7 +25,7 @@ from trit._job import ConvertResult, Job, Progress, TensorResult
 from trit._mixes import Mix
 from trit._source import Source, open_source, trit_version
 from trit._transcode import Bytes, Encoder, Floats
-from trit.errors import UsageError
+from trit.errors import UnsupportedError, UsageError
 from trit.files import imatrix as importance_files
 from trit.files.gguf import Plain, Value, ValueType
 from trit.recipe import Choice, Overrides, Weight
@@ -142,6 +142,7 @@ def prepare_quantize(
         choices = recipe.choose(
             mix.name, source.metadata, weights, wishes=wishes, importance=data is not None
         )
+        _check_writable(source, choices)
         values = _values(source, mix.file_type)
         if data is not None:
             values |= _importance_keys(data)
@@ -197,6 +198,18 @@ def _weights(source: Source, stored: bool = False) -> list[Weight]:
             weight = weight._replace(format="f32")
         found.append(weight)
     return found
+
+
+def _check_writable(source: Source, choices: list[Choice]) -> None:
+    """UnsupportedError for a format that is only read, unless the tensor has it already."""
+    for choice in choices:
+        had = source.tensors[choice.name].format.name
+        if choice.format not in recipe.WRITABLE and choice.format != had:
+            known = ", ".join(sorted(recipe.WRITABLE))
+            raise UnsupportedError(
+                f"tensor {choice.name!r}: trit reads {choice.format} but does not write it.\n"
+                f"Choose one of {known}."
+            )
 
 
 def _values(source: Source, file_type: int) -> Values:

@@ -29,6 +29,8 @@ from trit._mixes import (
 from trit.errors import UsageError
 
 FLOATS = ("f32", "f16", "bf16", "f64")
+# The formats that can be rounded to are the bases of the mixes; the others are only read.
+WRITABLE = frozenset(each.base for each in MIXES.values())
 _LAYER = re.compile(r"blk\.(\d+)\.")
 _EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
 
