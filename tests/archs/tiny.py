@@ -1,8 +1,8 @@
 """Tiny models of every architecture, random and seeded, saved as HF folders.
 
-`tiny_model(arch, folder, Variant(...))` writes what `save_pretrained` writes; the same folders serve
-the tests of archs, of the reference and of the C++ engine. Columns are multiples of 32, so that
-every 32-block format fits; the width is not heads · head_dim.
+`tiny_model(arch, folder, Variant(...))` writes what `save_pretrained` writes; the same folders
+serve the tests of archs, of the reference and of the C++ engine. Columns are multiples of 32, so
+that every 32-block format fits.
 """
 
 from __future__ import annotations
@@ -225,6 +225,7 @@ def byte_tokenizer(folder: Path, vocab: int) -> None:
         "tokenizer_class": "GPT2Tokenizer",
         "bos_token": "<s>",
         "eos_token": "</s>",
+        "unk_token": "</s>",
         "pad_token": "<pad>",
         "add_bos_token": False,
         "chat_template": "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}",

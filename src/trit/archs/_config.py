@@ -144,11 +144,15 @@ def llama3_factors(
     if high <= low:
         raise fields.error("high_freq_factor", f"expected more than {low}, got {high}.")
     original = fields.count("original_max_position_embeddings", 8192)
+    # The converter's roundings to the last bit: float32, where a number over a tensor is a product
+    # with its reciprocal (torch). The power is one of float64, as torch's float32 power is exact.
+    one, base = np.float32(1.0), fields.number("rope_theta")
     exponents = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
-    base = np.float32(fields.number("rope_theta"))
-    wavelengths = 2 * math.pi / (1.0 / base**exponents).astype(np.float64)
-    smooth = np.clip((original / wavelengths - low) / (high - low), 0.0, 1.0)
-    divisors = 1.0 / ((1.0 - smooth) / factor + smooth)
+    frequencies = one / (base ** exponents.astype(np.float64)).astype(np.float32)
+    wavelengths = np.float32(2 * math.pi) * (one / frequencies)
+    slope = (np.float32(original) * (one / wavelengths) - np.float32(low)) / np.float32(high - low)
+    smooth = np.clip(slope, np.float32(0.0), one)
+    divisors = one / ((one - smooth) / np.float32(factor) + smooth)
     return {"rope_freqs.weight": divisors.astype(np.float32)}
 
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from trit.files._hf_json import Object, read_optional, read_text
+from trit.files._values import Plain, Value, ValueType
 
-# Keys of generation_config.json -> keys under general.sampling.
-_SAMPLING = {
-    "top_k": ("top_k", int),
-    "top_p": ("top_p", float),
-    "min_p": ("min_p", float),
-    "temperature": ("temp", float),
-    "repetition_penalty": ("penalty_repeat", float),
+# Keys of generation_config.json -> keys under general.sampling, and their types.
+_SAMPLING: dict[str, tuple[str, type[np.int32] | type[np.float32]]] = {
+    "top_k": ("top_k", np.int32),
+    "top_p": ("top_p", np.float32),
+    "min_p": ("min_p", np.float32),
+    "temperature": ("temp", np.float32),
+    "repetition_penalty": ("penalty_repeat", np.float32),
 }
 
 # GGUF file types by the format of the matrices.
@@ -27,9 +29,9 @@ _FILE_TYPES = {"f32": 0, "f16": 1, "bf16": 32}
 
 def general_keys(
     folder: Path, config: Object, arch: str, parameters: int, matrix_format: str
-) -> dict[str, Any]:
+) -> dict[str, Plain | Value]:
     """The keys; `matrix_format` is the format of the first matrix, `parameters` their number."""
-    keys: dict[str, Any] = {
+    keys: dict[str, Plain | Value] = {
         "general.architecture": arch,
         "general.type": "model",
         "general.name": _name(folder, config),
@@ -41,8 +43,14 @@ def general_keys(
     for key, (name, type) in _SAMPLING.items():
         value = generation.get(key)
         if isinstance(value, int | float) and not isinstance(value, bool):
-            keys[f"general.sampling.{name}"] = type(value)
+            keys[f"general.sampling.{name}"] = _typed(type(value))
     return keys | _card_keys(folder / "README.md")
+
+
+def _typed(number: np.int32 | np.float32) -> Value:
+    """A number with its exact type, which a plain int or float does not have."""
+    kind = ValueType.INT32 if isinstance(number, np.int32) else ValueType.FLOAT32
+    return Value(kind, number.item())
 
 
 def size_label(parameters: int) -> str:
@@ -66,12 +74,12 @@ def _name(folder: Path, config: Object) -> str:
     return " ".join(titled) or "model"
 
 
-def _card_keys(path: Path) -> dict[str, Any]:
+def _card_keys(path: Path) -> dict[str, Plain]:
     """Licence, tags and languages of the model card."""
     if not path.is_file():
         return {}
     card = front_matter(read_text(path))
-    keys: dict[str, Any] = {}
+    keys: dict[str, Plain] = {}
     for name, key in (
         ("license", "general.license"),
         ("license_name", "general.license.name"),

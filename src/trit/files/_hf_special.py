@@ -23,7 +23,7 @@ def special_keys(
 ) -> dict[str, Any]:
     """Ids of special tokens, add_bos_token and its like, and the chat template."""
     keys: dict[str, Any] = {}
-    ids = _ids_by_text(tokenizer, settings)
+    ids = _ids_by_text(tokenizer)
     for name, key in _KEYS.items():
         found = ids.get(_text(settings.get(f"{name}_token")))
         if found is None:
@@ -42,14 +42,10 @@ def _text(entry: object) -> str | None:
     return entry if isinstance(entry, str) else None
 
 
-def _ids_by_text(tokenizer: Object, settings: Object) -> dict[str | None, int]:
-    """Ids of added tokens by text; of two with one text, the first."""
+def _ids_by_text(tokenizer: Object) -> dict[str | None, int]:
+    """Ids of tokenizer.json's added tokens by text; of two with one text, the first."""
     ids: dict[str | None, int] = {}
-    decoder = settings.get("added_tokens_decoder")
-    listed = [token for token in tokenizer.get("added_tokens") or [] if isinstance(token, dict)]
-    if not listed and isinstance(decoder, dict):
-        listed = [{**token, "id": int(id)} for id, token in decoder.items()]
-    for token in listed:
+    for token in tokenizer.get("added_tokens") or []:
         ids.setdefault(_text(token), token["id"])
     return ids
 

@@ -1,9 +1,9 @@
-"""Tokenizer files of an HF folder → the tokenizer.* keys of a GGUF, as llama.cpp's converter sets them.
+"""Tokenizer files of an HF folder → the tokenizer.* keys of a GGUF, as llama.cpp's converter does.
 
 Two kinds: byte-level BPE ("gpt2", from tokenizer.json) and SentencePiece BPE ("llama", from
 tokenizer.model, or from a tokenizer.json that was made from one). In the last case the scores,
-which decide the order of merges, are taken from the list of merges; the converter writes equal scores
-there, with which a reader cannot merge as the model was trained.
+which decide the order of merges, are taken from the list of merges; the converter writes equal
+scores there, with which a reader cannot merge as the model was trained.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A model on disk, GGUF or Hugging Face folder: both look the same from here on.
 
-A folder is a *virtual GGUF*: its arch gives the keys, the names and the converters' transforms, which
-are applied when a tensor is asked for its bytes. Writing the virtual GGUF to disk is conversion, and
-nothing downstream knows where a model came from.
+A folder is a *virtual GGUF*: its arch gives the keys, the names and the converters' transforms,
+which are applied when a tensor is asked for its bytes. Writing the virtual GGUF to disk is
+conversion, and nothing downstream knows where a model came from.
 """
 
 from __future__ import annotations
@@ -114,13 +114,14 @@ def _open_folder(folder: Path) -> Checkpoint:
             )
         matrix = next(tensor for tensor in tensors.values() if len(tensor.shape) > 1)
         count = sum(math.prod(tensor.shape) for tensor in tensors.values())
-        metadata = general_keys(folder, config, arch.ARCH, count, matrix.format.name)
-        metadata |= keys
-        metadata |= tokenizer_keys(folder, config, arch.ARCH, rows)
+        found = general_keys(folder, config, arch.ARCH, count, matrix.format.name)
+        found |= keys
+        found |= tokenizer_keys(folder, config, arch.ARCH, rows)
     except BaseException:
         source.close()
         raise
-    values = {key: value_of(value) for key, value in metadata.items()}
+    values = {key: value_of(value) for key, value in found.items()}
+    metadata = {key: value.value for key, value in values.items()}
     return Checkpoint(folder, "hf", metadata, values, tensors, source.close)
 
 
@@ -169,7 +170,7 @@ def _renamed(
 def _virtual(
     folder: Path, arch: archs.Arch, name: str, tensor: Tensor, keys: Mapping[str, Any]
 ) -> Tensor:
-    """A tensor under its GGUF name, transformed when asked: vectors in F32, matrices as they are."""
+    """A tensor under its GGUF name, transformed when asked: vectors as F32, matrices as stored."""
     if len(tensor.shape) == 1:
 
         def vector() -> NDArray[np.uint8]:
