@@ -87,7 +87,8 @@ class Recipe:
 
 
 def write(path: Path, raw: bytes, size: int = 0) -> Path:
-    """Write a file; a larger `size` makes the rest a hole, which takes no disk."""
+    """Write a new file; a larger `size` makes the rest a hole, which takes no disk."""
+    path.unlink(missing_ok=True)  # ext4 flushes files that are cut to nothing and written again
     with path.open("wb") as file:
         file.write(raw)
         if size > len(raw):

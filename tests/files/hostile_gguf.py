@@ -241,14 +241,14 @@ TENSOR_CASES = {
         record("b", [64, 4], TYPE_Q8_0, 40),
     ),
     "first offset not 0": tensors("offset 0, got 32", record("a", [8], TYPE_F32, 32)),
-    "offset beyond the file": tensors("offset 64, got 1048576", _NORM, record("b", [8], 0, 1 << 20)),
+    "offset beyond the file": tensors(
+        "offset 64, got 1048576", _NORM, record("b", [8], 0, 1 << 20)
+    ),
     "offset + size wraps": tensors("offset 64, got 18446", _NORM, record("b", [8], 0, 2**64 - 32)),
     "overlap": tensors(r"got 32 \(an overlap\)", _NORM, record("b", [8], TYPE_F32, 32)),
     "hole": tensors(r"got 96 \(a hole\)", _NORM, record("b", [8], TYPE_F32, 96)),
     "swapped order": recipe("expected its data at offset 0", records=(_DOWN, _NORM, _UP)),
-    "one byte short": recipe(
-        "'up.weight': expected data to byte", data=bytes(352 + 144 - 1)
-    ),
+    "one byte short": recipe("'up.weight': expected data to byte", data=bytes(352 + 144 - 1)),
     "no data": recipe("expected", data=b""),
     "one byte of junk": recipe("bytes more", data=bytes(DATA_BYTES + 1)),
     "a block of junk": recipe("got 4096 bytes more", data=bytes(DATA_BYTES + 4096)),

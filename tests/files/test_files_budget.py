@@ -1,4 +1,4 @@
-"""What rejecting a hostile file may cost: under a second, under 64 MiB of memory beside the file."""
+"""What rejecting a hostile file may cost: a second, and 64 MiB of memory beside the file."""
 
 import gc
 import re

@@ -120,7 +120,7 @@ def test_mutants_open_or_raise_our_own_error(tmp_path: Path) -> None:
         for _ in range(3000):
             # Most of the file is data, where nothing can go wrong: aim at the header.
             mutant = mutate(whole[:header], rng) + whole[header:]
-            path.write_bytes(mutant if rng.randrange(4) else mutate(whole, rng))
+            raw.write(path, mutant if rng.randrange(4) else mutate(whole, rng))
             try:
                 with gguf.open(path) as file:
                     for tensor in file.tensors.values():

@@ -1,4 +1,4 @@
-"""Arrays of strings: the fast walk and the slow one agree, on anything; UTF-8 is checked exactly."""
+"""Arrays of strings: both walks agree, on anything at all; UTF-8 is checked exactly."""
 
 import random
 import struct

@@ -6,6 +6,7 @@ says what comes next, so depth is bounded by the caller's own code and every sur
 with its offset. Spec: RFC 8259.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -14,9 +15,11 @@ from trit.errors import InvalidFileError
 from trit.files._strings import check_utf8
 
 _SPACE = re.compile(rb"[ \t\n\r]*")
+_STRING = re.compile(rb'"([^"\\\x00-\x1f]*)"')
 _PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
 _ESCAPE = re.compile(rb'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 _INTEGER = re.compile(rb"(?:0|[1-9][0-9]{0,19})(?![0-9.eE])")
+_LAST_SPACE = ord(" ")
 _OTHER = re.compile(rb"-?[0-9.eE+-]{1,40}|true|false|null")
 _MAX_SKIPPED = 1 << 16  # bytes of a value that is skipped
 _MAX_DEPTH = 16
@@ -39,22 +42,35 @@ class Reader:
             self.path, place, f"expected {expected}, got {got!r}" if got else f"expected {expected}"
         )
 
-    def peek(self) -> bytes:
-        """The next byte that is not a space; b"" at the end."""
+    def peek(self) -> str:
+        """The next byte that is not a space, as a character; "" at the end."""
+        if self.at < self.end and (byte := self.view[self.at]) > _LAST_SPACE:
+            return chr(byte)
         match = _SPACE.match(self.view, self.at, self.end)
         assert match is not None
         self.at = match.end()
-        return bytes(self.view[self.at : min(self.at + 1, self.end)])
+        return chr(self.view[self.at]) if self.at < self.end else ""
 
-    def expect(self, mark: bytes, where: str = "") -> None:
+    def expect(self, mark: str, where: str = "") -> None:
         """One of JSON's punctuation marks."""
         if self.peek() != mark:
-            raise self.fail(repr(mark.decode()), where)
+            raise self.fail(repr(mark), where)
         self.at += 1
 
     def string(self, where: str, longest: int) -> str:
         """A string of at most `longest` bytes between its quotes, in UTF-8."""
-        self.expect(b'"', where)
+        self.peek()
+        # Nearly all strings are plain; what is not, or wrong, goes the long way.
+        match = _STRING.match(self.view, self.at, min(self.end, self.at + longest + 2))
+        if match is not None:
+            with contextlib.suppress(UnicodeDecodeError):
+                text = str(match[1], "utf-8")
+                self.at = match.end()
+                return text
+        return self._odd_string(where, longest)
+
+    def _odd_string(self, where: str, longest: int) -> str:
+        self.expect('"', where)
         start, escaped = self.at, False
         limit = min(self.end, start + longest + 1)
         while True:
@@ -104,16 +120,16 @@ class Reader:
 
     def items(self, where: str) -> Iterator[None]:
         """Walk an array: yields before each item, which the caller must read."""
-        self.expect(b"[", where)
-        if self.peek() == b"]":
+        self.expect("[", where)
+        if self.peek() == "]":
             self.at += 1
             return
         while True:
             yield
-            if self.peek() == b"]":
+            if self.peek() == "]":
                 self.at += 1
                 return
-            self.expect(b",", where)
+            self.expect(",", where)
 
     def keys(self, where: str, longest: int, most: int) -> Iterator[str]:
         """Walk an object: yields each key, whose value the caller must read.
@@ -121,8 +137,8 @@ class Reader:
         A key that comes twice, has more than `longest` bytes or is one of more than `most` fails.
         """
         seen: set[str] = set()
-        self.expect(b"{", where)
-        if self.peek() == b"}":
+        self.expect("{", where)
+        if self.peek() == "}":
             self.at += 1
             return
         while True:
@@ -132,12 +148,12 @@ class Reader:
                 self.at = start
                 raise self.fail(f"at most {most} keys, and each of them once", where)
             seen.add(key)
-            self.expect(b":", where)
+            self.expect(":", where)
             yield key
-            if self.peek() == b"}":
+            if self.peek() == "}":
                 self.at += 1
                 return
-            self.expect(b",", where)
+            self.expect(",", where)
 
     def skip(self, where: str) -> None:
         """Any value at all, of a size and depth that a note beside the data may have."""
@@ -150,13 +166,13 @@ class Reader:
         if depth == 0 or not mark:
             limits = f"{_MAX_SKIPPED} bytes and {_MAX_DEPTH} levels"
             raise self.fail(f"a value within {limits}", where)
-        if mark == b"{":
+        if mark == "{":
             for _ in self.keys(where, _MAX_SKIPPED, _MAX_SKIPPED):
                 self._skip(where, depth - 1)
-        elif mark == b"[":
+        elif mark == "[":
             for _ in self.items(where):
                 self._skip(where, depth - 1)
-        elif mark == b'"':
+        elif mark == '"':
             self.string(where, _MAX_SKIPPED)
         else:
             match = _OTHER.match(self.view, self.at, self.end)

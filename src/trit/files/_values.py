@@ -124,15 +124,20 @@ def encode_value(value: Value) -> bytes:
         return head + array.encoded()
     if value.type is ValueType.STRING:
         return head + b"".join(encode_string(str(item)) for item in array)
-    return head + np.asarray(array).astype(DTYPES[value.type], casting="same_kind").tobytes()
+    return head + _encode_numbers(value)
 
 
 def _encode_scalar(value: Value) -> bytes:
     if value.type is ValueType.STRING:
         assert isinstance(value.value, str), value
         return encode_string(value.value)
-    scalar = np.array(value.value)
-    cast = scalar.astype(DTYPES[value.type])
-    if scalar.dtype.kind in "iub" and int(cast) != int(scalar):
-        raise TypeError(f"{value.value} does not fit {value.type.name}")
+    return _encode_numbers(value)
+
+
+def _encode_numbers(value: Value) -> bytes:
+    """Numbers in the value's type; TypeError for a whole number that it cannot hold."""
+    numbers = np.asarray(value.value)
+    cast = numbers.astype(DTYPES[value.type])
+    if numbers.dtype.kind not in "f" and not np.array_equal(cast, numbers):
+        raise TypeError(f"{value.value!r:.80} does not fit {value.type.name}")
     return cast.tobytes()

@@ -13,7 +13,7 @@ from trit.files._json import Reader
 from trit.files._mapping import Mapping
 
 _MAX_INDEX_BYTES = 1 << 26
-_MAX_TENSORS = 1 << 18
+_MAX_TENSORS = 160_000
 _MAX_NAME_BYTES = 1 << 10
 _MAX_KEYS = 1 << 6
 

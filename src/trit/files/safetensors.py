@@ -38,7 +38,7 @@ _MAX_NAME_BYTES = 1 << 10
 _MAX_DIMENSIONS = 8
 
 # Ceilings of our own: no model comes near them, and what stays below is read within a second.
-_MAX_TENSORS = 1 << 16
+_MAX_TENSORS = 1 << 15
 _MAX_METADATA = 1 << 12
 _MAX_METADATA_BYTES = 1 << 23
 
