@@ -48,10 +48,12 @@ def fallbacks(result: ConvertResult) -> list[str]:
 
 def _announce(job: Job, planned: ConvertResult) -> None:
     seconds = job.estimate_seconds()
-    about = f"{seconds:.0f} seconds" if seconds < 90 else f"{seconds / 60:.0f} minutes"
+    about = f"about {seconds:.0f} seconds" if seconds < 90 else f"about {seconds / 60:.0f} minutes"
+    if seconds < 1.5:
+        about = "about a second"
     note(
         f"{job.source.path} ({size(planned.source_bytes)}) -> {job.out} ({size(planned.bytes)}, "
-        f"{planned.type}, {planned.bits_per_weight:.2f} bits per weight), about {about}"
+        f"{planned.type}, {planned.bits_per_weight:.2f} bits per weight), {about}"
     )
     if job.replaces:
         note(f"{job.out} exists: it stays until the new file is complete, then is replaced")
