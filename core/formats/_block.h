@@ -1,4 +1,4 @@
-// What every block of weights shares: reading its half floats, and turning an unpacked block to floats.
+// What every block of weights shares: reading its half floats, and decoding an unpacked block.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +39,7 @@ inline void set_one_level(Block& out, uint16_t d) {
   out.dmin = 0;
 }
 
-// d and `groups` scales below it; the rest of the arrays is zero.
+// The format fills in its own scales (and minimums); the rest of the arrays stays zero.
 inline void clear_levels(Block& out, uint16_t d, uint16_t dmin) {
   std::memset(out.sub_scale, 0, sizeof out.sub_scale);
   std::memset(out.sub_min, 0, sizeof out.sub_min);
@@ -47,7 +47,8 @@ inline void clear_levels(Block& out, uint16_t d, uint16_t dmin) {
   out.dmin = dmin;
 }
 
-// Splits `run` bytes into fields of `bits`: byte j holds weights j, j + run, j + 2·run, …, lowest first.
+// Splits `run` bytes into fields of `bits`: byte j holds weights j, j + run, j + 2·run, …, lowest
+// bits first.
 template <int bits, int run>
 inline void split_fields(const uint8_t* in, uint8_t* out) {
   for (int field = 0; field < 8 / bits; ++field) {
@@ -68,7 +69,7 @@ inline void join_fields(const uint8_t* in, uint8_t* out) {
   }
 }
 
-constexpr uint16_t kHalfSign = 0x8000; // of an fp16
+constexpr uint16_t kHalfSign = 0x8000;  // of an fp16
 
 // q5_0 and q5_1 keep the fifth bits of 32 codes in one word, code i in bit i.
 inline void add_fifth_bits(uint32_t bits, uint8_t* codes) {
@@ -102,4 +103,4 @@ void decode_blocks(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

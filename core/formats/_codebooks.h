@@ -1,6 +1,8 @@
-// Codebooks of the IQ formats, written by _generate_codebooks.py from the gguf package. Do not edit.
+// Codebooks of the IQ formats, written by _generate_codebooks.py from the gguf package.
 //
-// One number per entry: the indices of its weights into the levels, first weight in the lowest bits.
+// One number per entry: the indices of its weights into the levels, first weight in the lowest
+// bits.
+// clang-format off
 #pragma once
 
 #include <cstdint>

@@ -8,4 +8,4 @@ namespace trit::TRIT_ISA {
 
 constexpr float kFp4Levels[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

@@ -1,9 +1,9 @@
 """Writes `_codebooks.h`: the codebooks of the IQ formats, taken from the gguf package.
 
-The codebooks are data that a search found once; the core keeps them as constants so that decoding needs
-no set-up. Each entry (four or eight weights) is one 16-bit number, the indices of its weights into a
-short list of levels, first weight in the lowest bits. Run it from anywhere; it rewrites the header
-beside itself. `tests/core/test_formats.py` checks that header and package agree.
+The codebooks are data that a search found once; the core keeps them as constants so that decoding
+needs no set-up. Each entry (four or eight weights) is one 16-bit number, the indices of its weights
+into a short list of levels, first weight in the lowest bits. Run it from anywhere; it rewrites the
+header beside itself. `tests/core/test_formats.py` checks that header and package agree.
 """
 
 from pathlib import Path
@@ -15,9 +15,11 @@ FORMATS = ("iq1_s", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s")
 PER_LINE = 11
 
 HEADER = """\
-// Codebooks of the IQ formats, written by _generate_codebooks.py from the gguf package. Do not edit.
+// Codebooks of the IQ formats, written by _generate_codebooks.py from the gguf package.
 //
-// One number per entry: the indices of its weights into the levels, first weight in the lowest bits.
+// One number per entry: the indices of its weights into the levels, first weight in the lowest
+// bits.
+// clang-format off
 #pragma once
 
 #include <cstdint>

@@ -49,4 +49,4 @@ inline void write_shifted(const int8_t* entry, bool down, float scale, float* ou
   for (int j = 0; j < 8; ++j) out[j] = scale * (static_cast<float>(entry[j]) + shift);
 }
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

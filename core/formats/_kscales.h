@@ -30,7 +30,8 @@ inline void pack_scales(const int16_t* scales, const int16_t* mins, uint8_t* out
   }
 }
 
-// Scales and minimums of a panel from the first sixteen bytes of its rows: d, dmin, the twelve bytes.
+// Scales and minimums of a panel from the first sixteen bytes of its rows: d, dmin, the twelve
+// bytes.
 inline void store_scales(const Bytes header[4], Panel& out) {
   const Bytes six_bits = broadcast_lane(0x3f3f3f3f);
   const Bytes high = broadcast_lane(0x30303030);
@@ -38,9 +39,10 @@ inline void store_scales(const Bytes header[4], Panel& out) {
   const Floats dmin = low_half_to_floats(shift_right<16>(header[0]));
   store_groups(header[1] & six_bits, 0.0f, d, out.scales);
   store_groups(header[2] & six_bits, 0.0f, dmin, out.mins);
-  store_groups(low_nibbles(header[3]) | (shift_right<2>(header[1]) & high), 0.0f, d, out.scales + 4);
+  store_groups(low_nibbles(header[3]) | (shift_right<2>(header[1]) & high), 0.0f, d,
+               out.scales + 4);
   store_groups(high_nibbles(header[3]) | (shift_right<2>(header[2]) & high), 0.0f, dmin,
                out.mins + 4);
 }
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

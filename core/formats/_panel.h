@@ -1,7 +1,7 @@
 // Laying sixteen packed rows side by side: what the formats' `panel` functions are made of.
 //
-// Codes are transposed while they are still packed, four bytes of a row per lane, and split afterwards
-// with the operations of isa/: every line of 64 bytes is then written once, whole.
+// Codes are transposed while they are still packed, four bytes of a row per lane, and split
+// afterwards with the operations of isa/: every line of 64 bytes is then written once, whole.
 #pragma once
 
 #include <cstdint>
@@ -17,8 +17,8 @@ inline Bytes high_nibbles(Bytes packed) {
   return shift_right<4>(packed) & broadcast_lane(0x0f0f0f0f);
 }
 
-// Sixteen bytes of nibbles of each row from byte `at`: the low ones are columns 4 · low …, the high ones
-// columns 4 · high ….
+// Sixteen bytes of nibbles of each row from byte `at`: the low ones are columns 4 · low …, the high
+// ones columns 4 · high ….
 inline void store_nibbles(const TileRows& rows, int64_t at, int low, int high, Panel& out) {
   Bytes packed[4];
   load_rows(rows.row, at, packed);
@@ -28,8 +28,8 @@ inline void store_nibbles(const TileRows& rows, int64_t at, int low, int high, P
   }
 }
 
-// Sixteen bytes of each row from byte `at` hold four codes of two bits per byte: columns 4 · line …, and
-// the next three 32 columns further on each.
+// Sixteen bytes of each row from byte `at` hold four codes of two bits per byte: columns 4 · line
+// …, and the next three 32 columns further on each.
 inline void store_two_bits(const TileRows& rows, int64_t at, int line, Panel& out) {
   const Bytes mask = broadcast_lane(0x03030303);
   Bytes packed[4];
@@ -40,34 +40,6 @@ inline void store_two_bits(const TileRows& rows, int64_t at, int line, Panel& ou
     store_line(line + k + 16, shift_right<4>(packed[k]) & mask, out);
     store_line(line + k + 24, shift_right<6>(packed[k]) & mask, out);
   }
-}
-
-// The 32 codes of a q5_0 or q5_1 block: fifth bits at `bits`, nibbles at `at`.
-inline void store_five_bits(const TileRows& rows, int64_t bits, int64_t at, int line, Panel& out) {
-  const Bytes fifth = load_dwords(rows.row, bits);
-  Bytes packed[4];
-  load_rows(rows.row, at, packed);
-  store_line(line, low_nibbles(packed[0]) | spread_bits<0>(fifth), out);
-  store_line(line + 1, low_nibbles(packed[1]) | spread_bits<1>(fifth), out);
-  store_line(line + 2, low_nibbles(packed[2]) | spread_bits<2>(fifth), out);
-  store_line(line + 3, low_nibbles(packed[3]) | spread_bits<3>(fifth), out);
-  store_line(line + 4, high_nibbles(packed[0]) | spread_bits<4>(fifth), out);
-  store_line(line + 5, high_nibbles(packed[1]) | spread_bits<5>(fifth), out);
-  store_line(line + 6, high_nibbles(packed[2]) | spread_bits<6>(fifth), out);
-  store_line(line + 7, high_nibbles(packed[3]) | spread_bits<7>(fifth), out);
-}
-
-// The fp16 at `at` is the scale of group `g`.
-inline void store_scale(const TileRows& rows, int64_t at, int g, Panel& out) {
-  store(out.scales[g], low_half_to_floats(load_dwords(rows.row, at)));
-}
-
-// The fp16s at `at` and at + 2 are the scale of group `g` and what is added to its weights.
-inline void store_scale_and_offset(const TileRows& rows, int64_t at, int g, Panel& out) {
-  const Bytes both = load_dwords(rows.row, at);
-  store(out.scales[g], low_half_to_floats(both));
-  const Bytes negated = both ^ broadcast_lane(0x80000000u);
-  store(out.mins[g], low_half_to_floats(shift_right<16>(negated)));
 }
 
 // The bytes of each lane, less `offset`, times d: scales (or minimums) of four groups.
@@ -84,4 +56,4 @@ inline void repeat_scale(Floats d, Panel& out) {
   for (int g = 0; g < 8; ++g) store(out.scales[g], d);
 }
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

@@ -13,11 +13,11 @@ namespace bf16 {
 inline void decode(const uint8_t* row, int64_t columns, float* out) {
   for (int64_t i = 0; i < columns; ++i) {
     const uint32_t bits = static_cast<uint32_t>(read_u16(row + 2 * i)) << 16;
-    std::memcpy(out + i, &bits, sizeof bits); // keeps a NaN's bits, whatever they are
+    std::memcpy(out + i, &bits, sizeof bits);  // keeps a NaN's bits, whatever they are
   }
 }
 
-} // namespace bf16
+}  // namespace bf16
 
 constexpr Format format_bf16 = {
     .name = "bf16",
@@ -34,4 +34,4 @@ constexpr Format format_bf16 = {
     .panel = nullptr,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

@@ -12,14 +12,14 @@ namespace f16 {
 inline void decode(const uint8_t* row, int64_t columns, float* out) {
   int64_t i = 0;
   for (; i + 16 <= columns; i += 16) {
-    uint16_t halves[16]; // the row may lie at an odd address
+    uint16_t halves[16];  // the row may lie at an odd address
     std::memcpy(halves, row + 2 * i, sizeof halves);
     store(out + i, load_half(halves));
   }
   for (; i < columns; ++i) out[i] = read_half(row + 2 * i);
 }
 
-} // namespace f16
+}  // namespace f16
 
 constexpr Format format_f16 = {
     .name = "f16",
@@ -36,4 +36,4 @@ constexpr Format format_f16 = {
     .panel = nullptr,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

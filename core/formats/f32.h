@@ -15,7 +15,7 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   std::memcpy(out, row, static_cast<size_t>(columns) * sizeof(float));
 }
 
-} // namespace f32
+}  // namespace f32
 
 constexpr Format format_f32 = {
     .name = "f32",
@@ -32,4 +32,4 @@ constexpr Format format_f32 = {
     .panel = nullptr,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

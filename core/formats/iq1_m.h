@@ -1,9 +1,10 @@
 // IQ1_M: groups of 16 as two entries of iq1_s's codebook, each with its own shift.
 // weight = d · (2 · scale + 1) · (entry ± ⅛).
 //
-//   0: 32 bytes, low eight bits of the entries   32: 16 bytes, for each entry three high bits and the
-//   sign of its shift   48: four words of 16 bits: four scales of three bits, and in bits 12 … 15 a quarter
-//   of d (fp16), lowest first
+//   0: 32 bytes, low eight bits of the entries
+//   32: 16 bytes, for each entry three high bits and the sign of its shift
+//   48: four words of 16 bits: four scales of three bits, and in bits 12 … 15 a quarter of d
+//   (fp16), lowest first
 #pragma once
 
 #include <cstdint>
@@ -36,7 +37,7 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
-} // namespace iq1_m
+}  // namespace iq1_m
 
 constexpr Format format_iq1_m = {
     .name = "iq1_m",
@@ -53,4 +54,4 @@ constexpr Format format_iq1_m = {
     .panel = nullptr,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

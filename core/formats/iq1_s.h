@@ -2,7 +2,8 @@
 // weight = d · (2 · scale + 1) · (entry ± ⅛).
 //
 //   0: d fp16   2: 32 bytes, low eight bits of the entries
-//   34: eight words of 16 bits: four times three high bits, scale in bits 12 … 14, sign of the shift in 15
+//   34: eight words of 16 bits: four times three high bits, scale in bits 12 … 14, sign of the
+//   shift in bit 15
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,7 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
-} // namespace iq1_s
+}  // namespace iq1_s
 
 constexpr Format format_iq1_s = {
     .name = "iq1_s",
@@ -46,4 +47,4 @@ constexpr Format format_iq1_s = {
     .panel = nullptr,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

@@ -29,7 +29,7 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
-} // namespace iq2_s
+}  // namespace iq2_s
 
 constexpr Format format_iq2_s = {
     .name = "iq2_s",
@@ -46,4 +46,4 @@ constexpr Format format_iq2_s = {
     .panel = nullptr,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

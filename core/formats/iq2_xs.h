@@ -28,7 +28,7 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
-} // namespace iq2_xs
+}  // namespace iq2_xs
 
 constexpr Format format_iq2_xs = {
     .name = "iq2_xs",
@@ -45,4 +45,4 @@ constexpr Format format_iq2_xs = {
     .panel = nullptr,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

@@ -1,7 +1,8 @@
 // IQ2_XXS: groups of 32 as four entries of a codebook of 256 × 8, each with eight signs.
 // weight = d · (scale + ½) / 4 · sign · entry.
 //
-//   0: d fp16   2: eight times four entries of 8 bits and a word: four times seven signs, scale on top
+//   0: d fp16   2: eight times four entries of 8 bits and a word: four times seven signs, scale
+//   on top
 #pragma once
 
 #include <cstdint>
@@ -29,7 +30,7 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
-} // namespace iq2_xxs
+}  // namespace iq2_xxs
 
 constexpr Format format_iq2_xxs = {
     .name = "iq2_xxs",
@@ -46,4 +47,4 @@ constexpr Format format_iq2_xxs = {
     .panel = nullptr,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

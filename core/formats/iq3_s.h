@@ -30,7 +30,7 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
-} // namespace iq3_s
+}  // namespace iq3_s
 
 constexpr Format format_iq3_s = {
     .name = "iq3_s",
@@ -47,4 +47,4 @@ constexpr Format format_iq3_s = {
     .panel = nullptr,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

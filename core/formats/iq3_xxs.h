@@ -30,7 +30,7 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
-} // namespace iq3_xxs
+}  // namespace iq3_xxs
 
 constexpr Format format_iq3_xxs = {
     .name = "iq3_xxs",
@@ -47,4 +47,4 @@ constexpr Format format_iq3_xxs = {
     .panel = nullptr,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

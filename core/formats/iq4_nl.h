@@ -6,17 +6,14 @@
 #include <cstdint>
 
 #include "formats/_iq4_levels.h"
-#include "formats/_panel.h"
+#include "formats/_span.h"
 
 namespace trit::TRIT_ISA {
 
 namespace iq4_nl {
 
-constexpr Grid kGrid = {.block_weights = 32,
-                        .block_bytes = 18,
-                        .group = 32,
-                        .offset = 128,
-                        .has_mins = false};
+constexpr Grid kGrid = {
+    .block_weights = 32, .block_bytes = 18, .group = 32, .offset = 128, .has_mins = false};
 
 inline void unpack(const uint8_t* block, Block& out) {
   set_one_level(out, read_u16(block));
@@ -28,15 +25,26 @@ inline void pack(const Block& block, uint8_t* out) {
   join_fields<4, 16>(block.codes, out + 2);
 }
 
-inline void panel(const TileRows& rows, int columns, Panel& out) {
-  for (int b = 0; b < columns / 32; ++b) {
-    const int64_t at = b * kGrid.block_bytes;
-    store_scale(rows, at, b, out);
-    store_levels(rows, at + 2, 8 * b, out);
-  }
+// The block at byte `first` of the span is columns 32b … 32b + 31.
+template <int first, int bytes>
+inline void lay_block(const Span<bytes>& span, int b, Panel& out) {
+  store(out.scales[b], halves<first>(span));
+  const Bytes packed[4] = {four_bytes<first + 2>(span), four_bytes<first + 6>(span),
+                           four_bytes<first + 10>(span), four_bytes<first + 14>(span)};
+  store_levels(packed, 8 * b, out);
 }
 
-} // namespace iq4_nl
+inline void panel(const TileRows& rows, int columns, Panel& out) {
+  const int blocks = columns / 32;
+  for (int b = 0; b + 1 < blocks; b += 2) {
+    const Span<36> pair = load_span<36>(rows, b * 18);
+    lay_block<0>(pair, b, out);
+    lay_block<18>(pair, b + 1, out);
+  }
+  if (blocks % 2 != 0) lay_block<0>(load_span<18>(rows, (blocks - 1) * 18), blocks - 1, out);
+}
+
+}  // namespace iq4_nl
 
 constexpr Format format_iq4_nl = {
     .name = "iq4_nl",
@@ -53,4 +61,4 @@ constexpr Format format_iq4_nl = {
     .panel = iq4_nl::panel,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

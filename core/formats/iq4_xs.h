@@ -13,11 +13,8 @@ namespace trit::TRIT_ISA {
 
 namespace iq4_xs {
 
-constexpr Grid kGrid = {.block_weights = 256,
-                        .block_bytes = 136,
-                        .group = 32,
-                        .offset = 128,
-                        .has_mins = false};
+constexpr Grid kGrid = {
+    .block_weights = 256, .block_bytes = 136, .group = 32, .offset = 128, .has_mins = false};
 
 inline void unpack(const uint8_t* block, Block& out) {
   clear_levels(out, read_u16(block), 0);
@@ -46,7 +43,7 @@ inline void panel(const TileRows& rows, int, Panel& out) {
   Bytes header[4];
   load_rows(rows.row, 0, header);
   const Floats d = low_half_to_floats(header[0]);
-  const Bytes high = header[0]; // group g in bits 16 + 2g; its place is byte g / 2, bits 4 and 5
+  const Bytes high = header[0];  // group g in bits 16 + 2g; its place is byte g / 2, bits 4 and 5
   const Bytes even = (shift_right<12>(high) & broadcast_lane(0x00000030)) |
                      (shift_right<8>(high) & broadcast_lane(0x00003000)) |
                      (shift_right<4>(high) & broadcast_lane(0x00300000)) |
@@ -60,11 +57,13 @@ inline void panel(const TileRows& rows, int, Panel& out) {
   store_groups(high_nibbles(header[1]) | odd, 32.0f, d, scales + 4);
   for (int g = 0; g < 8; ++g) {
     store(out.scales[g], load(scales[g % 2 * 4 + g / 2]));
-    store_levels(rows, 8 + 16 * g, 8 * g, out);
+    Bytes packed[4];
+    load_rows(rows.row, 8 + 16 * g, packed);
+    store_levels(packed, 8 * g, out);
   }
 }
 
-} // namespace iq4_xs
+}  // namespace iq4_xs
 
 constexpr Format format_iq4_xs = {
     .name = "iq4_xs",
@@ -81,4 +80,4 @@ constexpr Format format_iq4_xs = {
     .panel = iq4_xs::panel,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

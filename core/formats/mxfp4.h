@@ -28,7 +28,7 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
-} // namespace mxfp4
+}  // namespace mxfp4
 
 constexpr Format format_mxfp4 = {
     .name = "mxfp4",
@@ -45,4 +45,4 @@ constexpr Format format_mxfp4 = {
     .panel = nullptr,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

@@ -1,6 +1,7 @@
 // NVFP4: 64 floats of 4 bits, a scale of 8 bits for each 16; weight = scale / 2 · level[q].
 //
-//   0: four scales, UE4M3   4: four runs of 8 bytes, byte j holds weight j (low nibble) and 8 + j (high)
+//   0: four scales, UE4M3   4: four runs of 8 bytes, byte j holds weight j (low nibble) and 8 + j
+//   (high)
 #pragma once
 
 #include <bit>
@@ -13,7 +14,8 @@ namespace trit::TRIT_ISA {
 
 namespace nvfp4 {
 
-// Four bits of exponent (bias 7), three of mantissa; the top bit is not read, and 0x7f is zero, as in ggml.
+// Four bits of exponent (bias 7), three of mantissa; the top bit is not read, and 0x7f is zero, as
+// in ggml.
 inline float half_scale(uint32_t code) {
   const uint32_t exponent = (code >> 3) & 15;
   const uint32_t mantissa = code & 7;
@@ -34,7 +36,7 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
-} // namespace nvfp4
+}  // namespace nvfp4
 
 constexpr Format format_nvfp4 = {
     .name = "nvfp4",
@@ -51,4 +53,4 @@ constexpr Format format_nvfp4 = {
     .panel = nullptr,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

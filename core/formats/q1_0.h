@@ -18,7 +18,7 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
-} // namespace q1_0
+}  // namespace q1_0
 
 constexpr Format format_q1_0 = {
     .name = "q1_0",
@@ -35,4 +35,4 @@ constexpr Format format_q1_0 = {
     .panel = nullptr,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

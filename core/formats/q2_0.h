@@ -20,7 +20,7 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
-} // namespace q2_0
+}  // namespace q2_0
 
 constexpr Format format_q2_0 = {
     .name = "q2_0",
@@ -37,4 +37,4 @@ constexpr Format format_q2_0 = {
     .panel = nullptr,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

@@ -2,7 +2,8 @@
 //
 //   0: 16 bytes, scale in the low nibble, min in the high   16: codes   80: d fp16   82: dmin fp16
 //
-// Codes lie in two runs of 32 bytes: bits 2s and 2s + 1 of byte j of run r are weight 128r + 32s + j.
+// Codes lie in two runs of 32 bytes: bits 2s and 2s + 1 of byte j of run r are weight
+// 128r + 32s + j.
 #pragma once
 
 #include <cstdint>
@@ -13,11 +14,8 @@ namespace trit::TRIT_ISA {
 
 namespace q2_k {
 
-constexpr Grid kGrid = {.block_weights = 256,
-                        .block_bytes = 84,
-                        .group = 16,
-                        .offset = 0,
-                        .has_mins = true};
+constexpr Grid kGrid = {
+    .block_weights = 256, .block_bytes = 84, .group = 16, .offset = 0, .has_mins = true};
 
 inline void unpack(const uint8_t* block, Block& out) {
   clear_levels(out, read_u16(block + 80), read_u16(block + 82));
@@ -52,7 +50,7 @@ inline void panel(const TileRows& rows, int, Panel& out) {
   }
 }
 
-} // namespace q2_k
+}  // namespace q2_k
 
 constexpr Format format_q2_k = {
     .name = "q2_k",
@@ -69,4 +67,4 @@ constexpr Format format_q2_k = {
     .panel = q2_k::panel,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

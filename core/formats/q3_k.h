@@ -3,8 +3,8 @@
 //   0: 32 bytes, bit b of byte j is the third bit of weight 32b + j
 //   32: the low two bits as in q2_k   96: 16 scales of 6 bits   108: d fp16
 //
-// Scale g has its low four bits in a nibble of byte g % 8 (high nibbles from g = 8) and its high two in
-// bits 2 · (g / 4) of byte 8 + g % 4.
+// Scale g has its low four bits in a nibble of byte g % 8 (high nibbles from g = 8) and its high
+// two in bits 2 · (g / 4) of byte 8 + g % 4.
 #pragma once
 
 #include <cstdint>
@@ -15,11 +15,8 @@ namespace trit::TRIT_ISA {
 
 namespace q3_k {
 
-constexpr Grid kGrid = {.block_weights = 256,
-                        .block_bytes = 110,
-                        .group = 16,
-                        .offset = 4,
-                        .has_mins = false};
+constexpr Grid kGrid = {
+    .block_weights = 256, .block_bytes = 110, .group = 16, .offset = 4, .has_mins = false};
 
 inline void unpack(const uint8_t* block, Block& out) {
   clear_levels(out, read_u16(block + 108), 0);
@@ -58,7 +55,7 @@ inline void store_scales(const TileRows& rows, Panel& out) {
   const Bytes two_bits = broadcast_lane(0x03030303);
   Bytes packed[4], tail[4];
   load_rows(rows.row, 92, packed);
-  load_rows(rows.row, 94, tail); // its last two bytes are d; a row must not be read past its end
+  load_rows(rows.row, 94, tail);  // its last two bytes are d; a row must not be read past its end
   const Floats d = low_half_to_floats(shift_right<16>(tail[3]));
   const Bytes top = packed[3];
   const Bytes scales[4] = {
@@ -75,7 +72,7 @@ inline void panel(const TileRows& rows, int, Panel& out) {
   const Bytes third = broadcast_lane(0x04040404);
   store_scales(rows, out);
   for (int half = 0; half < 2; ++half) {
-    Bytes bits[4]; // four of each byte are used up by either run
+    Bytes bits[4];  // four of each byte are used up by either run
     load_rows(rows.row, 16 * half, bits);
     for (int r = 0; r < 2; ++r) {
       Bytes packed[4];
@@ -84,7 +81,8 @@ inline void panel(const TileRows& rows, int, Panel& out) {
         const int line = 32 * r + 4 * half + k;
         const Bytes low = packed[k];
         store_line(line, (low & two_bits) | (shift_left<2>(bits[k]) & third), out);
-        store_line(line + 8, (shift_right<2>(low) & two_bits) | (shift_left<1>(bits[k]) & third), out);
+        store_line(line + 8, (shift_right<2>(low) & two_bits) | (shift_left<1>(bits[k]) & third),
+                   out);
         store_line(line + 16, (shift_right<4>(low) & two_bits) | (bits[k] & third), out);
         store_line(line + 24, (shift_right<6>(low) & two_bits) | (shift_right<1>(bits[k]) & third),
                    out);
@@ -94,7 +92,7 @@ inline void panel(const TileRows& rows, int, Panel& out) {
   }
 }
 
-} // namespace q3_k
+}  // namespace q3_k
 
 constexpr Format format_q3_k = {
     .name = "q3_k",
@@ -111,4 +109,4 @@ constexpr Format format_q3_k = {
     .panel = q3_k::panel,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

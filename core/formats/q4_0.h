@@ -5,17 +5,14 @@
 
 #include <cstdint>
 
-#include "formats/_panel.h"
+#include "formats/_span.h"
 
 namespace trit::TRIT_ISA {
 
 namespace q4_0 {
 
-constexpr Grid kGrid = {.block_weights = 32,
-                        .block_bytes = 18,
-                        .group = 32,
-                        .offset = 8,
-                        .has_mins = false};
+constexpr Grid kGrid = {
+    .block_weights = 32, .block_bytes = 18, .group = 32, .offset = 8, .has_mins = false};
 
 inline void unpack(const uint8_t* block, Block& out) {
   set_one_level(out, read_u16(block));
@@ -27,15 +24,24 @@ inline void pack(const Block& block, uint8_t* out) {
   join_fields<4, 16>(block.codes, out + 2);
 }
 
-inline void panel(const TileRows& rows, int columns, Panel& out) {
-  for (int b = 0; b < columns / 32; ++b) {
-    const int64_t at = b * kGrid.block_bytes;
-    store_scale(rows, at, b, out);
-    store_nibbles(rows, at + 2, 8 * b, 8 * b + 4, out);
-  }
+// The block at byte `first` of the span is columns 32b … 32b + 31.
+template <int first, int bytes>
+inline void lay_block(const Span<bytes>& span, int b, Panel& out) {
+  store(out.scales[b], halves<first>(span));
+  store_nibbles<first + 2>(span, 8 * b, out);
 }
 
-} // namespace q4_0
+inline void panel(const TileRows& rows, int columns, Panel& out) {
+  const int blocks = columns / 32;
+  for (int b = 0; b + 1 < blocks; b += 2) {
+    const Span<36> pair = load_span<36>(rows, b * 18);
+    lay_block<0>(pair, b, out);
+    lay_block<18>(pair, b + 1, out);
+  }
+  if (blocks % 2 != 0) lay_block<0>(load_span<18>(rows, (blocks - 1) * 18), blocks - 1, out);
+}
+
+}  // namespace q4_0
 
 constexpr Format format_q4_0 = {
     .name = "q4_0",
@@ -52,4 +58,4 @@ constexpr Format format_q4_0 = {
     .panel = q4_0::panel,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

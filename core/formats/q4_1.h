@@ -5,17 +5,14 @@
 
 #include <cstdint>
 
-#include "formats/_panel.h"
+#include "formats/_span.h"
 
 namespace trit::TRIT_ISA {
 
 namespace q4_1 {
 
-constexpr Grid kGrid = {.block_weights = 32,
-                        .block_bytes = 20,
-                        .group = 32,
-                        .offset = 0,
-                        .has_mins = true};
+constexpr Grid kGrid = {
+    .block_weights = 32, .block_bytes = 20, .group = 32, .offset = 0, .has_mins = true};
 
 inline void unpack(const uint8_t* block, Block& out) {
   set_one_level(out, read_u16(block));
@@ -29,15 +26,25 @@ inline void pack(const Block& block, uint8_t* out) {
   join_fields<4, 16>(block.codes, out + 4);
 }
 
-inline void panel(const TileRows& rows, int columns, Panel& out) {
-  for (int b = 0; b < columns / 32; ++b) {
-    const int64_t at = b * kGrid.block_bytes;
-    store_scale_and_offset(rows, at, b, out);
-    store_nibbles(rows, at + 4, 8 * b, 8 * b + 4, out);
-  }
+// The block at byte `first` of the span is columns 32b … 32b + 31.
+template <int first, int bytes>
+inline void lay_block(const Span<bytes>& span, int b, Panel& out) {
+  store(out.scales[b], halves<first>(span));
+  store(out.mins[b], negated_halves<first + 2>(span));
+  store_nibbles<first + 4>(span, 8 * b, out);
 }
 
-} // namespace q4_1
+inline void panel(const TileRows& rows, int columns, Panel& out) {
+  const int blocks = columns / 32;
+  for (int b = 0; b + 1 < blocks; b += 2) {
+    const Span<40> pair = load_span<40>(rows, b * 20);
+    lay_block<0>(pair, b, out);
+    lay_block<20>(pair, b + 1, out);
+  }
+  if (blocks % 2 != 0) lay_block<0>(load_span<20>(rows, (blocks - 1) * 20), blocks - 1, out);
+}
+
+}  // namespace q4_1
 
 constexpr Format format_q4_1 = {
     .name = "q4_1",
@@ -54,4 +61,4 @@ constexpr Format format_q4_1 = {
     .panel = q4_1::panel,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

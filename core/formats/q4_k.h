@@ -14,11 +14,8 @@ namespace trit::TRIT_ISA {
 
 namespace q4_k {
 
-constexpr Grid kGrid = {.block_weights = 256,
-                        .block_bytes = 144,
-                        .group = 32,
-                        .offset = 0,
-                        .has_mins = true};
+constexpr Grid kGrid = {
+    .block_weights = 256, .block_bytes = 144, .group = 32, .offset = 0, .has_mins = true};
 
 inline void unpack(const uint8_t* block, Block& out) {
   clear_levels(out, read_u16(block), read_u16(block + 2));
@@ -45,7 +42,7 @@ inline void panel(const TileRows& rows, int, Panel& out) {
   }
 }
 
-} // namespace q4_k
+}  // namespace q4_k
 
 constexpr Format format_q4_k = {
     .name = "q4_k",
@@ -62,4 +59,4 @@ constexpr Format format_q4_k = {
     .panel = q4_k::panel,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

@@ -5,17 +5,14 @@
 
 #include <cstdint>
 
-#include "formats/_panel.h"
+#include "formats/_span.h"
 
 namespace trit::TRIT_ISA {
 
 namespace q5_0 {
 
-constexpr Grid kGrid = {.block_weights = 32,
-                        .block_bytes = 22,
-                        .group = 32,
-                        .offset = 16,
-                        .has_mins = false};
+constexpr Grid kGrid = {
+    .block_weights = 32, .block_bytes = 22, .group = 32, .offset = 16, .has_mins = false};
 
 inline void unpack(const uint8_t* block, Block& out) {
   set_one_level(out, read_u16(block));
@@ -29,15 +26,24 @@ inline void pack(const Block& block, uint8_t* out) {
   join_fields<4, 16>(block.codes, out + 6);
 }
 
-inline void panel(const TileRows& rows, int columns, Panel& out) {
-  for (int b = 0; b < columns / 32; ++b) {
-    const int64_t at = b * kGrid.block_bytes;
-    store_scale(rows, at, b, out);
-    store_five_bits(rows, at + 2, at + 6, 8 * b, out);
-  }
+// The block at byte `first` of the span is columns 32b … 32b + 31.
+template <int first, int bytes>
+inline void lay_block(const Span<bytes>& span, int b, Panel& out) {
+  store(out.scales[b], halves<first>(span));
+  store_five_bits<first + 2, first + 6>(span, 8 * b, out);
 }
 
-} // namespace q5_0
+inline void panel(const TileRows& rows, int columns, Panel& out) {
+  const int blocks = columns / 32;
+  for (int b = 0; b + 1 < blocks; b += 2) {
+    const Span<44> pair = load_span<44>(rows, b * 22);
+    lay_block<0>(pair, b, out);
+    lay_block<22>(pair, b + 1, out);
+  }
+  if (blocks % 2 != 0) lay_block<0>(load_span<22>(rows, (blocks - 1) * 22), blocks - 1, out);
+}
+
+}  // namespace q5_0
 
 constexpr Format format_q5_0 = {
     .name = "q5_0",
@@ -54,4 +60,4 @@ constexpr Format format_q5_0 = {
     .panel = q5_0::panel,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

@@ -5,17 +5,14 @@
 
 #include <cstdint>
 
-#include "formats/_panel.h"
+#include "formats/_span.h"
 
 namespace trit::TRIT_ISA {
 
 namespace q5_1 {
 
-constexpr Grid kGrid = {.block_weights = 32,
-                        .block_bytes = 24,
-                        .group = 32,
-                        .offset = 0,
-                        .has_mins = true};
+constexpr Grid kGrid = {
+    .block_weights = 32, .block_bytes = 24, .group = 32, .offset = 0, .has_mins = true};
 
 inline void unpack(const uint8_t* block, Block& out) {
   set_one_level(out, read_u16(block));
@@ -31,15 +28,25 @@ inline void pack(const Block& block, uint8_t* out) {
   join_fields<4, 16>(block.codes, out + 8);
 }
 
-inline void panel(const TileRows& rows, int columns, Panel& out) {
-  for (int b = 0; b < columns / 32; ++b) {
-    const int64_t at = b * kGrid.block_bytes;
-    store_scale_and_offset(rows, at, b, out);
-    store_five_bits(rows, at + 4, at + 8, 8 * b, out);
-  }
+// The block at byte `first` of the span is columns 32b … 32b + 31.
+template <int first, int bytes>
+inline void lay_block(const Span<bytes>& span, int b, Panel& out) {
+  store(out.scales[b], halves<first>(span));
+  store(out.mins[b], negated_halves<first + 2>(span));
+  store_five_bits<first + 4, first + 8>(span, 8 * b, out);
 }
 
-} // namespace q5_1
+inline void panel(const TileRows& rows, int columns, Panel& out) {
+  const int blocks = columns / 32;
+  for (int b = 0; b + 1 < blocks; b += 2) {
+    const Span<48> pair = load_span<48>(rows, b * 24);
+    lay_block<0>(pair, b, out);
+    lay_block<24>(pair, b + 1, out);
+  }
+  if (blocks % 2 != 0) lay_block<0>(load_span<24>(rows, (blocks - 1) * 24), blocks - 1, out);
+}
+
+}  // namespace q5_1
 
 constexpr Format format_q5_1 = {
     .name = "q5_1",
@@ -56,4 +63,4 @@ constexpr Format format_q5_1 = {
     .panel = q5_1::panel,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

@@ -1,7 +1,8 @@
 // Q5_K: 256 codes of 5 bits in 8 groups of 32; weight = d · scale · q − dmin · min.
 //
 //   0: d fp16   2: dmin fp16   4: scales and mins (see _kscales.h)
-//   16: 32 bytes, bit b of byte j is the fifth bit of weight 32b + j   48: the low four bits as in q4_k
+//   16: 32 bytes, bit b of byte j is the fifth bit of weight 32b + j
+//   48: the low four bits as in q4_k
 #pragma once
 
 #include <cstdint>
@@ -13,11 +14,8 @@ namespace trit::TRIT_ISA {
 
 namespace q5_k {
 
-constexpr Grid kGrid = {.block_weights = 256,
-                        .block_bytes = 176,
-                        .group = 32,
-                        .offset = 0,
-                        .has_mins = true};
+constexpr Grid kGrid = {
+    .block_weights = 256, .block_bytes = 176, .group = 32, .offset = 0, .has_mins = true};
 
 inline void unpack(const uint8_t* block, Block& out) {
   clear_levels(out, read_u16(block), read_u16(block + 2));
@@ -48,7 +46,7 @@ inline void panel(const TileRows& rows, int, Panel& out) {
   load_rows(rows.row, 0, header);
   store_scales(header, out);
   for (int half = 0; half < 2; ++half) {
-    Bytes bits[4]; // two of each byte are used up by every run
+    Bytes bits[4];  // two of each byte are used up by every run
     load_rows(rows.row, 16 + 16 * half, bits);
     for (int r = 0; r < 4; ++r) {
       Bytes packed[4];
@@ -63,7 +61,7 @@ inline void panel(const TileRows& rows, int, Panel& out) {
   }
 }
 
-} // namespace q5_k
+}  // namespace q5_k
 
 constexpr Format format_q5_k = {
     .name = "q5_k",
@@ -80,4 +78,4 @@ constexpr Format format_q5_k = {
     .panel = q5_k::panel,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

@@ -3,7 +3,8 @@
 //   0: low four bits   128: high two bits   192: 16 × int8 scales   208: d fp16
 //
 // For each half h of 128 weights: nibble n of byte 64h + 32k + j is the low part of weight
-// 128h + 64n + 32k + j, and bits 2s of byte 128 + 32h + j are the high part of weight 128h + 32s + j.
+// 128h + 64n + 32k + j, and bits 2s of byte 128 + 32h + j are the high part of weight
+// 128h + 32s + j.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +15,8 @@ namespace trit::TRIT_ISA {
 
 namespace q6_k {
 
-constexpr Grid kGrid = {.block_weights = 256,
-                        .block_bytes = 210,
-                        .group = 16,
-                        .offset = 32,
-                        .has_mins = false};
+constexpr Grid kGrid = {
+    .block_weights = 256, .block_bytes = 210, .group = 16, .offset = 32, .has_mins = false};
 
 inline void unpack(const uint8_t* block, Block& out) {
   clear_levels(out, read_u16(block + 208), 0);
@@ -46,7 +44,7 @@ inline void panel(const TileRows& rows, int, Panel& out) {
   const Bytes high = broadcast_lane(0x30303030);
   Bytes scales[4], tail[4];
   load_rows(rows.row, 192, scales);
-  load_rows(rows.row, 194, tail); // its last two bytes are d; a row must not be read past its end
+  load_rows(rows.row, 194, tail);  // its last two bytes are d; a row must not be read past its end
   const Floats d = low_half_to_floats(shift_right<16>(tail[3]));
   for (int k = 0; k < 4; ++k) {
     store_groups(scales[k] ^ broadcast_lane(0x80808080u), 128.0f, d, out.scales + 4 * k);
@@ -68,7 +66,7 @@ inline void panel(const TileRows& rows, int, Panel& out) {
   }
 }
 
-} // namespace q6_k
+}  // namespace q6_k
 
 constexpr Format format_q6_k = {
     .name = "q6_k",
@@ -85,4 +83,4 @@ constexpr Format format_q6_k = {
     .panel = q6_k::panel,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

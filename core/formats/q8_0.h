@@ -5,21 +5,18 @@
 
 #include <cstdint>
 
-#include "formats/_panel.h"
+#include "formats/_span.h"
 
 namespace trit::TRIT_ISA {
 
 namespace q8_0 {
 
-constexpr Grid kGrid = {.block_weights = 32,
-                        .block_bytes = 34,
-                        .group = 32,
-                        .offset = 128,
-                        .has_mins = false};
+constexpr Grid kGrid = {
+    .block_weights = 32, .block_bytes = 34, .group = 32, .offset = 128, .has_mins = false};
 
 inline void unpack(const uint8_t* block, Block& out) {
   set_one_level(out, read_u16(block));
-  for (int i = 0; i < 32; ++i) out.codes[i] = block[2 + i] ^ 0x80; // q + 128
+  for (int i = 0; i < 32; ++i) out.codes[i] = block[2 + i] ^ 0x80;  // q + 128
 }
 
 inline void pack(const Block& block, uint8_t* out) {
@@ -27,20 +24,32 @@ inline void pack(const Block& block, uint8_t* out) {
   for (int i = 0; i < 32; ++i) out[2 + i] = block.codes[i] ^ 0x80;
 }
 
-inline void panel(const TileRows& rows, int columns, Panel& out) {
+// The block at byte `first` of the span is columns 32b … 32b + 31.
+template <int first, int bytes>
+inline void lay_block(const Span<bytes>& span, int b, Panel& out) {
   const Bytes flip = broadcast_lane(0x80808080u);
-  for (int b = 0; b < columns / 32; ++b) {
-    const int64_t at = b * kGrid.block_bytes;
-    store_scale(rows, at, b, out);
-    for (int half = 0; half < 2; ++half) {
-      Bytes codes[4];
-      load_rows(rows.row, at + 2 + 16 * half, codes);
-      for (int k = 0; k < 4; ++k) store_line(8 * b + 4 * half + k, codes[k] ^ flip, out);
-    }
-  }
+  store(out.scales[b], halves<first>(span));
+  store_line(8 * b, four_bytes<first + 2>(span) ^ flip, out);
+  store_line(8 * b + 1, four_bytes<first + 6>(span) ^ flip, out);
+  store_line(8 * b + 2, four_bytes<first + 10>(span) ^ flip, out);
+  store_line(8 * b + 3, four_bytes<first + 14>(span) ^ flip, out);
+  store_line(8 * b + 4, four_bytes<first + 18>(span) ^ flip, out);
+  store_line(8 * b + 5, four_bytes<first + 22>(span) ^ flip, out);
+  store_line(8 * b + 6, four_bytes<first + 26>(span) ^ flip, out);
+  store_line(8 * b + 7, four_bytes<first + 30>(span) ^ flip, out);
 }
 
-} // namespace q8_0
+inline void panel(const TileRows& rows, int columns, Panel& out) {
+  const int blocks = columns / 32;
+  for (int b = 0; b + 1 < blocks; b += 2) {
+    const Span<68> pair = load_span<68>(rows, b * 34);
+    lay_block<0>(pair, b, out);
+    lay_block<34>(pair, b + 1, out);
+  }
+  if (blocks % 2 != 0) lay_block<0>(load_span<34>(rows, (blocks - 1) * 34), blocks - 1, out);
+}
+
+}  // namespace q8_0
 
 constexpr Format format_q8_0 = {
     .name = "q8_0",
@@ -57,4 +66,4 @@ constexpr Format format_q8_0 = {
     .panel = q8_0::panel,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

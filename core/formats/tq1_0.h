@@ -4,8 +4,8 @@
 //   32: 16 bytes, digit n of byte j is weight 160 + 16n + j   (n = 0 … 4)
 //   48: 4 bytes, digit n of byte j is weight 240 + 4n + j     (n = 0 … 3)   52: d fp16
 //
-// A byte is ⌈v · 256 / 243⌉ of the base-three number v whose highest digit comes first, so that digit n is
-// the carry of 3 · (byte · 3ⁿ mod 256).
+// A byte is ⌈v · 256 / 243⌉ of the base-three number v whose highest digit comes first, so that
+// digit n is the carry of 3 · (byte · 3ⁿ mod 256).
 #pragma once
 
 #include <cstdint>
@@ -16,11 +16,8 @@ namespace trit::TRIT_ISA {
 
 namespace tq1_0 {
 
-constexpr Grid kGrid = {.block_weights = 256,
-                        .block_bytes = 54,
-                        .group = 32,
-                        .offset = 1,
-                        .has_mins = false};
+constexpr Grid kGrid = {
+    .block_weights = 256, .block_bytes = 54, .group = 32, .offset = 1, .has_mins = false};
 
 template <int digits, int run>
 void split_digits(const uint8_t* in, uint8_t* out) {
@@ -77,7 +74,7 @@ inline void panel(const TileRows& rows, int, Panel& out) {
   repeat_scale(low_half_to_floats(shift_right<16>(load_dwords(rows.row, 50))), out);
 }
 
-} // namespace tq1_0
+}  // namespace tq1_0
 
 constexpr Format format_tq1_0 = {
     .name = "tq1_0",
@@ -94,4 +91,4 @@ constexpr Format format_tq1_0 = {
     .panel = tq1_0::panel,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

@@ -13,11 +13,8 @@ namespace trit::TRIT_ISA {
 
 namespace tq2_0 {
 
-constexpr Grid kGrid = {.block_weights = 256,
-                        .block_bytes = 66,
-                        .group = 32,
-                        .offset = 1,
-                        .has_mins = false};
+constexpr Grid kGrid = {
+    .block_weights = 256, .block_bytes = 66, .group = 32, .offset = 1, .has_mins = false};
 
 inline void unpack(const uint8_t* block, Block& out) {
   set_one_level(out, read_u16(block + 64));
@@ -37,7 +34,7 @@ inline void panel(const TileRows& rows, int, Panel& out) {
   repeat_scale(low_half_to_floats(shift_right<16>(load_dwords(rows.row, 62))), out);
 }
 
-} // namespace tq2_0
+}  // namespace tq2_0
 
 constexpr Format format_tq2_0 = {
     .name = "tq2_0",
@@ -54,4 +51,4 @@ constexpr Format format_tq2_0 = {
     .panel = tq2_0::panel,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

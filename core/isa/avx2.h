@@ -163,7 +163,7 @@ inline __m256i load_two(const uint8_t* low, const uint8_t* high) { // 16 bytes e
       _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(low)));
   return _mm256_inserti128_si256(r, _mm_loadu_si128(reinterpret_cast<const __m128i*>(high)), 1);
 }
-// 8 rows × 16 bytes. Rows i and i + 4 share a register, so the transposition never crosses its halves.
+// 8 rows × 16 bytes. Rows i and i + 4 share a register: the transposition stays within its halves.
 inline void load_eight(const uint8_t* const* row, int64_t at, __m256i out[4]) {
   __m256i r[4];
   for (int i = 0; i < 4; ++i) r[i] = load_two(row[i] + at, row[i + 4] + at);

@@ -1,7 +1,7 @@
 // AVX-512 with BW, DQ, VL and VNNI.
 #pragma once
 
-// GCC 12 takes the deliberately undefined registers of its own intrinsics for mistakes (bug 105593).
+// GCC 12 warns of the deliberately undefined registers in its own intrinsics (bug 105593).
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
@@ -87,7 +87,7 @@ inline __m256i load_two(const uint8_t* low, const uint8_t* high) { // 16 bytes e
       _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(low)));
   return _mm256_inserti128_si256(r, _mm_loadu_si128(reinterpret_cast<const __m128i*>(high)), 1);
 }
-// Rows i, i + 4, i + 8 and i + 12 share a register, so the transposition never crosses its quarters.
+// Rows i, i + 4, i + 8 and i + 12 share a register: the transposition stays within its quarters.
 inline void load_rows(const uint8_t* const* row, int64_t at, Bytes out[4]) {
   __m512i r[4];
   for (int i = 0; i < 4; ++i) {
