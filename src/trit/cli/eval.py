@@ -1,0 +1,171 @@
+"""`trit eval`: perplexity on a text and, with a reference, what a small model lost."""
+
+import json as json_module
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from trit.evaluate import Estimate, Evaluation, Running, Spread
+
+LOG_SECONDS = 5.0
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="Folder, GGUF file or model name.")],
+    text: Annotated[
+        Path, typer.Option("--text", "--file", "-f", metavar="FILE", help="UTF-8 text to read.")
+    ],
+    reference: Annotated[
+        str | None,
+        typer.Option("--reference", metavar="MODEL", help="Measure the divergence from it too."),
+    ] = None,
+    ctx: Annotated[
+        int, typer.Option("--ctx", "--ctx-size", "-c", metavar="N", help="Tokens per window.")
+    ] = 512,
+    chunks: Annotated[
+        int | None, typer.Option("--chunks", metavar="N", help="Windows to read; default: all.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
+) -> None:
+    """Measure a model on a text: perplexity, and its divergence from a reference.
+
+    Windows and scoring are those of llama.cpp's perplexity tool, so the figures can be compared.
+    """
+    from trit.cli._resolve import resolve
+    from trit.cli._terminal import print_json
+    from trit.evaluate import evaluate
+
+    path = resolve(model, jsonl=jsonl)
+    other = None if reference is None else resolve(reference, jsonl=jsonl)
+    progress = WindowProgress(jsonl=jsonl)
+    try:
+        result = evaluate(path, text, other, ctx, chunks, threads, progress)
+    finally:
+        progress.end()
+    if json:
+        print_json(result.to_dict())
+    else:
+        print(as_text(result))
+
+
+class WindowProgress:
+    """The cost before the start, then figures so far and time left, on stderr.
+
+    On a terminal one line that is rewritten, in a log a line at times, or JSON lines.
+    """
+
+    def __init__(self, *, jsonl: bool = False) -> None:
+        self._jsonl = jsonl
+        self._live = not jsonl and sys.stderr.isatty()
+        self._shown = float("-inf")
+
+    def __call__(self, now: "Running") -> None:
+        from trit.cli._terminal import note
+
+        if self._jsonl:
+            note(json_module.dumps(_event(now)))
+        elif now.done == 0:
+            note(_cost(now))
+        elif self._live:
+            print(f"\r\x1b[K{_line(now)}", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self._shown >= LOG_SECONDS or now.done == now.total:
+            self._shown = time.monotonic()
+            note(_line(now))
+
+    def end(self) -> None:
+        """Leave the rewritten line as it is and go on below it."""
+        if self._live:
+            print(file=sys.stderr, flush=True)
+
+
+def _cost(now: "Running") -> str:
+    from trit.cli._terminal import size
+
+    return (
+        f"{now.total} windows of {now.ctx} tokens; {size(now.weight_bytes)} of weights "
+        "mapped; the time is known after the first window"
+    )
+
+
+def _line(now: "Running") -> str:
+    assert now.ppl is not None
+    left = now.seconds / now.done * (now.total - now.done)
+    kld = "" if now.kld is None else f", KLD {now.kld:.5f}"
+    about = f"{left:.0f} s" if left < 90 else f"{left / 60:.0f} min"
+    return (
+        f"[{now.done}/{now.total}] PPL {now.ppl.mean:.4f} ± {now.ppl.stderr:.4f}{kld}, "
+        f"{now.seconds / now.done:.2f} s per window, {about} left"
+    )
+
+
+def _event(now: "Running") -> dict[str, object]:
+    return {
+        "event": "progress",
+        "what": "evaluating",
+        "done": now.done,
+        "total": now.total,
+        "unit": "windows",
+        "seconds": round(now.seconds, 3),
+        "ppl": None if now.ppl is None else now.ppl.mean,
+        "kld_mean": now.kld,
+    }
+
+
+def as_text(result: "Evaluation") -> str:
+    """The answer for people; probabilities in percent."""
+    from trit.cli._terminal import table
+
+    found = result.divergence
+    rows = [("PPL", _plus_minus(result.ppl))]
+    if found is not None:
+        rows += [
+            ("PPL of the reference", _plus_minus(found.base)),
+            ("ln(PPL ratio)", _plus_minus(found.ln_ratio, 5)),
+            ("PPL ratio", _plus_minus(found.ratio, 5)),
+            ("PPL difference", _plus_minus(found.difference, 5)),
+        ]
+        if found.correlation is not None:
+            rows.append(("correlation of ln PPL", f"{100 * found.correlation:.2f}%"))
+        rows += _distribution("KLD", found.kld, 1.0, "")
+        rows += _distribution("Δp", found.delta_p, 100.0, "%")
+        rows += [
+            ("Δp RMS", _plus_minus(found.delta_p_rms, 3, 100.0, "%")),
+            ("same top token", _plus_minus(found.same_top, 3, 100.0, "%")),
+        ]
+    against = "" if result.reference is None else f" against {result.reference}"
+    return "\n".join(
+        [
+            f"{result.model}{against}",
+            f"on {result.text.name} (sha256 {result.text.sha256[:16]}…): {result.chunks} windows "
+            f"of {result.ctx}, {result.tokens:,} tokens scored",
+            f"{result.isa}, {result.threads} threads, {result.seconds:.1f} seconds",
+            "",
+            table(rows),
+        ]
+    )
+
+
+def _plus_minus(value: "Estimate", digits: int = 4, factor: float = 1.0, unit: str = "") -> str:
+    return f"{factor * value.mean:.{digits}f} ± {factor * value.stderr:.{digits}f}{unit}"
+
+
+def _distribution(name: str, values: "Spread", factor: float, unit: str) -> list[tuple[str, str]]:
+    digits = 3 if unit else 6
+
+    def show(value: float) -> str:
+        return f"{factor * value:.{digits}f}{unit}"
+
+    mean = f"{factor * values.mean:.{digits}f} ± {factor * values.stderr:.{digits}f}{unit}"
+    rows = [(f"{name} mean", mean), (f"{name} maximum", show(values.max))]
+    for fraction, value in values.quantiles.items():
+        place = "median" if fraction == 0.5 else f"{100 * fraction:g}%"
+        rows.append((f"{name} {place}", show(value)))
+    return [*rows, (f"{name} minimum", show(values.min))]
