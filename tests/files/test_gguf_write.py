@@ -327,6 +327,37 @@ def test_bytes_that_the_disk_changed_are_found_before_the_rename(
     assert names(tmp_path) == []
 
 
+def test_a_header_that_the_disk_changed_is_found_too(tmp_path: Path) -> None:
+    write_all = _writer._write_all
+
+    def flip(fd: int, piece: memoryview, at: int) -> None:
+        write_all(fd, memoryview(bytes(piece).replace(b"llama", b"lhama")), at)
+
+    with gguf.Writer(tmp_path / "m.gguf", METADATA, make_tensors(), job="job") as writer:
+        for tensor in make_tensors():
+            writer.add(tensor.name, tensor.data)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_writer, "_write_all", flip)
+            with pytest.raises(TritError, match="the header was read back"):
+                writer.finish()
+    assert names(tmp_path) == []
+
+
+def test_stopping_a_resumption_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leave_partial(tmp_path / "m.gguf", "job", 3)
+
+    def interrupt(*arguments: object) -> str:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_writer, "sha256_at", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            gguf.Writer(tmp_path / "m.gguf", METADATA, make_tensors(), job="job")
+    assert write_job(tmp_path / "m.gguf", "job", make_tensors()) == ["d"]
+
+
 def test_a_tensor_in_pieces(tmp_path: Path) -> None:
     tensors = make_tensors()
     with gguf.Writer(tmp_path / "m.gguf", METADATA, tensors) as writer:

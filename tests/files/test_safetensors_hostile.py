@@ -45,6 +45,35 @@ def test_mutants_open_or_raise_our_own_error(tmp_path: Path) -> None:
     assert 50 < opened < 2500
 
 
+def accepted_by_the_package(path: Path) -> bool:
+    package = pytest.importorskip("safetensors")
+    try:
+        with package.safe_open(path, "np"):
+            return True
+    except package.SafetensorError:
+        return False
+
+
+def test_mutants_are_judged_as_the_package_judges_them(tmp_path: Path) -> None:
+    """All but space before the header and repeated names, which the package lets pass."""
+    rng = random.Random(20261025)
+    header, both = len(VALID) - len(hostile.DATA), 0
+    for _ in range(3000):
+        mutant = bytearray(VALID)
+        for _ in range(rng.choice((1, 1, 2))):
+            mutant[rng.randrange(8, header)] = rng.choice(b'0123456789{}[],:" \\FBI-.e')
+        path = raw.write(tmp_path / "mutant.safetensors", bytes(mutant))
+        theirs = accepted_by_the_package(path)
+        try:
+            safetensors.open(path).close()
+            ours = True
+        except TritError:
+            ours = False
+        assert ours == theirs, bytes(mutant)
+        both += ours
+    assert 50 < both < 2500
+
+
 INDEX = "model.safetensors.index.json"
 
 

@@ -38,16 +38,21 @@ class Journal:
         }
 
     def start(self, checksums: dict[str, str]) -> None:
-        """Begin the file anew, with what is known already."""
-        self._file = self.path.open("w", encoding="utf-8")
-        self._write(self._job)
-        for name, checksum in checksums.items():
-            self.note(name, checksum)
+        """Begin the file anew, with what is known already; no moment is without a whole journal."""
+        self.checksums = dict(checksums)
+        entries = [{"tensor": name, "sha256": each} for name, each in checksums.items()]
+        fresh = self.path.with_name(self.path.name + ".new")
+        lines = [json.dumps(entry) + "\n" for entry in (self._job, *entries)]
+        fresh.write_text("".join(lines), encoding="utf-8")
+        fresh.replace(self.path)
+        self._file = self.path.open("a", encoding="utf-8")
 
     def note(self, name: str, checksum: str) -> None:
         """Write down that a tensor is finished."""
+        assert self._file is not None, "the journal was not started"
+        self._file.write(json.dumps({"tensor": name, "sha256": checksum}) + "\n")
+        self._file.flush()
         self.checksums[name] = checksum
-        self._write({"tensor": name, "sha256": checksum})
 
     def close(self, *, remove: bool) -> None:
         """Close the file; a journal that has served its purpose is removed."""
@@ -56,11 +61,6 @@ class Journal:
             self._file = None
         if remove:
             self.path.unlink(missing_ok=True)
-
-    def _write(self, entry: dict[str, str | int]) -> None:
-        assert self._file is not None, "the journal was not started"
-        self._file.write(json.dumps(entry) + "\n")
-        self._file.flush()
 
 
 def _parse(line: str) -> dict[str, object]:

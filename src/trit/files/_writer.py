@@ -27,11 +27,6 @@ from trit.files._layout import place
 from trit.files._tensor import Bytes, Tensor, TensorInfo
 from trit.files._values import Plain, Value
 
-try:
-    import fcntl
-except ImportError:  # Windows: two jobs with one target are then the user's affair
-    fcntl = None  # type: ignore[assignment]
-
 _PIECE_BYTES = 4 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -155,7 +150,7 @@ class Writer:
         """Refuse before the start what could not be finished; a partial file's space is free."""
         try:
             had = self.partial.stat().st_blocks * 512
-        except (OSError, AttributeError):
+        except FileNotFoundError:
             had = 0
         free = shutil.disk_usage(self.path.parent).free + had
         if self._blueprint.size > free:
@@ -169,7 +164,8 @@ class Writer:
         """Take up what the same job left, or start with an empty file; reserve all the space."""
         noted = self._journal.read() if self._keep else {}
         kept = {}
-        named, self._keep = self._keep, False  # what fails before there is anything leaves nothing
+        # What fails before there is anything leaves nothing; what was left before is not lost.
+        named, self._keep = self._keep, bool(noted)
         for name, checksum in noted.items():
             info = self._blueprint.infos.get(name)
             if info is None:
@@ -177,7 +173,6 @@ class Writer:
             if sha256_at(self._fd, self._blueprint.offsets[name], info.nbytes) == checksum:
                 kept[name] = checksum
                 self._advance(info.nbytes)
-                self._keep = True
         if not kept:
             os.ftruncate(self._fd, 0)
         os.ftruncate(self._fd, self._blueprint.size)
@@ -192,23 +187,27 @@ class Writer:
         """Read the file as any reader would, past the page cache where the system allows it."""
         if hasattr(os, "posix_fadvise"):
             os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        header, infos = self._blueprint.header, self._blueprint.infos
+        self._compare("the header", 0, len(header), hashlib.sha256(header).hexdigest())
         mapping = _mapping.Mapping(self.partial)
         try:
             found = place(mapping, parse(mapping))
         finally:
             mapping.close()
-        infos = self._blueprint.infos
         same = [(each.name, each.shape, each.format) for each in found.values()]
         assert same == [(each.name, each.shape, each.format) for each in infos.values()]
         for name, info in infos.items():
-            checksum = sha256_at(self._fd, self._blueprint.offsets[name], info.nbytes)
-            if checksum != self._journal.checksums[name]:
-                self._keep = False
-                raise TritError(
-                    f"{self.path}: tensor {name!r} was read back other than it was written.\n"
-                    "The disk or the memory is at fault; nothing was kept."
-                )
+            checksum = self._journal.checksums[name]
+            self._compare(f"tensor {name!r}", self._blueprint.offsets[name], info.nbytes, checksum)
             self._advance(info.nbytes)
+
+    def _compare(self, what: str, start: int, count: int, checksum: str) -> None:
+        if sha256_at(self._fd, start, count) != checksum:
+            self._keep = False
+            raise TritError(
+                f"{self.path}: {what} was read back other than it was written.\n"
+                "The disk or the memory is at fault; nothing was kept."
+            )
 
 
 def write(
@@ -237,11 +236,11 @@ def _check_target(path: Path, partial: Path) -> None:
 
 def _open_locked(partial: Path) -> int:
     """Open the partial file for this process alone, and make sure the name still means it."""
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-    fd = os.open(partial, flags | getattr(os, "O_BINARY", 0), 0o666)
+    import fcntl  # here, since reading must work on systems without it
+
+    fd = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
     try:
-        if fcntl is not None:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         # Between opening and locking, the job that held the lock may have renamed it to its target.
         if not os.path.samestat(os.fstat(fd), partial.stat()):
             raise BlockingIOError
@@ -280,9 +279,7 @@ def _write_all(fd: int, piece: memoryview, at: int) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name last; where folders cannot be opened (Windows) the system sees to it."""
-    if os.name != "posix":
-        return
+    """Make the new name last through a crash."""
     fd = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(fd)
