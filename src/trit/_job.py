@@ -90,6 +90,7 @@ class Job:
         *,
         importance: Imatrix | None = None,
         any_values: bool = False,
+        threads: int | None = None,
     ) -> None:
         self.source = source
         self.out = None if out is None else Path(out)
@@ -97,7 +98,7 @@ class Job:
         self.choices = choices
         self.warnings = warnings
         self._values = values
-        self._transcoder = Transcoder(source.path, encode, any_values)
+        self._transcoder = Transcoder(source.path, encode, any_values, threads)
         self._infos = [
             TensorInfo(choice.name, source.tensors[choice.name].shape, formats.get(choice.format))
             for choice in choices

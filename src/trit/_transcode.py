@@ -8,8 +8,10 @@ tensor where they are made on demand, plus some slabs.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +27,7 @@ Floats = NDArray[np.float32]
 Encoder = Callable[[Floats, str, Floats | None], Bytes]
 
 SLAB_WEIGHTS = 1 << 22  # 16 MiB as float32: enough rows for all threads, little memory
+PART_WEIGHTS = 1 << 18  # 1 MiB as float32: stays in a core's cache from decoding to encoding
 PROBE_WEIGHTS = 1 << 16
 TERNARY = ("tq1_0", "tq2_0")
 # No format stores a float16 larger than the largest weight: below this all are finite.
@@ -36,12 +39,14 @@ class Transcoder:
     """How tensors of one file are rewritten.
 
     `path` names the source in errors; `encode` rounds onto the packed formats; `any_values` lets
-    ternary formats take weights that are not ternary.
+    ternary formats take weights that are not ternary. `threads` (None: all cores) share the
+    decoding and the plain formats' encoding, by rows; numpy lets go of the interpreter meanwhile.
     """
 
     path: object
     encode: Encoder
     any_values: bool = False
+    threads: int | None = None
 
     def pieces(
         self, tensor: Tensor, target: Format, importance: Floats | None = None
@@ -59,16 +64,42 @@ class Transcoder:
         matrices = 1 if importance is None else len(importance)
         rows = tensor.rows // matrices
         step = max(1, SLAB_WEIGHTS // tensor.cols)
-        for matrix in range(matrices):
-            columns = None if importance is None else importance[matrix]
-            last = (matrix + 1) * rows
-            for first in range(matrix * rows, last, step):
-                weights = tensor.format.decode(stored[first : min(first + step, last)])
-                largest = self._check(tensor, target, first, weights)
-                data = self._encode(target, weights, columns)
-                if largest > SAFE_FLOAT16 and not _holds(target, data, largest):
-                    raise self._too_large(tensor, target, largest)
-                yield data
+        with ThreadPoolExecutor(self.threads or os.cpu_count()) as pool:
+            for matrix in range(matrices):
+                columns = None if importance is None else importance[matrix]
+                last = (matrix + 1) * rows
+                for first in range(matrix * rows, last, step):
+                    slab = stored[first : min(first + step, last)]
+                    yield self._slab(pool, tensor, target, first, slab, columns)
+
+    def _slab(
+        self,
+        pool: ThreadPoolExecutor,
+        tensor: Tensor,
+        target: Format,
+        first: int,
+        slab: Bytes,
+        importance: Floats | None,
+    ) -> Bytes:
+        """The new bytes of some rows, of which `first` is the index of the first."""
+        weights = np.empty((len(slab), tensor.cols), np.float32)
+        data = np.empty((len(slab), target.row_bytes(tensor.cols)), np.uint8)
+
+        def decode(part: slice) -> float:
+            weights[part] = tensor.format.decode(slab[part])
+            largest = self._check(tensor, target, first + part.start, weights[part])
+            if target.encode is not None:
+                data[part] = self._encode(target, weights[part], None)
+            return largest
+
+        each = max(1, PART_WEIGHTS // tensor.cols)
+        parts = [slice(at, min(at + each, len(slab))) for at in range(0, len(slab), each)]
+        largest = max(pool.map(decode, parts))
+        if target.encode is None:
+            data = self._encode(target, weights, importance)
+        if largest > SAFE_FLOAT16 and not _holds(target, data, largest):
+            raise self._too_large(tensor, target, largest)
+        return data
 
     def check_first_rows(self, tensor: Tensor, target: Format) -> None:
         """Raise what `pieces` would raise for the first rows."""

@@ -117,7 +117,8 @@ def prepare_convert(
         choices = recipe.expand(target, _weights(source, stored=True))
         values = _values(source, CONVERSIONS[target])
         warnings = tuple(_rounding_warnings(source, choices))
-        return Job(source, out, target.upper(), choices, values, _encoder(threads), warnings)
+        encode = _encoder(threads)
+        return Job(source, out, target.upper(), choices, values, encode, warnings, threads=threads)
     except BaseException:
         source.close()
         raise
@@ -166,6 +167,7 @@ def prepare_quantize(
             tuple(warnings),
             importance=data,
             any_values=force,
+            threads=threads,
         )
         job.check_ternary()
         return job
