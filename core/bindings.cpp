@@ -15,6 +15,7 @@
 
 #include "decoder.h"
 #include "dispatch.h"
+#include "machine.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -308,6 +309,22 @@ void head(Decoder& decoder, const In<float, 2>& hidden, Floats2& logits) {
   decoder.head(hidden.data(), static_cast<int>(hidden.shape(0)), logits.data());
 }
 
+// The two limits of speed.py, in bytes and operations per second; 0 where the sum came out wrong.
+double read_bandwidth_of(int threads, int64_t bytes) {
+  require(threads >= 1 && threads <= 1024 && bytes > 0, "threads: 1 to 1024; bytes are positive");
+  nb::gil_scoped_release release;
+  Threads pool(threads);
+  return read_bandwidth(pool, bytes);
+}
+
+double int8_rate_of(int threads, const std::string& isa) {
+  require(threads >= 1 && threads <= 1024, "threads: 1 to 1024");
+  const Kernels& kernels = choose_kernels(isa);
+  nb::gil_scoped_release release;
+  Threads pool(threads);
+  return int8_rate(pool, kernels);
+}
+
 void bind_model(nb::module_& m) {
   nb::enum_<Activation>(m, "Activation")
       .value("silu", Activation::kSilu)
@@ -422,6 +439,8 @@ NB_MODULE(_core, m) {
   m.def("panel", &panel, "format"_a, "data"_a, "columns"_a, "isa"_a = "");
   m.def("quantize", &quantize, "format"_a, "weights"_a, "importance"_a.none(), "threads"_a,
         "isa"_a = "");
+  m.def("read_bandwidth", &read_bandwidth_of, "threads"_a, "bytes"_a);
+  m.def("int8_rate", &int8_rate_of, "threads"_a, "isa"_a = "");
   bind_model(m);
   bind_decoder(m);
 }

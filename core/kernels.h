@@ -93,6 +93,9 @@ struct Kernels {
   void (*attend)(const AttentionShape& shape, const float* queries, const uint16_t* const* keys,
                  const uint16_t* const* values, int64_t first, int64_t last, const float* sinks,
                  float* out);
+
+  // Products of int8 as fast as they go, for measuring; returns how many were done.
+  int64_t (*int8_loop)(int64_t iterations);
 };
 
 namespace scalar {

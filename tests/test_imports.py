@@ -42,7 +42,7 @@ CORE_LEVELS = [
     {"format.h", "isa", "threads", "unicode_table"},
     {"kernels.h"},
     {"formats", "quantizers", "ops", "pretokenizer"},
-    {"dispatch", "vocabulary"},
+    {"dispatch", "machine", "vocabulary"},
     {"model.h", "tokenizer"},
     {"cache"},
     {"decoder"},

@@ -2,6 +2,7 @@
 #include "kernels.h"
 #include "ops/attention.h"
 #include "ops/elementwise.h"
+#include "ops/int8_loop.h"
 #include "ops/matmul.h"
 
 namespace trit::TRIT_ISA {
@@ -32,6 +33,7 @@ const Kernels kKernels = {
     .store_key = store_key,
     .store_value = store_value,
     .attend = attend,
+    .int8_loop = int8_loop,
 };
 
 } // namespace trit::TRIT_ISA
