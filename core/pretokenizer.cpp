@@ -70,6 +70,11 @@ struct View {
     while (is(i, classes)) ++i;
     return i;
   }
+  // At most `count` of them, without looking at the rest of a long run.
+  uint32_t skip(uint32_t i, int classes, uint32_t count) const {
+    for (; count && is(i, classes); --count) ++i;
+    return i;
+  }
   uint32_t skip_not(uint32_t i, int classes) const {
     while (is_not(i, classes)) ++i;
     return i;
@@ -141,7 +146,7 @@ uint32_t llama3_word(const View& v, uint32_t i) {
   if (v.is_not(i, kNumber) && !v.newline(i)) {
     if (v.is(i, letters) || v.is(i + 1, letters)) return v.skip(i + 1, letters);
   }
-  if (v.is(i, kNumber)) return std::min(v.skip(i, kNumber), i + digits);
+  if (v.is(i, kNumber)) return v.skip(i, kNumber, digits);
   const uint32_t k = i + (v.at(i) == ' ');
   if (v.is_not(k, kSpace | letters | kNumber)) {
     uint32_t stop = v.skip_not(k, kSpace | letters | kNumber);
@@ -177,7 +182,7 @@ uint32_t cased_word(const View& v, uint32_t i) {
   const uint32_t start = i + (v.is_not(i, kLetter | kNumber) && !v.newline(i));
   if (const uint32_t stop = cased_letters(v, start); stop > start)
     return contractions ? contraction(v, stop, true) : stop;
-  if (v.is(i, kNumber)) return std::min(v.skip(i, kNumber), i + digits);
+  if (v.is(i, kNumber)) return v.skip(i, kNumber, digits);
   const uint32_t k = i + (v.at(i) == ' ');
   if (v.is_not(k, kSpace | kLetter | kNumber)) {
     uint32_t stop = v.skip_not(k, kSpace | kLetter | kNumber);
@@ -263,7 +268,7 @@ uint32_t deepseek3_cjk(const View& v, uint32_t i) {
 }
 
 uint32_t number(const View& v, uint32_t i) { return i + v.is(i, kNumber); }
-uint32_t number3(const View& v, uint32_t i) { return std::min(v.skip(i, kNumber), i + 3); }
+uint32_t number3(const View& v, uint32_t i) { return v.skip(i, kNumber, 3); }
 uint32_t numbers(const View& v, uint32_t i) { return v.skip(i, kNumber); }
 uint32_t line_break(const View& v, uint32_t i) { return i + v.newline(i); }
 

@@ -111,6 +111,8 @@ class _Keys:
 
     def core(self, byte_pair: bool, pre: PreTokenizer) -> tuple[_core.Tokenizer, NDArray[np.int32]]:
         tokens, count = self.strings("tokens")
+        if not count:
+            raise self.fail("tokens", "the vocabulary has no tokens")
         types = self.numbers("token_type", np.dtype(np.int32), count)
         merges, merge_count = self.strings("merges") if byte_pair else (None, 0)
         scores = None if byte_pair else self.numbers("scores", np.dtype(np.float32), count)

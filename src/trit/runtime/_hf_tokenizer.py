@@ -158,9 +158,7 @@ def _vocabulary(model: _Object, path: Path) -> dict[int, str]:
                     raise InvalidFileError(path, f"model.vocab[{id}]", problem)
         return texts
     if kind != "BPE":
-        raise UnsupportedError(
-            f"{path}: a tokenizer of the type {kind!r:.80} is not known to trit."
-        )
+        raise UnsupportedError(f"{path}: trit has no tokenizer of the type {kind!r:.80}.")
     for text, given in _object(vocabulary, path, "model.vocab").items():
         id = _id(given, path, f"model.vocab, {text!r:.80}")
         if id in texts:
