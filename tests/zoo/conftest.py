@@ -54,11 +54,12 @@ def hub() -> Iterator[FakeHub]:
         yield running
 
 
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
 @pytest.fixture
-def trit_with_hub(
-    hub: FakeHub, tmp_path: Path
-) -> Callable[..., "subprocess.CompletedProcess[str]"]:
-    """`trit_with_hub("pull", ...)`: a process of trit whose Hugging Face is the fake hub."""
+def run_with_hub(hub: FakeHub, tmp_path: Path) -> Run:
+    """`run_with_hub("-m", "trit", ...)`: a Python process whose Hugging Face is the fake hub."""
 
     def run(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         environment = {
@@ -72,8 +73,17 @@ def trit_with_hub(
         for name in {"HF_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE"} - set(variables):
             environment.pop(name, None)
         return subprocess.run(
-            [sys.executable, "-m", "trit", *arguments],
-            env=environment, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+            [sys.executable, *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
 
     return run
+
+
+@pytest.fixture
+def trit_with_hub(run_with_hub: Run) -> Run:
+    """`trit_with_hub("pull", ...)`: a process of trit whose Hugging Face is the fake hub."""
+    return lambda *arguments, **variables: run_with_hub("-m", "trit", *arguments, **variables)

@@ -8,7 +8,7 @@ from subprocess import CompletedProcess
 import numpy as np
 from fake_hub import FakeHub, Repository
 from safetensors.numpy import save
-from small_zoo import tiny_model
+from small_zoo import Shelf, tiny_model
 
 Trit = Callable[..., "CompletedProcess[str]"]
 
@@ -124,3 +124,56 @@ def test_list_and_rm(hub: FakeHub, trit_with_hub: Trit, tmp_path: Path) -> None:
     assert trit_with_hub("rm", "hf:org/tiny:Q4_K_M").returncode == 0
     assert not list((tmp_path / "hf").rglob("blobs/*"))
     assert "is not pulled" in failure(trit_with_hub("rm", "hf:org/tiny:Q4_K_M"))
+
+
+MANIFEST_COMMAND = """
+import sys
+from pathlib import Path
+from trit.cli import main
+from trit.zoo import _manifest
+_manifest.MANIFEST = Path(sys.argv[1])
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def pull_tiny(
+    run_with_hub: Callable[..., "CompletedProcess[str]"], shelf: Shelf, *flags: str
+) -> "CompletedProcess[str]":
+    """`trit pull tiny` with the manifest of the shelf."""
+    return run_with_hub("-c", MANIFEST_COMMAND, str(shelf.manifest), "pull", "tiny", *flags)
+
+
+def test_a_zoo_model_may_lie_on_the_hub(
+    hub: FakeHub, run_with_hub: Trit, shelf: Shelf, tmp_path: Path
+) -> None:
+    hub.repositories["org/tiny"] = Repository({"m.gguf": shelf.model})
+    shelf.write_manifest(source='kind = "hub"\nrepo = "org/tiny"\nfile = "m.gguf"')
+    result = pull_tiny(run_with_hub, shelf)
+    assert result.returncode == 0, result.stderr
+    assert "licence: MIT" in result.stderr
+    assert Path(result.stdout.strip()).is_relative_to(tmp_path / "hf")
+    assert not shelf.target.exists()
+    assert "already here" in pull_tiny(run_with_hub, shelf).stderr
+    assert len(hub.downloads()) == 1
+
+
+def test_another_file_under_the_name_is_refused(
+    hub: FakeHub, run_with_hub: Trit, shelf: Shelf, tmp_path: Path
+) -> None:
+    hub.repositories["org/tiny"] = Repository({"m.gguf": shelf.model[:-4] + b"evil"})
+    shelf.write_manifest(source='kind = "hub"\nrepo = "org/tiny"\nfile = "m.gguf"')
+    assert "m.gguf: expected sha256" in failure(pull_tiny(run_with_hub, shelf))
+    assert not list((tmp_path / "hf").rglob("*.gguf"))
+
+
+def test_the_next_source_is_tried_and_that_is_said(
+    hub: FakeHub, run_with_hub: Trit, shelf: Shelf
+) -> None:
+    wheels = shelf.manifest.read_text().partition("[[model.source]]\n")[2]
+    first = 'kind = "hub"\nrepo = "org/gone"\nfile = "m.gguf"'
+    shelf.write_manifest(source=f"{first}\n\n[[model.source]]\n{wheels}")
+    result = pull_tiny(run_with_hub, shelf)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == str(shelf.target)
+    assert "hf:org/gone: no such repository" in result.stderr
+    assert "Trying the next source." in result.stderr

@@ -3,8 +3,10 @@
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from small_zoo import Shelf
@@ -175,6 +177,21 @@ def test_full_disk_is_said_before_the_download(
     with pytest.raises(DoesNotFitError, match=r"tiny needs .* MiB on the disk of"):
         zoo.pull("tiny")
     assert fake_pip == []
+
+
+def test_a_second_pull_waits_for_the_first(shelf: Shelf, fake_pip: list[str]) -> None:
+    said: list[str] = []
+    shelf.target.parent.mkdir(parents=True)
+    with _cache.lock(shelf.target):
+        second = Thread(target=zoo.pull, args=("tiny", None, said.append))
+        second.start()
+        deadline = time.monotonic() + 10
+        while not said and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert said == ["tiny: waiting for another pull of it"]
+        assert fake_pip == []
+    second.join(timeout=10)
+    assert shelf.target.read_bytes() == shelf.model
 
 
 def test_remove(shelf: Shelf, fake_pip: list[str]) -> None:

@@ -95,10 +95,3 @@ def test_a_folder_only_when_no_quant_is_named() -> None:
         _choice.choose(names, "Q8_0", "hf:o/r")
     with pytest.raises(SourceError, match="no GGUF or safetensors file"):
         _choice.choose(["pytorch_model.bin"], None, "hf:o/r")
-
-
-def test_a_zoo_model_may_lie_on_the_hub(
-    shelf: Shelf, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    shelf.write_manifest(source='kind = "hub"\nrepo = "org/tiny"\nfile = "m.gguf"')
-    assert zoo.models()["tiny"].sources == (zoo.HubSource("org/tiny", "m.gguf", "main"),)
