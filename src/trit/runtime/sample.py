@@ -65,7 +65,7 @@ class SamplerSettings:
                 raise UsageError(f"{name} is {getattr(self, name)}; expected {expected}.")
         for token, bias in self.logit_bias.items():
             if math.isnan(bias) or bias == math.inf:
-                raise UsageError(f"The bias of token {token} is {bias}; expected a number or -inf.")
+                raise UsageError(f"logit_bias of {token} is {bias}; expected a number or -inf.")
 
     @classmethod
     def from_generation_config(cls, config: Mapping[str, object]) -> SamplerSettings:
@@ -124,16 +124,23 @@ class Sampler:
 
         TritError if no logit is a finite number.
         """
+        ids, probabilities = self.distribution(logits)
+        if len(ids) == 1:
+            return int(ids[0])
+        sums = np.cumsum(probabilities)
+        target = self._uniform(position) * sums[-1]
+        return int(ids[min(int(np.searchsorted(sums, target, side="right")), len(ids) - 1)])
+
+    def distribution(self, logits: Float32) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """The ids that may be drawn from logits (vocab,) float32, and their probabilities."""
         logits = self._penalized(logits)
         top = logits.max()  # not a number if any logit is not
         _check_finite(top)
         if self.settings.temperature == 0:
-            return int(np.argmax(logits))
+            return np.array([np.argmax(logits)]), np.ones(1)
         ids, kept = self._candidates(logits, float(top))
         weights = np.exp((kept.astype(np.float64) - float(top)) / self.settings.temperature)
-        sums = np.cumsum(weights)
-        target = self._uniform(position) * sums[-1]
-        return int(ids[min(int(np.searchsorted(sums, target, side="right")), len(ids) - 1)])
+        return ids, weights / weights.sum()
 
     def _candidates(self, logits: Float32, top: float) -> tuple[NDArray[np.int64], Float32]:
         """Ids and logits that top-k, top-p and min-p leave; `top` is the greatest logit.
