@@ -28,8 +28,14 @@ inline uint32_t read_u32(const uint8_t* p) {
   std::memcpy(&value, p, sizeof value);
   return value;
 }
+inline uint64_t read_u64(const uint8_t* p) {
+  uint64_t value;
+  std::memcpy(&value, p, sizeof value);
+  return value;
+}
 inline void write_u16(uint8_t* p, uint16_t value) { std::memcpy(p, &value, sizeof value); }
 inline void write_u32(uint8_t* p, uint32_t value) { std::memcpy(p, &value, sizeof value); }
+inline void write_u64(uint8_t* p, uint64_t value) { std::memcpy(p, &value, sizeof value); }
 inline float read_half(const uint8_t* p) { return half_to_float(read_u16(p)); }
 
 // d alone is the scale: one level, no minimum.
@@ -47,25 +53,30 @@ inline void clear_levels(Block& out, uint16_t d, uint16_t dmin) {
   out.dmin = dmin;
 }
 
+// The field of `bits` bits at the bottom of each of eight bytes.
+template <int bits>
+constexpr uint64_t kFields = 0x0101010101010101u * ((1u << bits) - 1);
+
 // Splits `run` bytes into fields of `bits`: byte j holds weights j, j + run, j + 2·run, …, lowest
-// bits first.
+// bits first. Eight bytes go at a time, as one number.
 template <int bits, int run>
 inline void split_fields(const uint8_t* in, uint8_t* out) {
-  for (int field = 0; field < 8 / bits; ++field) {
-    for (int j = 0; j < run; ++j) {
-      out[field * run + j] = static_cast<uint8_t>((in[j] >> (field * bits)) & ((1 << bits) - 1));
+  for (int j = 0; j < run; j += 8) {
+    const uint64_t packed = read_u64(in + j);
+    for (int field = 0; field < 8 / bits; ++field) {
+      write_u64(out + field * run + j, (packed >> (field * bits)) & kFields<bits>);
     }
   }
 }
 
 template <int bits, int run>
 inline void join_fields(const uint8_t* in, uint8_t* out) {
-  for (int j = 0; j < run; ++j) {
-    int byte = 0;
+  for (int j = 0; j < run; j += 8) {
+    uint64_t packed = 0;
     for (int field = 0; field < 8 / bits; ++field) {
-      byte |= (in[field * run + j] & ((1 << bits) - 1)) << (field * bits);
+      packed |= (read_u64(in + field * run + j) & kFields<bits>) << (field * bits);
     }
-    out[j] = static_cast<uint8_t>(byte);
+    write_u64(out + j, packed);
   }
 }
 
@@ -73,7 +84,11 @@ constexpr uint16_t kHalfSign = 0x8000;  // of an fp16
 
 // q5_0 and q5_1 keep the fifth bits of 32 codes in one word, code i in bit i.
 inline void add_fifth_bits(uint32_t bits, uint8_t* codes) {
-  for (int i = 0; i < 32; ++i) codes[i] |= static_cast<uint8_t>(((bits >> i) & 1) << 4);
+  for (int i = 0; i < 32; i += 4) {
+    const uint32_t four = (bits >> i) & 15;
+    const uint32_t spread = (four * 0x00204081u) & 0x01010101u;  // copies of `four` 7 bits apart
+    write_u32(codes + i, read_u32(codes + i) | (spread << 4));
+  }
 }
 inline uint32_t fifth_bits(const uint8_t* codes) {
   uint32_t bits = 0;
@@ -81,8 +96,13 @@ inline uint32_t fifth_bits(const uint8_t* codes) {
   return bits;
 }
 
+inline Floats read_codes(const uint8_t* codes) {  // sixteen
+  return bytes_to_floats(read_u64(codes), read_u64(codes + 8));
+}
+
 // Decodes by unpacking. The products are rounded one by one, from the left, as ggml does.
-template <Grid grid, void (*unpack)(const uint8_t*, Block&), const int8_t* levels = nullptr>
+// `levels`: what the block's codes stand for, where they are indices.
+template <Grid grid, void (*unpack)(const uint8_t*, Block&), const float* levels = nullptr>
 void decode_blocks(const uint8_t* row, int64_t columns, float* out) {
   constexpr int kGroups = grid.block_weights / grid.group;
   for (int64_t first = 0; first < columns; first += grid.block_weights, row += grid.block_bytes) {
@@ -93,11 +113,15 @@ void decode_blocks(const uint8_t* row, int64_t columns, float* out) {
     for (int g = 0; g < kGroups; ++g) {
       const float scale = d * static_cast<float>(block.sub_scale[g]);
       const float min = dmin * static_cast<float>(block.sub_min[g]);
-      const uint8_t* codes = block.codes + g * grid.group;
-      for (int i = 0; i < grid.group; ++i) {
-        const int code = levels != nullptr ? levels[codes[i]] : codes[i] - grid.offset;
-        const float product = scale * static_cast<float>(code);
-        *out++ = grid.has_mins ? product - min : product;
+      for (int i = 0; i < grid.group; i += 16, out += 16) {
+        Floats factors = read_codes(block.codes + g * grid.group + i);
+        if constexpr (levels != nullptr) {
+          factors = lookup(levels, round_to_ints(factors));
+        } else {
+          factors = factors - broadcast(grid.offset);
+        }
+        const Floats product = broadcast(scale) * factors;
+        store(out, grid.has_mins ? product - broadcast(min) : product);
       }
     }
   }

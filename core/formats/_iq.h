@@ -11,18 +11,19 @@ namespace trit::TRIT_ISA {
 
 template <int entries, int width>
 struct Codebook {
-  int8_t weights[entries][width];
+  uint8_t weights[entries][width];
 };
 
-// Done by the compiler: the library holds the expanded bytes.
-template <int width, int entries, int levels>
+// Done by the compiler: the library holds the expanded bytes, each less the lowest level `base`.
+template <int width, int base, int entries, int levels>
 constexpr Codebook<entries, width> expand(const uint16_t (&packed)[entries],
                                           const int8_t (&level)[levels]) {
   constexpr int kBits = width == 8 ? 2 : 3;
   Codebook<entries, width> book{};
   for (int i = 0; i < entries; ++i) {
     for (int j = 0; j < width; ++j) {
-      book.weights[i][j] = level[(packed[i] >> (kBits * j)) & ((1 << kBits) - 1)];
+      const int index = (packed[i] >> (kBits * j)) & ((1 << kBits) - 1);
+      book.weights[i][j] = static_cast<uint8_t>(level[index] - base);
     }
   }
   return book;
@@ -34,19 +35,27 @@ inline uint32_t even_signs(uint32_t seven) {
   return seven | ((parity & 1) << 7);
 }
 
-// `width` weights: scale · entry, negative where the sign bit is set.
-template <int width>
-inline void write_signed(const int8_t* entry, uint32_t signs, float scale, float* out) {
-  for (int j = 0; j < width; ++j) {
-    const float weight = scale * static_cast<float>(entry[j]);
-    out[j] = (signs >> j) & 1 ? -weight : weight;
-  }
+// Sixteen weights, two entries of eight: scale · entry, negative where the sign bit is set.
+inline void write_signed(const uint8_t* first, const uint8_t* second, uint32_t signs, float scale,
+                         float* out) {
+  const Floats entries = bytes_to_floats(read_u64(first), read_u64(second));
+  store(out, flip_signs(broadcast(scale) * entries, signs));
 }
 
-// Eight weights of iq1: the whole entry is moved by an eighth.
-inline void write_shifted(const int8_t* entry, bool down, float scale, float* out) {
-  const float shift = down ? -0.125f : 0.125f;
-  for (int j = 0; j < 8; ++j) out[j] = scale * (static_cast<float>(entry[j]) + shift);
+// Sixteen weights, four entries of four.
+inline void write_signed(const uint8_t* const entry[4], uint32_t signs, float scale, float* out) {
+  const uint64_t low = read_u32(entry[0]) | uint64_t{read_u32(entry[1])} << 32;
+  const uint64_t high = read_u32(entry[2]) | uint64_t{read_u32(entry[3])} << 32;
+  store(out, flip_signs(broadcast(scale) * bytes_to_floats(low, high), signs));
+}
+
+// Sixteen weights of iq1, two entries: digits 0 … 2, less one, each entry moved by its own eighth.
+inline void write_shifted(const uint8_t* first, const uint8_t* second, bool first_down,
+                          bool second_down, float scale, float* out) {
+  const Floats digits = bytes_to_floats(read_u64(first), read_u64(second));
+  const Floats shift = select_first(8, broadcast(first_down ? -1.125f : -0.875f),
+                                    broadcast(second_down ? -1.125f : -0.875f));
+  store(out, broadcast(scale) * (digits + shift));
 }
 
 }  // namespace trit::TRIT_ISA

@@ -15,7 +15,7 @@ namespace trit::TRIT_ISA {
 
 namespace iq1_m {
 
-constexpr auto kCodebook = expand<8>(kIq1SCodebook, kIq1SLevels);
+constexpr auto kCodebook = expand<8, -1>(kIq1SCodebook, kIq1SLevels);
 
 inline void decode(const uint8_t* row, int64_t columns, float* out) {
   for (int64_t first = 0; first < columns; first += 256, row += 56) {
@@ -26,13 +26,13 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
       half |= (words[i] >> 12) << (4 * i);
     }
     const float d = half_to_float(static_cast<uint16_t>(half));
-    for (int g = 0; g < 16; ++g) {
+    for (int g = 0; g < 16; ++g, out += 16) {
       const float scale = d * static_cast<float>(2 * ((words[g / 4] >> (3 * (g % 4))) & 7) + 1);
-      for (int e = 0; e < 2; ++e, out += 8) {
-        const uint32_t bits = row[32 + g] >> (4 * e);
-        const uint32_t entry = row[2 * g + e] | ((bits & 7) << 8);
-        write_shifted(kCodebook.weights[entry], (bits & 8) != 0, scale, out);
-      }
+      const uint32_t bits = row[32 + g];
+      const uint32_t one = row[2 * g] | ((bits & 7) << 8);
+      const uint32_t two = row[2 * g + 1] | (((bits >> 4) & 7) << 8);
+      write_shifted(kCodebook.weights[one], kCodebook.weights[two], (bits & 0x08) != 0,
+                    (bits & 0x80) != 0, scale, out);
     }
   }
 }

@@ -14,7 +14,7 @@ namespace trit::TRIT_ISA {
 
 namespace iq1_s {
 
-constexpr auto kCodebook = expand<8>(kIq1SCodebook, kIq1SLevels);
+constexpr auto kCodebook = expand<8, -1>(kIq1SCodebook, kIq1SLevels);
 
 inline void decode(const uint8_t* row, int64_t columns, float* out) {
   for (int64_t first = 0; first < columns; first += 256, row += 50) {
@@ -22,9 +22,12 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
     for (int g = 0; g < 8; ++g) {
       const uint32_t word = read_u16(row + 34 + 2 * g);
       const float scale = d * static_cast<float>(2 * ((word >> 12) & 7) + 1);
-      for (int e = 0; e < 4; ++e, out += 8) {
-        const uint32_t entry = row[2 + 4 * g + e] | (((word >> (3 * e)) & 7) << 8);
-        write_shifted(kCodebook.weights[entry], (word & 0x8000) != 0, scale, out);
+      const bool down = (word & 0x8000) != 0;
+      for (int e = 0; e < 4; e += 2, out += 16) {
+        const uint8_t* low = row + 2 + 4 * g + e;
+        const uint32_t one = low[0] | (((word >> (3 * e)) & 7) << 8);
+        const uint32_t two = low[1] | (((word >> (3 * e + 3)) & 7) << 8);
+        write_shifted(kCodebook.weights[one], kCodebook.weights[two], down, down, scale, out);
       }
     }
   }

@@ -13,18 +13,19 @@ namespace trit::TRIT_ISA {
 
 namespace iq2_s {
 
-constexpr auto kCodebook = expand<8>(kIq2SCodebook, kIq2SLevels);
+constexpr auto kCodebook = expand<8, 0>(kIq2SCodebook, kIq2SLevels);
 
 inline void decode(const uint8_t* row, int64_t columns, float* out) {
   for (int64_t first = 0; first < columns; first += 256, row += 82) {
     const float d = read_half(row);
-    for (int g = 0; g < 16; ++g) {
+    for (int g = 0; g < 16; ++g, out += 16) {
       const int bits = (row[74 + g / 2] >> (4 * (g % 2))) & 15;
       const float scale = d * (0.5f + static_cast<float>(bits)) * 0.25f;
-      for (int e = 2 * g; e < 2 * g + 2; ++e, out += 8) {
-        const int entry = row[2 + e] | (((row[66 + e / 4] >> (2 * (e % 4))) & 3) << 8);
-        write_signed<8>(kCodebook.weights[entry], row[34 + e], scale, out);
-      }
+      const int high = row[66 + g / 2] >> (4 * (g % 2));
+      const int one = row[2 + 2 * g] | ((high & 3) << 8);
+      const int two = row[3 + 2 * g] | (((high >> 2) & 3) << 8);
+      write_signed(kCodebook.weights[one], kCodebook.weights[two], read_u16(row + 34 + 2 * g),
+                   scale, out);
     }
   }
 }

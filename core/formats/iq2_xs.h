@@ -12,18 +12,18 @@ namespace trit::TRIT_ISA {
 
 namespace iq2_xs {
 
-constexpr auto kCodebook = expand<8>(kIq2XsCodebook, kIq2XsLevels);
+constexpr auto kCodebook = expand<8, 0>(kIq2XsCodebook, kIq2XsLevels);
 
 inline void decode(const uint8_t* row, int64_t columns, float* out) {
   for (int64_t first = 0; first < columns; first += 256, row += 74) {
     const float d = read_half(row);
-    for (int g = 0; g < 16; ++g) {
+    for (int g = 0; g < 16; ++g, out += 16) {
       const int bits = (row[66 + g / 2] >> (4 * (g % 2))) & 15;
       const float scale = d * (0.5f + static_cast<float>(bits)) * 0.25f;
-      for (int e = 0; e < 2; ++e, out += 8) {
-        const uint32_t word = read_u16(row + 2 + 4 * g + 2 * e);
-        write_signed<8>(kCodebook.weights[word & 511], even_signs(word >> 9), scale, out);
-      }
+      const uint32_t one = read_u16(row + 2 + 4 * g);
+      const uint32_t two = read_u16(row + 4 + 4 * g);
+      const uint32_t signs = even_signs(one >> 9) | even_signs(two >> 9) << 8;
+      write_signed(kCodebook.weights[one & 511], kCodebook.weights[two & 511], signs, scale, out);
     }
   }
 }

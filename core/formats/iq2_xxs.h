@@ -13,7 +13,7 @@ namespace trit::TRIT_ISA {
 
 namespace iq2_xxs {
 
-constexpr auto kCodebook = expand<8>(kIq2XxsCodebook, kIq2XxsLevels);
+constexpr auto kCodebook = expand<8, 0>(kIq2XxsCodebook, kIq2XxsLevels);
 
 inline void decode(const uint8_t* row, int64_t columns, float* out) {
   for (int64_t first = 0; first < columns; first += 256, row += 66) {
@@ -22,9 +22,11 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
       const uint8_t* entries = row + 2 + 8 * g;
       const uint32_t word = read_u32(entries + 4);
       const float scale = d * (0.5f + static_cast<float>(word >> 28)) * 0.25f;
-      for (int e = 0; e < 4; ++e, out += 8) {
-        const uint32_t signs = even_signs((word >> (7 * e)) & 127);
-        write_signed<8>(kCodebook.weights[entries[e]], signs, scale, out);
+      for (int e = 0; e < 4; e += 2, out += 16) {
+        const uint32_t signs =
+            even_signs((word >> (7 * e)) & 127) | even_signs((word >> (7 * e + 7)) & 127) << 8;
+        write_signed(kCodebook.weights[entries[e]], kCodebook.weights[entries[e + 1]], signs, scale,
+                     out);
       }
     }
   }

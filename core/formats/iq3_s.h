@@ -13,7 +13,7 @@ namespace trit::TRIT_ISA {
 
 namespace iq3_s {
 
-constexpr auto kCodebook = expand<4>(kIq3SCodebook, kIq3SLevels);
+constexpr auto kCodebook = expand<4, 0>(kIq3SCodebook, kIq3SLevels);
 
 inline void decode(const uint8_t* row, int64_t columns, float* out) {
   for (int64_t first = 0; first < columns; first += 256, row += 110) {
@@ -21,10 +21,14 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
     for (int g = 0; g < 8; ++g) {
       const int bits = (row[106 + g / 2] >> (4 * (g % 2))) & 15;
       const float scale = d * static_cast<float>(1 + 2 * bits);
-      for (int e = 0; e < 8; ++e, out += 4) {
-        const int entry = row[2 + 8 * g + e] | (((row[66 + g] >> e) & 1) << 8);
-        const uint32_t signs = row[74 + 4 * g + e / 2] >> (4 * (e % 2));
-        write_signed<4>(kCodebook.weights[entry], signs, scale, out);
+      for (int e = 0; e < 8; e += 4, out += 16) {
+        const uint8_t* const low = row + 2 + 8 * g + e;
+        const int high = row[66 + g] >> e;
+        const uint8_t* const four[4] = {kCodebook.weights[low[0] | ((high & 1) << 8)],
+                                        kCodebook.weights[low[1] | ((high & 2) << 7)],
+                                        kCodebook.weights[low[2] | ((high & 4) << 6)],
+                                        kCodebook.weights[low[3] | ((high & 8) << 5)]};
+        write_signed(four, read_u16(row + 74 + 4 * g + e / 2), scale, out);
       }
     }
   }

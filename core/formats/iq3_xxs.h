@@ -12,7 +12,7 @@ namespace trit::TRIT_ISA {
 
 namespace iq3_xxs {
 
-constexpr auto kCodebook = expand<4>(kIq3XxsCodebook, kIq3XxsLevels);
+constexpr auto kCodebook = expand<4, 0>(kIq3XxsCodebook, kIq3XxsLevels);
 
 inline void decode(const uint8_t* row, int64_t columns, float* out) {
   for (int64_t first = 0; first < columns; first += 256, row += 98) {
@@ -20,11 +20,14 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
     for (int g = 0; g < 8; ++g) {
       const uint32_t word = read_u32(row + 66 + 4 * g);
       const float scale = d * (0.5f + static_cast<float>(word >> 28)) * 0.5f;
-      for (int e = 0; e < 4; ++e, out += 8) {
+      for (int e = 0; e < 4; e += 2, out += 16) {
         const uint8_t* entries = row + 2 + 8 * g + 2 * e;
-        const uint32_t signs = even_signs((word >> (7 * e)) & 127);
-        write_signed<4>(kCodebook.weights[entries[0]], signs, scale, out);
-        write_signed<4>(kCodebook.weights[entries[1]], signs >> 4, scale, out + 4);
+        const uint32_t signs =
+            even_signs((word >> (7 * e)) & 127) | even_signs((word >> (7 * e + 7)) & 127) << 8;
+        const uint8_t* const four[4] = {
+            kCodebook.weights[entries[0]], kCodebook.weights[entries[1]],
+            kCodebook.weights[entries[2]], kCodebook.weights[entries[3]]};
+        write_signed(four, signs, scale, out);
       }
     }
   }

@@ -14,7 +14,8 @@ namespace q1_0 {
 inline void decode(const uint8_t* row, int64_t columns, float* out) {
   for (int64_t first = 0; first < columns; first += 128, row += 18, out += 128) {
     const float d = read_half(row);
-    for (int i = 0; i < 128; ++i) out[i] = (row[2 + i / 8] >> (i % 8)) & 1 ? d : -d;
+    const float levels[2] = {-d, d};
+    for (int i = 0; i < 128; ++i) out[i] = levels[(row[2 + i / 8] >> (i % 8)) & 1];
   }
 }
 

@@ -70,7 +70,6 @@ inline void store_scales(const TileRows& rows, Panel& out) {
 inline void panel(const TileRows& rows, int, Panel& out) {
   const Bytes two_bits = broadcast_lane(0x03030303);
   const Bytes third = broadcast_lane(0x04040404);
-  store_scales(rows, out);
   for (int half = 0; half < 2; ++half) {
     Bytes bits[4];  // four of each byte are used up by either run
     load_rows(rows.row, 16 * half, bits);
@@ -90,6 +89,7 @@ inline void panel(const TileRows& rows, int, Panel& out) {
       }
     }
   }
+  store_scales(rows, out);
 }
 
 }  // namespace q3_k

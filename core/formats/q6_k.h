@@ -40,8 +40,7 @@ inline void pack(const Block& block, uint8_t* out) {
   write_u16(out + 208, block.d);
 }
 
-inline void panel(const TileRows& rows, int, Panel& out) {
-  const Bytes high = broadcast_lane(0x30303030);
+inline void store_scales(const TileRows& rows, Panel& out) {
   Bytes scales[4], tail[4];
   load_rows(rows.row, 192, scales);
   load_rows(rows.row, 194, tail);  // its last two bytes are d; a row must not be read past its end
@@ -49,12 +48,18 @@ inline void panel(const TileRows& rows, int, Panel& out) {
   for (int k = 0; k < 4; ++k) {
     store_groups(scales[k] ^ broadcast_lane(0x80808080u), 128.0f, d, out.scales + 4 * k);
   }
+}
+
+// Reads from the front to the back, as far as the layout lets it: the hardware prefetches such
+// reads.
+inline void panel(const TileRows& rows, int, Panel& out) {
+  const Bytes high = broadcast_lane(0x30303030);
   for (int h = 0; h < 2; ++h) {
     for (int half = 0; half < 2; ++half) {
-      Bytes top[4], first[4], second[4];
-      load_rows(rows.row, 128 + 32 * h + 16 * half, top);
+      Bytes first[4], second[4], top[4];
       load_rows(rows.row, 64 * h + 16 * half, first);
       load_rows(rows.row, 64 * h + 32 + 16 * half, second);
+      load_rows(rows.row, 128 + 32 * h + 16 * half, top);
       for (int k = 0; k < 4; ++k) {
         const int line = 32 * h + 4 * half + k;
         store_line(line, low_nibbles(first[k]) | (shift_left<4>(top[k]) & high), out);
@@ -64,6 +69,7 @@ inline void panel(const TileRows& rows, int, Panel& out) {
       }
     }
   }
+  store_scales(rows, out);
 }
 
 }  // namespace q6_k

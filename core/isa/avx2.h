@@ -249,6 +249,19 @@ inline Floats low_half_to_floats(Bytes a) {
   return {_mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
           _mm256_cvtph_ps(_mm256_extracti128_si256(halves, 1))};
 }
+inline Floats bytes_to_floats(uint64_t low, uint64_t high) {
+  const __m128i l = _mm_cvtsi64_si128(static_cast<int64_t>(low));
+  const __m128i h = _mm_cvtsi64_si128(static_cast<int64_t>(high));
+  return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(l)), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(h))};
+}
+inline __m256 flip_signs_half(__m256 a, uint32_t bits) { // bit i comes to the top of lane i
+  const __m256i left = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
+  const __m256i moved = _mm256_sllv_epi32(_mm256_set1_epi32(static_cast<int>(bits)), left);
+  return _mm256_xor_ps(a, _mm256_and_ps(_mm256_castsi256_ps(moved), _mm256_set1_ps(-0.0f)));
+}
+inline Floats flip_signs(Floats a, uint32_t bits) {
+  return {flip_signs_half(a.lo, bits), flip_signs_half(a.hi, bits >> 8)};
+}
 
 // Transposes 8 × 8 dwords held in eight registers.
 inline void transpose_dwords(__m256i r[8]) {

@@ -148,6 +148,14 @@ inline Floats byte_to_floats(Bytes a) {
 inline Floats low_half_to_floats(Bytes a) {
   return {_mm512_cvtph_ps(_mm512_cvtepi32_epi16(a.v))};
 }
+inline Floats bytes_to_floats(uint64_t low, uint64_t high) {
+  const __m128i b = _mm_set_epi64x(static_cast<int64_t>(high), static_cast<int64_t>(low));
+  return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(b))};
+}
+inline Floats flip_signs(Floats a, uint32_t bits) {
+  const __mmask16 minus = static_cast<__mmask16>(bits);
+  return {_mm512_mask_xor_ps(a.v, minus, a.v, _mm512_set1_ps(-0.0f))};
+}
 
 // Transposes 16 × 16 dwords held in sixteen registers.
 inline void transpose_dwords(__m512i r[16]) {

@@ -190,6 +190,21 @@ inline Floats low_half_to_floats(Bytes a) { // the fp16 in the low 16 bits
   const Lanes from = lanes(a);
   return each([&](int i) { return half_to_float(static_cast<uint16_t>(from.v[i])); });
 }
+// Sixteen unsigned bytes in two words, the first byte lowest.
+inline Floats bytes_to_floats(uint64_t low, uint64_t high) {
+  uint8_t b[16];
+  std::memcpy(b, &low, 8);
+  std::memcpy(b + 8, &high, 8);
+  Floats r;
+  for (int i = 0; i < 16; ++i) r.v[i] = static_cast<float>(b[i]);
+  return r;
+}
+// Changes the sign of lane i where bit i is set.
+inline Floats flip_signs(Floats a, uint32_t bits) {
+  Lanes r = std::bit_cast<Lanes>(a);
+  for (uint32_t i = 0; i < 16; ++i) r.v[i] ^= ((bits >> i) & 1) << 31;
+  return std::bit_cast<Floats>(r);
+}
 
 // out[column][lane] = in[lane · stride + column], 16 × 16
 inline void transpose(const float* in, int64_t stride, float* out) {
