@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trit.errors import UsageError
+
 if TYPE_CHECKING:
     from trit.evaluate import Estimate, Evaluation, Running, Spread
 
@@ -15,10 +17,16 @@ LOG_SECONDS = 5.0
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="Folder, GGUF file or model name.")],
+    model: Annotated[
+        str | None, typer.Argument(help="Folder, GGUF file or model name.", show_default=False)
+    ] = None,
     text: Annotated[
-        Path, typer.Option("--text", "--file", "-f", metavar="FILE", help="UTF-8 text to read.")
-    ],
+        Path | None,
+        typer.Option("--text", "--file", "-f", metavar="FILE", help="UTF-8 text to read."),
+    ] = None,
+    model_option: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help="The same as MODEL.")
+    ] = None,
     reference: Annotated[
         str | None,
         typer.Option("--reference", metavar="MODEL", help="Measure the divergence from it too."),
@@ -39,11 +47,15 @@ def command(
 
     Windows and scoring are those of llama.cpp's perplexity tool, so the figures can be compared.
     """
+    from trit.cli._model_argument import chosen
     from trit.cli._resolve import resolve
     from trit.cli._terminal import print_json
     from trit.evaluate import evaluate
 
-    path = resolve(model, jsonl=jsonl)
+    name = chosen("eval", model, model_option)
+    if text is None:
+        raise UsageError(f"no text: trit eval {name} --text FILE")
+    path = resolve(name, jsonl=jsonl)
     other = None if reference is None else resolve(reference, jsonl=jsonl)
     progress = WindowProgress(jsonl=jsonl)
     try:

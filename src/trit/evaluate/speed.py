@@ -1,0 +1,291 @@
+"""Tokens per second, by the tests of llama-bench, against the limits of the machine.
+
+    pp512          a prompt of 512 tokens, its last logits
+    tg128          128 tokens one by one, from an empty context
+    tg128 @ d4096  the same with 4096 tokens before
+
+Tokens are random (seeded): speed does not depend on them. One warm-up run comes first. Decoding
+cannot go faster than the weights (and the cache) can be read, prefill not faster than int8 products
+go; `Limits` are measured, and `share` says how much of the limit was reached.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trit import _core
+from trit.archs import linears
+from trit.engine import BATCH, Rows, default_threads
+from trit.errors import UsageError
+from trit.evaluate._machine import Limits, build_commit, cpu_name, limits
+from trit.evaluate._opened import Opened
+
+__all__ = ["Limits", "Speed", "SpeedTest", "bench", "tests_of"]
+
+CACHE_VALUE_BYTES = 2  # keys and values are kept as float16
+
+
+@dataclass(frozen=True)
+class SpeedTest:
+    """What is timed: `prompt` tokens at once, then `generate` one by one, after `depth` others."""
+
+    prompt: int
+    generate: int
+    depth: int = 0
+
+    @property
+    def label(self) -> str:
+        """llama-bench's name: pp512, tg128 @ d4096."""
+        parts = [f"{kind}{n}" for kind, n in (("pp", self.prompt), ("tg", self.generate)) if n]
+        return "+".join(parts) + (f" @ d{self.depth}" if self.depth else "")
+
+    @property
+    def tokens(self) -> int:
+        """Tokens the time is divided by."""
+        return self.prompt + self.generate
+
+
+@dataclass(frozen=True)
+class Model:
+    """What the figures say of the model; `type` is the format most of its bytes are in."""
+
+    path: str
+    type: str
+    bytes: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """One test's samples, and all they depend on.
+
+    share   of the limit (read bandwidth for decoding, int8 rate for prefill) that was reached;
+            None where limits were not measured, for both at once, or for float weights
+    """
+
+    model: Model
+    test: SpeedTest
+    isa: str
+    threads: int
+    batch: int
+    samples_ns: tuple[int, ...]
+    time: str
+    cpu: str
+    commit: str
+    limits: Limits | None
+    share: float | None
+
+    @property
+    def samples_ts(self) -> tuple[float, ...]:
+        """Tokens per second of each sample."""
+        return tuple(1e9 * self.test.tokens / ns for ns in self.samples_ns)
+
+    @property
+    def ts(self) -> float:
+        """Mean of the tokens per second."""
+        return statistics.fmean(self.samples_ts)
+
+    @property
+    def ts_spread(self) -> float:
+        """Standard deviation of the tokens per second; 0 for one sample."""
+        return statistics.stdev(self.samples_ts) if len(self.samples_ns) > 1 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """llama-bench's keys, then trit's own. Its builds have no number: `build_number` is 0."""
+        spread = statistics.stdev(self.samples_ns) if len(self.samples_ns) > 1 else 0.0
+        known = {
+            "build_commit": self.commit,
+            "build_number": 0,
+            "cpu_info": self.cpu,
+            "gpu_info": "",
+            "backends": "CPU",
+            "model_filename": self.model.path,
+            "model_type": self.model.type,
+            "model_size": self.model.bytes,
+            "model_n_params": self.model.parameters,
+            "n_batch": self.batch,
+            "n_ubatch": self.batch,
+            "n_threads": self.threads,
+            "type_k": "f16",
+            "type_v": "f16",
+            "n_gpu_layers": 0,
+            "n_prompt": self.test.prompt,
+            "n_gen": self.test.generate,
+            "n_depth": self.test.depth,
+            "test_time": self.time,
+            "avg_ns": round(statistics.fmean(self.samples_ns)),
+            "stddev_ns": round(spread),
+            "avg_ts": self.ts,
+            "stddev_ts": self.ts_spread,
+            "samples_ns": list(self.samples_ns),
+            "samples_ts": list(self.samples_ts),
+        }
+        measured = self.limits
+        return known | {
+            "isa": self.isa,
+            "read_bytes_per_second": measured.read_bytes_per_second if measured else None,
+            "int8_ops_per_second": measured.int8_ops_per_second if measured else None,
+            "share_of_limit": self.share,
+        }
+
+
+def tests_of(
+    prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int] = (0,)
+) -> list[SpeedTest]:
+    """Every prompt length, then every generation length, at every depth; zeros are left out."""
+    if min((*prompts, *generates, *depths), default=0) < 0:
+        raise UsageError("-p, -n and -d take counts of tokens: 0 or more.")
+    made = [
+        test
+        for depth in depths
+        for test in (
+            *(SpeedTest(n, 0, depth) for n in prompts if n),
+            *(SpeedTest(0, n, depth) for n in generates if n),
+        )
+    ]
+    if not made:
+        raise UsageError("nothing to measure: -p and -n are both 0.")
+    return made
+
+
+def bench(
+    model: str | os.PathLike[str],
+    tests: Sequence[SpeedTest],
+    threads: Sequence[int] | None = None,
+    repetitions: int = 5,
+    with_limits: bool = True,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Iterator[Speed]:
+    """Time each test with each number of threads, yielding every result as it is there.
+
+    `on_progress(what, done, total)` counts the runs of one test, the warm-up too. Errors:
+    UsageError, DoesNotFitError (more tokens than the model was made for), InvalidFileError,
+    UnsupportedError.
+    """
+    if repetitions < 1:
+        raise UsageError(f"-r {repetitions}: at least one run is needed.")
+    ctx = max(test.depth + test.tokens for test in tests)
+    for count in threads or [default_threads()]:
+        with Opened(model, ctx, count) as opened:
+            measured = limits(count, opened.engine.isa) if with_limits else None
+            about = _describe(opened)
+            for test in tests:
+                started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+                samples = tuple(_samples(opened, test, repetitions, on_progress))
+                speed = test.tokens * len(samples) * 1e9 / sum(samples)
+                yield Speed(
+                    model=about,
+                    test=test,
+                    isa=opened.engine.isa,
+                    threads=count,
+                    batch=BATCH,
+                    samples_ns=samples,
+                    time=started,
+                    cpu=cpu_name(),
+                    commit=build_commit(),
+                    limits=measured,
+                    share=None if measured is None else _share(opened, test, speed, measured),
+                )
+
+
+def _describe(opened: Opened) -> Model:
+    sizes: dict[str, int] = {}
+    for tensor in opened.file.tensors.values():
+        sizes[tensor.format.name] = sizes.get(tensor.format.name, 0) + tensor.nbytes
+    main = max(sizes, key=lambda name: sizes[name])
+    count = opened.parameters
+    human = f"{count / 1e9:.2f}B" if count >= 1e9 else f"{count / 1e6:.2f}M"
+    name = f"{opened.plan.arch} {human} {main.upper()}"
+    return Model(str(opened.file.path), name, opened.weight_bytes, count)
+
+
+def _samples(
+    opened: Opened,
+    test: SpeedTest,
+    repetitions: int,
+    on_progress: Callable[[str, int, int], None] | None,
+) -> Iterator[int]:
+    """Nanoseconds of each repetition; the depth is read once and kept."""
+    random = np.random.default_rng(0)
+    vocab = opened.plan.vocab_size
+    before, prompt, generate = (
+        random.integers(vocab, size=n, dtype=np.int32)
+        for n in (test.depth, test.prompt, test.generate)
+    )
+    report = on_progress or (lambda what, done, total: None)
+    engine = opened.engine
+    engine.remove(0, 0)
+    report(test.label, 0, repetitions + 1)
+    if test.depth:
+        engine.forward(Rows.of(before.tolist()))
+    _run(opened, test.depth, prompt, generate[:1])
+    for done in range(1, repetitions + 1):
+        report(test.label, done, repetitions + 1)
+        engine.remove(0, test.depth)
+        begun = time.perf_counter_ns()
+        _run(opened, test.depth, prompt, generate)
+        yield time.perf_counter_ns() - begun
+    report(test.label, repetitions + 1, repetitions + 1)
+
+
+def _run(
+    opened: Opened, start: int, prompt: NDArray[np.int32], generate: NDArray[np.int32]
+) -> None:
+    if len(prompt):
+        opened.engine.forward(Rows.of(prompt.tolist(), start))
+    for position, token in enumerate(generate.tolist(), start + len(prompt)):
+        opened.engine.forward(Rows.of([token], position))
+
+
+def _share(opened: Opened, test: SpeedTest, speed: float, measured: Limits) -> float | None:
+    """The part of the limit reached at `speed` tokens per second."""
+    if test.prompt and test.generate:
+        return None
+    if test.generate:
+        middle = test.depth + test.generate // 2
+        moved = _decoded_bytes(opened) + _cached_bytes(opened, middle)
+        limit = measured.read_bytes_per_second
+        return speed * moved / limit if limit else None
+    weights = _integer_weights(opened)
+    limit = measured.int8_ops_per_second
+    return speed * 2 * weights / limit if weights and limit else None
+
+
+def _decoded_bytes(opened: Opened) -> int:
+    """Bytes of weights that one token reads: all, but of an untied embedding only a row."""
+    plan, tensors = opened.plan, opened.file.tensors
+    if plan.head.weight == plan.embedding:
+        return opened.weight_bytes
+    embedding = tensors[plan.embedding]
+    return opened.weight_bytes - embedding.nbytes + embedding.row_bytes
+
+
+def _cached_bytes(opened: Opened, position: int) -> int:
+    """Bytes of keys and values that a token at `position` reads."""
+    values = 0
+    for layer in opened.plan.layers:
+        mixer = layer.mixer
+        seen = min(position, mixer.window or position)
+        values += 2 * seen * mixer.kv_heads * mixer.head_dim
+    return CACHE_VALUE_BYTES * values
+
+
+def _integer_weights(opened: Opened) -> int:
+    """Weights a prompt token is multiplied with in int8; 0 if any layer computes in float.
+
+    The head counts not: it sees the last token alone.
+    """
+    integer = {row["name"] for row in _core.formats() if row["integer"]}
+    parts = [part for layer in opened.plan.layers for part in linears(layer).values()]
+    if any(opened.file.tensors[part.weight].format.name not in integer for part in parts):
+        return 0
+    return sum(part.rows * part.cols for part in parts)
