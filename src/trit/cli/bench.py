@@ -24,7 +24,7 @@ WIDTHS = (
 
 def command(
     model: Annotated[
-        str | None, typer.Argument(help="Folder, GGUF file or model name.", show_default=False)
+        str | None, typer.Argument(metavar="MODEL", help="Folder, GGUF file or model name.")
     ] = None,
     model_option: Annotated[
         str | None, typer.Option("--model", "-m", metavar="MODEL", help="The same as MODEL.")
@@ -58,25 +58,24 @@ def command(
     from trit.cli._progress import Progress
     from trit.cli._resolve import resolve
     from trit.cli._terminal import note, print_json
-    from trit.evaluate.speed import bench, tests_of
+    from trit.evaluate.speed import bench, speed_tests
 
     name = chosen("bench", model, model_option)
-    tests = tests_of(numbers("-p", n_prompt), numbers("-n", n_gen), numbers("-d", n_depth))
+    tests = speed_tests(numbers("-p", n_prompt), numbers("-n", n_gen), numbers("-d", n_depth))
     counts = None if threads is None else numbers("-t", threads)
     path = resolve(name, jsonl=jsonl)
+    total = len(tests) * len(counts or [0])
     note(
-        f"{len(tests) * len(counts or [0])} tests, {repetitions} runs of each after a warm-up"
+        f"{total} test{'s' if total > 1 else ''}, {repetitions} runs of each after a warm-up"
         f"{', and 2 seconds with up to 1 GiB for the limits' if limits else ''}"
     )
     results = []
-    if not json:
-        print(header())
     with Progress(jsonl=jsonl, unit="runs") as progress:
         for result in bench(path, tests, counts, repetitions, limits, progress):
             results.append(result)
             if not json:
-                progress.__exit__(None, None, None)
-                print(row(result), flush=True)
+                progress.__exit__(None, None, None)  # the bar makes room for the table
+                print(*([header()] if len(results) == 1 else []), row(result), sep="\n", flush=True)
     if json:
         print_json([result.to_dict() for result in results])
     else:
@@ -130,7 +129,7 @@ def footer(results: Sequence["Speed"]) -> str:
         if measured is None:
             continue
         lines.append(
-            f"limits with {measured.threads} threads: memory read at "
+            f"limits with {_threads(measured.threads)}: memory read at "
             f"{measured.read_bytes_per_second / 1e9:.1f} GB/s, int8 products at "
             f"{measured.int8_ops_per_second / 1e9:.0f} Gop/s"
         )
@@ -138,7 +137,11 @@ def footer(results: Sequence["Speed"]) -> str:
         if result.share is not None:
             limit = "memory" if result.test.generate else "int8"
             lines.append(
-                f"  {result.test.label}, {result.threads} threads: "
+                f"  {result.test.label}, {_threads(result.threads)}: "
                 f"{100 * result.share:.0f}% of the {limit} limit"
             )
     return "\n".join(lines)
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'s' if count > 1 else ''}"

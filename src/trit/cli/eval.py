@@ -18,7 +18,7 @@ LOG_SECONDS = 5.0
 
 def command(
     model: Annotated[
-        str | None, typer.Argument(help="Folder, GGUF file or model name.", show_default=False)
+        str | None, typer.Argument(metavar="MODEL", help="Folder, GGUF file or model name.")
     ] = None,
     text: Annotated[
         Path | None,

@@ -58,7 +58,7 @@ def cpu_name() -> str:
 
 def build_commit() -> str:
     """The commit of the source tree trit runs from, shortened; else its version."""
-    head = _head(Path(__file__).parents[3] / ".git")
+    head = _head(Path(__file__).resolve().parents[3] / ".git")
     if head:
         return head[:9]
     from importlib.metadata import PackageNotFoundError, version

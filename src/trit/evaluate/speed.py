@@ -29,7 +29,7 @@ from trit.errors import UsageError
 from trit.evaluate._machine import Limits, build_commit, cpu_name, limits
 from trit.evaluate._opened import Opened
 
-__all__ = ["Limits", "Speed", "SpeedTest", "bench", "tests_of"]
+__all__ = ["Limits", "Speed", "SpeedTest", "bench", "speed_tests"]
 
 CACHE_VALUE_BYTES = 2  # keys and values are kept as float16
 
@@ -138,7 +138,7 @@ class Speed:
         }
 
 
-def tests_of(
+def speed_tests(
     prompts: Sequence[int], generates: Sequence[int], depths: Sequence[int] = (0,)
 ) -> list[SpeedTest]:
     """Every prompt length, then every generation length, at every depth; zeros are left out."""

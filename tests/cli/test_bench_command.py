@@ -1,0 +1,68 @@
+"""`trit bench`: llama-bench's table and JSON, and the limits beside."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import text_model
+from trit.cli import main
+from trit.evaluate import _machine
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return text_model.write(tmp_path_factory.mktemp("models") / "model.gguf")
+
+
+def test_json_is_a_list(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["-p", "8,16", "-n", "2", "-d", "0,4", "-t", "1", "-r", "2", "--no-limits"]
+    assert main(["bench", str(model), *arguments, "--json"]) == 0
+    captured = capsys.readouterr()
+    answer = json.loads(captured.out)
+    assert [(row["n_prompt"], row["n_gen"], row["n_depth"]) for row in answer] == [
+        (8, 0, 0), (16, 0, 0), (0, 2, 0), (8, 0, 4), (16, 0, 4), (0, 2, 4),
+    ]  # fmt: skip
+    assert all(len(row["samples_ts"]) == 2 and row["avg_ts"] > 0 for row in answer)
+    assert captured.err.startswith("6 tests, 2 runs of each after a warm-up\n")
+
+
+def test_table_and_limits(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_machine, "READ_BYTES", 8 << 20)
+    assert main(["bench", "-m", str(model), "-p", "8", "-n", "2", "-t", "1", "-r", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:4]]
+    assert cells[0] == ["model", "size", "params", "backend", "threads", "test", "t/s"]
+    assert all(set(cell) <= {"-", ":"} for cell in cells[1])
+    assert [row[5] for row in cells[2:]] == ["pp8", "tg2"] and "±" in cells[2][6]
+    assert len({len(line) for line in lines[:4]}) == 1
+    text = "\n".join(lines[4:])
+    assert "limits with 1 thread: memory read at" in text and "int8 products at" in text
+    assert "tg2, 1 thread: " in text and "% of the memory limit" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ([], 2, "no model"),
+        (["MODEL", "-p", "8,x"], 2, "-p 8,x"),
+        (["MODEL", "-p", "0", "-n", "0"], 2, "nothing to measure"),
+        (["MODEL", "-t", "0"], 2, "--threads 0"),
+        (["MODEL", "-d", "4096"], 3, "made for 128"),
+        (["absent.gguf"], 1, "absent.gguf"),
+    ],
+)
+def test_bad_requests(
+    arguments: list[str],
+    code: int,
+    says: str,
+    model: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [str(model) if word == "MODEL" else word for word in arguments]
+    extra = ["-p", "8", "-n", "2"] if "-d" not in words and "-p" not in words else []
+    assert main(["bench", *words, *extra, "--no-limits"]) == code
+    captured = capsys.readouterr()
+    assert captured.out == "" and says in captured.err.splitlines()[-1]

@@ -1,0 +1,107 @@
+"""`trit eval`: the answer on stdout, the cost and the figures so far on stderr."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import text_model
+from trit.cli import main
+from trit.evaluate import evaluate
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return text_model.write(tmp_path_factory.mktemp("models") / "model.gguf")
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "text.txt"
+    path.write_text(text_model.TEXT, encoding="utf-8")
+    return path
+
+
+def test_json(model: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", str(model), "--text", str(text), "--ctx", "64", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    expected = evaluate(model, text, ctx=64)
+    assert answer["ppl"] == expected.ppl.mean and answer["ppl_stderr"] == expected.ppl.stderr
+    assert answer["tokens"] == expected.tokens and "kld_mean" not in answer
+
+
+def test_json_with_a_reference(model: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["-m", str(model), "-f", str(text), "--reference", str(model), "-c", "64"]
+    assert main(["eval", *arguments, "--chunks", "2", "--threads", "1", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert {"ppl", "ppl_stderr", "kld_mean", "kld_p99", "same_top", "tokens"} <= set(answer)
+    assert (answer["chunks"], answer["threads"], answer["kld_p99"]) == (2, 1, 0)
+    places = ["p999", "p99", "p95", "p90", "median", "p10", "p05", "p01", "p001", "max", "min"]
+    assert {f"kld_{place}" for place in places} <= set(answer)
+
+
+def test_text_for_people(model: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--text", str(text), "--reference", str(model), "--ctx", "64", "--chunks", "2"]
+    assert main(["eval", str(model), *arguments]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert lines[0] == f"{model} against {model}"
+    assert "2 windows of 64, 62 tokens scored" in lines[1]
+    for row in ("PPL  ", "KLD mean", "KLD 99.9%", "KLD median", "Δp RMS", "same top token"):
+        assert any(line.startswith(row) for line in lines), row
+    assert "same top token         100.000 ± 0.000%" in lines
+    said = captured.err.splitlines()
+    assert said[0].startswith("2 windows of 64 tokens; ")
+    assert said[-1].startswith("[2/2] PPL ") and "KLD 0.00000" in said[-1]
+
+
+def test_progress_as_json_lines(
+    model: Path, text: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--text", str(text), "--ctx", "64", "--chunks", "2", "--jsonl"]
+    assert main(["eval", str(model), *arguments]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [event["done"] for event in events] == [0, 1, 2]
+    assert events[0]["ppl"] is None and events[2]["ppl"] > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ([], 2, "no model"),
+        (["MODEL"], 2, "no text"),
+        (["MODEL", "-m", "other", "--text", "TEXT"], 2, "two models"),
+        (["MODEL", "--text", "absent.txt"], 1, "absent.txt: No such file"),
+        (["MODEL", "--text", "TEXT", "--ctx", "2"], 2, "--ctx 2"),
+        (["MODEL", "--text", "TEXT", "--ctx", "4096"], 3, "made for 128"),
+        (["absent.gguf", "--text", "TEXT"], 1, "absent.gguf"),
+    ],
+)
+def test_bad_requests_are_one_line(
+    arguments: list[str],
+    code: int,
+    says: str,
+    model: Path,
+    text: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    paths = {"MODEL": str(model), "TEXT": str(text)}
+    assert main(["eval", *(paths.get(word, word) for word in arguments)]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1 and says in captured.err
+
+
+def test_an_interruption_is_one_line(
+    model: Path,
+    text: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def interrupt(self: object, *_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trit.evaluate._opened.Opened.read", interrupt)
+    assert main(["eval", str(model), "--text", str(text), "--ctx", "64"]) == 130
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.splitlines()[-1] == "trit: interrupted"
