@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trit.archs._fields import Fields, float32, is_list
+from trit.archs._fields import MAX_HEAD_DIM, Fields, float32, is_list
 from trit.errors import UnsupportedError
 
 Metadata = dict[str, Any]
@@ -56,7 +56,7 @@ def head_length(config: Config, arch: str, path: object) -> Metadata:
     width, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
     if not fields.has("head_dim") and width % heads:
         raise fields.error("hidden_size", f"expected a multiple of {heads} heads, got {width}.")
-    length = fields.count("head_dim", max(1, width // heads))
+    length = fields.count("head_dim", max(1, width // heads), high=MAX_HEAD_DIM)
     return with_prefix({"attention.key_length": length, "attention.value_length": length}, arch)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from trit.archs._fields import Fields, is_list
+from trit.archs._fields import MAX_HEAD_DIM, Fields, is_list
 from trit.errors import InvalidFileError, UnsupportedError
 from trit.plan import Activation, Attention, GatedFeedForward, Layer, Linear, Norm, Plan, Rope
 
@@ -224,7 +224,7 @@ def _feed_forward(
 def _head_dim(keys: Fields, width: int, heads: int) -> int:
     if not keys.has("attention.key_length") and width % heads:
         raise keys.error("embedding_length", f"expected a multiple of {heads} heads, got {width}.")
-    head_dim = keys.count("attention.key_length", max(1, width // heads))
+    head_dim = keys.count("attention.key_length", max(1, width // heads), high=MAX_HEAD_DIM)
     value_dim = keys.count("attention.value_length", head_dim)
     if value_dim != head_dim:
         raise UnsupportedError(

@@ -6,17 +6,19 @@ an InvalidFileError that names the file, the key, what was expected and what was
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from trit.errors import InvalidFileError
 
 MAX_COUNT = 2**31 - 1
+MAX_HEAD_DIM = 1 << 16  # far above any model; keeps a hostile file from asking for gigabytes
+MIN_NUMBER = float(np.finfo(np.float32).tiny)
+MAX_NUMBER = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -44,15 +46,18 @@ class Fields:
         """An integer from `low` to `high`."""
         return self._integer(key, self._value(key, default), low, high)
 
-    def number(self, key: str, default: float | None = None) -> float:
-        """A finite number above zero."""
+    def number(self, key: str, default: float | None = None, high: float = MAX_NUMBER) -> float:
+        """A number above zero and at most `high`, both as float32 sees them."""
         value = self._value(key, default)
         if isinstance(value, bool) or not isinstance(value, Real):
             raise self.error(key, f"expected a number, got {_describe(value)}.")
-        number = float(value)
-        if not math.isfinite(number) or number <= 0:
-            raise self.error(key, f"expected a finite number above zero, got {number!r}.")
-        return number
+        # Compared before it becomes a float: an integer of JSON can be too large for one.
+        if not MIN_NUMBER <= cast(float, value) <= high:
+            limit = "" if high == MAX_NUMBER else f" up to {high:g}"
+            raise self.error(
+                key, f"expected a finite number above zero{limit}, got {_describe(value)}."
+            )
+        return float(value)
 
     def optional_number(self, key: str) -> float | None:
         """As `number`; None when absent, and for 0, which files use for 'off'."""

@@ -57,8 +57,8 @@ def metadata_from_hf(config: Mapping[str, Any], path: object = "config.json") ->
     keys = _config.sizes(config, ARCH, path)
     width, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
     rope = Fields(_longrope(config, path), path)
-    part = rope.number("partial_rotary_factor", 1.0)
-    original = rope.count("original_max_position_embeddings")
+    part = rope.number("partial_rotary_factor", 1.0, high=1.0)
+    original = rope.count("original_max_position_embeddings", low=2)
     keys[f"{ARCH}.rope.dimension_count"] = int(part * width) // heads
     keys[f"{ARCH}.rope.freq_base"] = float32(rope.number("rope_theta"))
     keys[f"{ARCH}.rope.scaling.original_context_length"] = original
@@ -94,9 +94,10 @@ def extra_tensors(
         if not parameters.get("long_factor"):
             return {}
         values = parameters.get(field)
-        if not is_list(values) or not all(isinstance(value, int | float) for value in values or ()):
+        if values is None or not is_list(values):
             raise Fields(parameters, path).error(field, "expected an array of numbers.")
-        tensors[name] = np.asarray(values, dtype=np.float32)
+        items = Fields({f"{field}.{i}": value for i, value in enumerate(values)}, path)
+        tensors[name] = np.array([items.number(key) for key in items.values], dtype=np.float32)
     return tensors
 
 

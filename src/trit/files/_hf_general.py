@@ -9,18 +9,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import numpy as np
-
+from trit.errors import InvalidFileError
 from trit.files._hf_json import Object, read_optional, read_text
 from trit.files._values import Plain, Value, ValueType
 
 # Keys of generation_config.json -> keys under general.sampling, and their types.
-_SAMPLING: dict[str, tuple[str, type[np.int32] | type[np.float32]]] = {
-    "top_k": ("top_k", np.int32),
-    "top_p": ("top_p", np.float32),
-    "min_p": ("min_p", np.float32),
-    "temperature": ("temp", np.float32),
-    "repetition_penalty": ("penalty_repeat", np.float32),
+_SAMPLING = {
+    "top_k": ("top_k", ValueType.INT32),
+    "top_p": ("top_p", ValueType.FLOAT32),
+    "min_p": ("min_p", ValueType.FLOAT32),
+    "temperature": ("temp", ValueType.FLOAT32),
+    "repetition_penalty": ("penalty_repeat", ValueType.FLOAT32),
 }
 
 # GGUF file types by the format of the matrices.
@@ -39,18 +38,24 @@ def general_keys(
         "general.file_type": _FILE_TYPES[matrix_format],
         "general.quantization_version": 2,
     }
-    generation = read_optional(folder / "generation_config.json")
-    for key, (name, type) in _SAMPLING.items():
-        value = generation.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            keys[f"general.sampling.{name}"] = _typed(type(value))
-    return keys | _card_keys(folder / "README.md")
+    return (
+        keys | _sampling_keys(folder / "generation_config.json") | _card_keys(folder / "README.md")
+    )
 
 
-def _typed(number: np.int32 | np.float32) -> Value:
-    """A number with its exact type, which a plain int or float does not have."""
-    kind = ValueType.INT32 if isinstance(number, np.int32) else ValueType.FLOAT32
-    return Value(kind, number.item())
+def _sampling_keys(path: Path) -> dict[str, Value]:
+    """The sampling defaults, with the exact types that the converter gives them."""
+    keys = {}
+    for key, value in read_optional(path).items():
+        if key not in _SAMPLING or value is None:
+            continue
+        name, kind = _SAMPLING[key]
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not abs(value) < 2**31:
+            raise InvalidFileError(path, f"key '{key}'", f"expected a number, got {value!r:.40}.")
+        value = int(value) if kind is ValueType.INT32 else float(value)
+        keys[f"general.sampling.{name}"] = Value(kind, value)
+    return keys
 
 
 def size_label(parameters: int) -> str:

@@ -45,9 +45,15 @@ def _text(entry: object) -> str | None:
 def _ids_by_text(tokenizer: Object) -> dict[str | None, int]:
     """Ids of tokenizer.json's added tokens by text; of two with one text, the first."""
     ids: dict[str | None, int] = {}
-    for token in tokenizer.get("added_tokens") or []:
-        ids.setdefault(_text(token), token["id"])
+    for token in _objects(tokenizer.get("added_tokens")):
+        if isinstance(token.get("id"), int):
+            ids.setdefault(_text(token), token["id"])
     return ids
+
+
+def _objects(value: object) -> list[Object]:
+    """The objects of an array; what else the file has in its place says nothing."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
 def _added_around(tokenizer: Object, settings: Object) -> dict[str, bool]:
@@ -55,7 +61,7 @@ def _added_around(tokenizer: Object, settings: Object) -> dict[str, bool]:
     adds: dict[str, bool] = {}
     processor = tokenizer.get("post_processor")
     if isinstance(processor, dict):
-        for step in processor.get("processors", [processor]):
+        for step in _objects(processor.get("processors", [processor])):
             if step.get("type") == "ByteLevel":
                 adds.setdefault("bos", False)
                 adds.setdefault("eos", False)
@@ -70,8 +76,7 @@ def _added_around(tokenizer: Object, settings: Object) -> dict[str, bool]:
 
 def _of_template(step: Object, settings: Object) -> dict[str, bool]:
     """What `single` puts first and last, and whether `pair` separates its two texts."""
-    single = step.get("single") or []
-    pair = step.get("pair") or []
+    single, pair = _objects(step.get("single")), _objects(step.get("pair"))
     adds: dict[str, bool] = {}
     first = last = None
     if len(single) > 1:

@@ -191,7 +191,12 @@ def _added_of_json(path: Path, tokenizer: Object, rows: int) -> list[Added]:
 def _added_of_settings(path: Path, settings: Object, rows: int) -> list[Added]:
     found = _as_object(settings.get("added_tokens_decoder"))
     return [
-        _added(path, int(id) if id.isascii() and id.isdigit() else id, _as_object(token), rows)
+        _added(
+            path,
+            int(id) if id.isascii() and id.isdigit() and len(id) < 10 else id,
+            _as_object(token),
+            rows,
+        )
         for id, token in found.items()
     ]
 

@@ -197,6 +197,11 @@ def _extra(arrays: Mapping[str, NDArray[np.float32]]) -> dict[str, Tensor]:
 
 
 def _embedding_rows(folder: Path, tensors: Mapping[str, Tensor]) -> int:
+    where = "tensor 'model.embed_tokens.weight'"
     if _EMBEDDING not in tensors:
-        raise InvalidFileError(folder, "tensor 'model.embed_tokens.weight'", "missing.")
-    return tensors[_EMBEDDING].shape[0]
+        raise InvalidFileError(folder, where, "missing.")
+    shape = tensors[_EMBEDDING].shape
+    # Rows of no bytes could be any number: nothing may be made for each of them.
+    if len(shape) != 2 or not shape[1]:
+        raise InvalidFileError(folder, where, f"expected a matrix, got shape {shape}.")
+    return shape[0]
