@@ -57,7 +57,9 @@ _NAMES = {
     **dict.fromkeys(("pixtral", "midm-2.0", "lfm2"), _LLAMA3),
     **dict.fromkeys(("dbrx", "smaug-bpe"), _LLAMA3_MERGES),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "kormo", "megrez", "stablelm2"), _QWEN2),
-    **dict.fromkeys(("hunyuan", "solar-open", "bailingmoe", "bailingmoe2", "llada-moe"), _QWEN2),
+    **dict.fromkeys(
+        ("hunyuan", "solar-open", "grok-2", "bailingmoe", "bailingmoe2", "llada-moe"), _QWEN2
+    ),
     **dict.fromkeys(("gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"), _GPT4O),
     **dict.fromkeys(("deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"), _DEEPSEEK3),
 }
