@@ -73,6 +73,7 @@ def test_progress_as_json_lines(
         (["MODEL", "-m", "other", "--text", "TEXT"], 2, "two models"),
         (["MODEL", "--text", "absent.txt"], 1, "absent.txt: No such file"),
         (["MODEL", "--text", "TEXT", "--ctx", "2"], 2, "--ctx 2"),
+        (["MODEL", "--text", "TEXT", "--ctx", "64", "--chunks", "0"], 2, "--chunks 0"),
         (["MODEL", "--text", "TEXT", "--ctx", "4096"], 3, "made for 128"),
         (["absent.gguf", "--text", "TEXT"], 1, "absent.gguf"),
     ],
@@ -105,3 +106,15 @@ def test_an_interruption_is_one_line(
     assert main(["eval", str(model), "--text", str(text), "--ctx", "64"]) == 130
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.splitlines()[-1] == "trit: interrupted"
+
+
+def test_on_a_terminal_one_line_is_rewritten(
+    model: Path,
+    text: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    assert main(["eval", str(model), "--text", str(text), "--ctx", "64", "--chunks", "3"]) == 0
+    said = capsys.readouterr().err
+    assert said.count("\r\x1b[K[") == 3 and said.count("\n") == 2 and said.endswith("0 s left\n")

@@ -35,8 +35,8 @@ def command(
         int, typer.Option("--ctx", "--ctx-size", "-c", metavar="N", help="Tokens per window.")
     ] = 512,
     chunks: Annotated[
-        int | None, typer.Option("--chunks", metavar="N", help="Windows to read; default: all.")
-    ] = None,
+        int, typer.Option("--chunks", metavar="N", help="Windows to read; -1: all.")
+    ] = -1,
     threads: Annotated[
         int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
     ] = None,
@@ -59,7 +59,8 @@ def command(
     other = None if reference is None else resolve(reference, jsonl=jsonl)
     progress = WindowProgress(jsonl=jsonl)
     try:
-        result = evaluate(path, text, other, ctx, chunks, threads, progress)
+        limit = None if chunks == -1 else chunks
+        result = evaluate(path, text, other, ctx, limit, threads, progress)
     finally:
         progress.end()
     if json:
@@ -78,6 +79,7 @@ class WindowProgress:
         self._jsonl = jsonl
         self._live = not jsonl and sys.stderr.isatty()
         self._shown = float("-inf")
+        self._drawn = False
 
     def __call__(self, now: "Running") -> None:
         from trit.cli._terminal import note
@@ -87,6 +89,7 @@ class WindowProgress:
         elif now.done == 0:
             note(_cost(now))
         elif self._live:
+            self._drawn = True
             print(f"\r\x1b[K{_line(now)}", end="", file=sys.stderr, flush=True)
         elif time.monotonic() - self._shown >= LOG_SECONDS or now.done == now.total:
             self._shown = time.monotonic()
@@ -94,7 +97,7 @@ class WindowProgress:
 
     def end(self) -> None:
         """Leave the rewritten line as it is and go on below it."""
-        if self._live:
+        if self._drawn:
             print(file=sys.stderr, flush=True)
 
 
