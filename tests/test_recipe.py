@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,27 @@ def test_mixes_match_llama_quantize(name: str, tmp_path: Path) -> None:
     for mix in (*MIXES, *ALIASES):
         ours = {c.name: c.format for c in recipe.choose(mix, case.metadata, weights(case))}
         assert ours == dry_run(tool, model, mix), mix
+
+
+@pytest.mark.skipif(find_tool() is None, reason="no llama-quantize on PATH or in LLAMA_QUANTIZE")
+@pytest.mark.parametrize(
+    "name", ["smollm2-135m-instruct", "gemma-3-270m", "qwen2.5-coder-1.5b-instruct"]
+)
+def test_mixes_match_llama_quantize_on_real_models(
+    name: str, zoo_model: Callable[[str], Path]
+) -> None:
+    sys.path.insert(0, str(HERE.parent / "scripts"))
+    from mixes_golden import dry_run
+
+    from trit.files import gguf
+
+    path, tool = zoo_model(name), find_tool()
+    assert tool is not None
+    with gguf.open(path) as model:
+        items = [Weight(n, t.shape, t.format.name) for n, t in model.tensors.items()]
+        for mix in (*MIXES, *ALIASES):
+            ours = {c.name: c.format for c in recipe.choose(mix, model.metadata, items)}
+            assert ours == dry_run(tool, path, mix), mix
 
 
 def test_fallbacks_are_carried() -> None:

@@ -28,7 +28,7 @@ Encoder = Callable[[Floats, str, Floats | None], Bytes]
 
 SLAB_WEIGHTS = 1 << 22  # 16 MiB as float32: enough rows for all threads, little memory
 PART_WEIGHTS = 1 << 18  # 1 MiB as float32: stays in a core's cache from decoding to encoding
-PROBE_WEIGHTS = 1 << 16
+PROBE_WEIGHTS = 1 << 18
 TERNARY = ("tq1_0", "tq2_0")
 # No format stores a float16 larger than the largest weight: below this all are finite.
 SAFE_FLOAT16 = 60_000.0
@@ -109,16 +109,15 @@ class Transcoder:
             self._check(tensor, target, 0, tensor.format.decode(stored[:rows]))
 
     def seconds(self, tensor: Tensor, target: Format) -> float:
-        """How long this tensor will take, judged by its first rows."""
+        """How long this tensor will take, judged by its first rows; errors as for `pieces`."""
         rows = max(1, min(tensor.rows, PROBE_WEIGHTS // tensor.cols))
-        begun = time.perf_counter()
-        stored = tensor.data.reshape(tensor.rows, -1)
-        if tensor.format is not target:
-            weights = tensor.format.decode(stored[:rows])
-            if np.isfinite(weights).all():
-                self._encode(target, weights, None)
-        else:
-            stored[:rows].copy()
+        slab = tensor.data.reshape(tensor.rows, -1)[:rows]
+        if tensor.format is target:
+            return 0.0  # copied: the disk's affair
+        with ThreadPoolExecutor(self.threads or os.cpu_count()) as pool:
+            self._slab(pool, tensor, target, 0, slab, None)  # loads code, starts threads
+            begun = time.perf_counter()
+            self._slab(pool, tensor, target, 0, slab, None)
         return (time.perf_counter() - begun) * tensor.rows / rows
 
     def _check(self, tensor: Tensor, target: Format, first: int, weights: Floats) -> float:
