@@ -1,0 +1,97 @@
+"""trit makes big language models small enough for the machine at hand, and measures what that cost.
+
+    model = trit.load("hf:org/repo:Q4_K_M", ctx=8192)
+    model.generate("Hi", max_tokens=64, temperature=0.7).text
+    model.chat([{"role": "user", "content": "Hi"}], stream=True)
+    trit.quantize("model-f16.gguf", "model.gguf", "Q4_K_M")
+    trit.evaluate("model.gguf", reference="model-f16.gguf", text=Path("text.txt")).to_dict()
+
+The public API, and nothing else. A name is imported when it is first used, so `import trit` is
+quick. Errors are in `trit.errors`; all derive from TritError.
+"""
+
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from trit.convert import ConvertResult, QuantizeResult, convert, quantize
+    from trit.errors import TritError
+    from trit.evaluate import Evaluation, evaluate
+    from trit.runtime.generate import Chunk, Generation
+    from trit.runtime.model import Model, load
+    from trit.runtime.sample import SamplerSettings
+
+    __version__: str
+
+__all__ = [
+    "Chunk",
+    "ConvertResult",
+    "Evaluation",
+    "Generation",
+    "Model",
+    "QuantizeResult",
+    "SamplerSettings",
+    "TritError",
+    "__version__",
+    "convert",
+    "evaluate",
+    "load",
+    "quantize",
+]
+
+_MODULES = {
+    "Chunk": "trit.runtime.generate",
+    "ConvertResult": "trit.convert",
+    "Evaluation": "trit.evaluate",
+    "Generation": "trit.runtime.generate",
+    "Model": "trit.runtime.model",
+    "QuantizeResult": "trit.convert",
+    "SamplerSettings": "trit.runtime.sample",
+    "TritError": "trit.errors",
+    "convert": "trit.convert",
+    "evaluate": "trit.evaluate",
+    "load": "trit.runtime.model",
+    "quantize": "trit.convert",
+}
+
+
+class _Package(ModuleType):
+    """This module. Two of its functions have the names of the files they come from: importing the
+    file, which Python then wants to put in the function's place, must not hide the function."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name not in _MODULES or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def _load(name: str) -> object:
+    if name == "__version__":
+        value: object = _version()
+    elif name in _MODULES:
+        value = getattr(import_module(_MODULES[name]), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+if not TYPE_CHECKING:  # a checker would take every name as known
+    __getattr__ = _load
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("trit")
+    except PackageNotFoundError:  # a source tree on PYTHONPATH
+        return "0+unknown"

@@ -1,0 +1,92 @@
+"""One answer: streamed to stdout, or printed as JSON; what it took on stderr."""
+
+from trit.cli._chat_settings import SHOWN, Asked, described
+from trit.cli._chat_stats import Memory, seconds_since_start, speeds
+from trit.cli._chat_terminal import Screen
+from trit.cli._terminal import print_json, table
+from trit.errors import UsageError
+from trit.runtime.generate import Chunk, Generation, Request, join, with_seed
+from trit.runtime.model import Model
+
+
+def answer_once(model: Model, asked: Asked, text: str, screen: Screen, *, json: bool) -> None:
+    """Answer `text`."""
+    sampling = with_seed(asked.sampling(model.sampling))
+    screen.note(f"sampling: {described(sampling)}")
+    ids = prompt_ids(model, asked, text, screen)
+    request = Request(ids, sampling, asked.max_tokens, asked.stop)
+    chunks: list[Chunk] = []
+    first = ended = 0.0
+    shown = ""
+    try:
+        for chunk in model.stream(
+            ids, max_tokens=asked.max_tokens, stop=asked.stop, sampling=sampling
+        ):
+            first = first or seconds_since_start()
+            chunks.append(chunk)
+            if not json:
+                screen.write(chunk.text)
+                shown = chunk.text or shown
+    finally:
+        if not json and shown and not shown.endswith("\n"):
+            screen.write("\n")  # also before the word about an interruption
+    ended = seconds_since_start()
+    answer = join(chunks, request)
+    memory = Memory.now(model)
+    if json:
+        print_json(_as_json(model, answer, request, memory, first))
+    _report(model, answer, memory, first, ended, screen)
+
+
+def prompt_ids(model: Model, asked: Asked, text: str, screen: Screen) -> list[int]:
+    """By the chat template where there is one, else the bare text."""
+    if asked.conversation is False:
+        return model.tokenize(text)
+    if not model.has_template and asked.conversation is None:
+        if asked.system is not None:
+            raise UsageError(f"{model.path}: no chat template, which --system needs.")
+        screen.note("the model has no chat template: it goes on from the bare text")
+        return model.tokenize(text)
+    messages = [] if asked.system is None else [{"role": "system", "content": asked.system}]
+    return model.prompt([*messages, {"role": "user", "content": text}])
+
+
+def _report(
+    model: Model, answer: Generation, memory: Memory, first: float, ended: float, screen: Screen
+) -> None:
+    stats = answer.stats
+    if answer.finish_reason == "length" and stats.prompt_tokens + stats.tokens > model.ctx:
+        screen.note(f"stopped: the context of {model.ctx} tokens is full (-c makes it larger)")
+    rows = [
+        *speeds(stats),
+        ("first token", f"{first:.2f} s after the process was started, {ended:.2f} s in all"),
+        ("memory", str(memory)),
+    ]
+    screen.note(table(rows))
+
+
+def _as_json(
+    model: Model, answer: Generation, request: Request, memory: Memory, first: float
+) -> dict[str, object]:
+    stats = answer.stats
+    return {
+        "model": str(model.path),
+        "text": answer.text,
+        "finish_reason": answer.finish_reason,
+        "tokens": stats.tokens,
+        "prompt_tokens": stats.prompt_tokens,
+        "prompt_tps": stats.prompt_tps,
+        "generation_tps": stats.generation_tps,
+        "first_token_seconds": round(first, 3),
+        "threads": model.engine.threads,
+        "isa": model.engine.isa,
+        "ctx": model.ctx,
+        "weight_bytes": memory.weights,
+        "cache_bytes": memory.cache,
+        "resident_bytes": memory.resident,
+        "seed": answer.seed,
+        "sampling": {
+            label.replace("-", "_"): getattr(request.sampling, name)
+            for label, name in SHOWN.items()
+        },
+    }

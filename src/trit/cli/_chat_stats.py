@@ -1,0 +1,70 @@
+"""What an answer took: tokens per second, the first token, memory."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trit.cli._terminal import size
+
+if TYPE_CHECKING:
+    from trit.runtime.generate import Stats
+    from trit.runtime.model import Model
+
+_IMPORTED = time.monotonic()
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes: weights mapped from the file, cache of keys and values, resident beyond the file."""
+
+    weights: int
+    cache: int
+    resident: int | None
+
+    @classmethod
+    def now(cls, model: "Model") -> "Memory":
+        """Of this process; `resident` where the system tells (Linux)."""
+        return cls(model.weight_bytes, model.engine.cache_bytes(), _anonymous())
+
+    def __str__(self) -> str:
+        text = f"{size(self.weights)} of weights mapped, {size(self.cache)} of cache"
+        if self.resident is not None:
+            text += f", {size(self.resident)} in all beside the file"
+        return text
+
+
+def seconds_since_start() -> float:
+    """Since this process was started, to 10 ms: what `first_token_seconds` counts from.
+
+    Python's own start and every import are in it. Where the system does not tell (it does on
+    Linux), since the command was imported.
+    """
+    try:
+        after_name = Path("/proc/self/stat").read_text().rpartition(")")[2]
+        started = int(after_name.split()[19]) / os.sysconf("SC_CLK_TCK")  # since boot
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+    except (OSError, ValueError, IndexError, AttributeError):
+        return time.monotonic() - _IMPORTED
+
+
+def speeds(stats: "Stats") -> list[tuple[str, str]]:
+    """Label and text of the prompt and of the generation."""
+    read = f"{stats.prompt_tokens} tokens"
+    if stats.cached_tokens:
+        read += f", {stats.cached_tokens} of them still in the cache"
+    written = f"{stats.tokens} tokens"
+    if stats.generation_tps is not None:
+        written += f", {stats.generation_tps:.1f} t/s"
+    return [("prompt", f"{read}, {stats.prompt_tps:.1f} t/s"), ("generation", written)]
+
+
+def _anonymous() -> int | None:
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
