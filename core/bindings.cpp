@@ -20,6 +20,8 @@
 namespace nb = nanobind;
 using namespace nb::literals;
 
+#include "bindings_tokenizer.inc"
+
 namespace trit {
 namespace {
 
@@ -34,7 +36,7 @@ struct Fresh {
   explicit Fresh(std::vector<size_t> dims) : shape(std::move(dims)) {
     size_t size = 1;
     for (const size_t n : shape) size *= n;
-    data = new T[size + 64](); // kernels may touch a register beyond the end
+    data = new T[size + 64]();  // kernels may touch a register beyond the end
   }
   nb::ndarray<nb::numpy, T> take() {
     nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
@@ -59,8 +61,9 @@ void require_rows(const Format& format, const In<uint8_t, 2>& data, int64_t colu
   require(columns > 0 && columns % format.block_weights == 0,
           std::string(format.name) + " needs columns in multiples of " +
               std::to_string(format.block_weights));
-  require(static_cast<int64_t>(data.shape(1)) == columns / format.block_weights * format.block_bytes,
-          "row bytes do not match the columns");
+  require(
+      static_cast<int64_t>(data.shape(1)) == columns / format.block_weights * format.block_bytes,
+      "row bytes do not match the columns");
 }
 
 auto decode(const std::string& name, const In<uint8_t, 2>& data, int64_t columns,
@@ -165,7 +168,7 @@ auto quantize(const std::string& name, const In<float, 2>& weights,
   {
     nb::gil_scoped_release release;
     Threads pool(threads);
-    constexpr int64_t kSlab = 16; // rows per task
+    constexpr int64_t kSlab = 16;  // rows per task
     pool.run((rows + kSlab - 1) / kSlab, 1, [&](int64_t task, int) {
       const int64_t first = task * kSlab;
       const int64_t count = std::min(kSlab, rows - first);
@@ -425,7 +428,7 @@ void bind_decoder(nb::module_& m) {
       .def_prop_ro("threads", [](const Decoder& d) { return d.threads(); });
 }
 
-} // namespace
+}  // namespace
 
 NB_MODULE(_core, m) {
   m.doc() = "The compiled core of trit; use it through trit.engine.";
@@ -443,6 +446,7 @@ NB_MODULE(_core, m) {
   m.def("int8_rate", &int8_rate_of, "threads"_a, "isa"_a = "");
   bind_model(m);
   bind_decoder(m);
+  bind_tokenizer(m);
 }
 
-} // namespace trit
+}  // namespace trit

@@ -44,7 +44,8 @@ void Cache::extend(int sequence, int64_t position) {
                             std::to_string(held));
   }
   Sequence& entry = sequences_[sequence];
-  if (position / kPage == static_cast<int64_t>(entry.pages.size())) entry.pages.push_back(allocate());
+  if (position / kPage == static_cast<int64_t>(entry.pages.size()))
+    entry.pages.push_back(allocate());
   if (position == entry.length) ++entry.length;
 }
 
@@ -83,4 +84,4 @@ uint16_t* Cache::values(int sequence, int64_t page, int layer, int head) {
   return keys(sequence, page, layer, head) + layer_heads_[at] * head_halves_[at];
 }
 
-} // namespace trit
+}  // namespace trit

@@ -1,4 +1,5 @@
-// The KV cache: half-precision keys and values in pages of 64 positions, a list of pages per sequence.
+// The KV cache: half-precision keys and values in pages of 64 positions, a list of pages per
+// sequence.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +25,7 @@ class Cache {
 
   int64_t length(int sequence) const;
   int64_t positions() const { return positions_; }
-  int64_t bytes() const;       // allocated now
+  int64_t bytes() const;  // allocated now
   int64_t page_bytes() const { return page_halves_ * 2; }
 
   uint16_t* keys(int sequence, int64_t page, int layer, int head);
@@ -45,11 +46,11 @@ class Cache {
 
   int64_t positions_;
   int64_t page_halves_ = 0;
-  std::vector<int64_t> layer_offset_; // halves from the start of a page
-  std::vector<int64_t> head_halves_;  // keys (or values) of one head
+  std::vector<int64_t> layer_offset_;  // halves from the start of a page
+  std::vector<int64_t> head_halves_;   // keys (or values) of one head
   std::vector<int64_t> layer_heads_;
   std::map<int, Sequence> sequences_;
   std::vector<Page> free_;
 };
 
-} // namespace trit
+}  // namespace trit

@@ -17,7 +17,7 @@ void fit(std::vector<float>& buffer, int64_t values) {
   }
 }
 
-} // namespace
+}  // namespace
 
 Decoder::Decoder(Model model, const Kernels& kernels, int threads, int64_t positions, int batch)
     : model_(std::move(model)),
@@ -70,8 +70,10 @@ void Decoder::begin(const Rows& rows) {
       for (size_t p = 0; p < pairs; ++p) {
         const float angle = static_cast<float>(rows.positions[r]) * rope.inv_freq[p];
         const size_t at = static_cast<size_t>(r) * pairs + p;
-        rotation.cos[at] = static_cast<float>(std::cos(static_cast<double>(angle))) * rope.magnitude;
-        rotation.sin[at] = static_cast<float>(std::sin(static_cast<double>(angle))) * rope.magnitude;
+        rotation.cos[at] =
+            static_cast<float>(std::cos(static_cast<double>(angle))) * rope.magnitude;
+        rotation.sin[at] =
+            static_cast<float>(std::sin(static_cast<double>(angle))) * rope.magnitude;
       }
     }
   }
@@ -87,8 +89,7 @@ void Decoder::embed(const int32_t* tokens, int count, float* hidden) {
 }
 
 Activations Decoder::integers(Prepared& p, int64_t columns, int count) {
-  return {columns,         p.group,         count,        p.codes.data(),
-          p.scales.data(), p.starts.data(), p.sums.data()};
+  return {columns, p.group, count, p.codes.data(), p.scales.data(), p.starts.data(), p.sums.data()};
 }
 
 // Arranges x for `format`; products of one input share what they can.
@@ -150,7 +151,7 @@ void Decoder::products(const float* x, int64_t columns, int count, const Product
   Work works[3];
   int64_t tasks = 0;
   prepared_count_ = 0;
-  if (prepared_.size() < 4) prepared_.resize(4); // no reallocation below: at most three kinds
+  if (prepared_.size() < 4) prepared_.resize(4);  // no reallocation below: at most three kinds
   for (int i = 0; i < n; ++i) {
     const Linear& linear = *products[i].linear;
     Matrix w = model_.weights[static_cast<size_t>(linear.weight)];
@@ -170,7 +171,8 @@ void Decoder::products(const float* x, int64_t columns, int count, const Product
                 tasks};
     tasks += (w.rows + kTileRows - 1) / kTileRows;
   }
-  for (std::vector<float>& scratch : scratch_) fit(scratch, static_cast<int64_t>(count) * kTileRows);
+  for (std::vector<float>& scratch : scratch_)
+    fit(scratch, static_cast<int64_t>(count) * kTileRows);
   const int64_t grain = std::max<int64_t>(1, tasks / (threads_.count() * 8));
   threads_.run(tasks, grain, [&](int64_t task, int worker) {
     int i = n - 1;
@@ -258,7 +260,8 @@ void Decoder::heads(const Attention& mixer, const std::optional<Norm>& norm, int
     const Rotation& rotation = rotations_[static_cast<size_t>(mixer.rope)];
     const size_t pairs = rope.inv_freq.size();
     const size_t at = static_cast<size_t>(row) * pairs;
-    kernels_.rope(&rotation.cos[at], &rotation.sin[at], static_cast<int>(pairs), rope.adjacent, head);
+    kernels_.rope(&rotation.cos[at], &rotation.sin[at], static_cast<int>(pairs), rope.adjacent,
+                  head);
   }
 }
 
@@ -300,7 +303,8 @@ void Decoder::attend(int index, const Rows& rows) {
       values[static_cast<size_t>(page)] = cache_.values(rows.sequences[r], page, index, h);
     }
     const int64_t at = (r * mixer.heads + static_cast<int64_t>(h) * per_kv) * mixer.head_dim;
-    const float* sinks = mixer.sinks.empty() ? nullptr : &mixer.sinks[static_cast<size_t>(h * per_kv)];
+    const float* sinks =
+        mixer.sinks.empty() ? nullptr : &mixer.sinks[static_cast<size_t>(h * per_kv)];
     kernels_.attend(shape, &q_[static_cast<size_t>(at)], keys.data(), values.data(), first, last,
                     sinks, &mixed_[static_cast<size_t>(at)]);
   });
@@ -347,4 +351,4 @@ void Decoder::head(const float* hidden, int count, float* logits) {
   });
 }
 
-} // namespace trit
+}  // namespace trit

@@ -35,7 +35,8 @@ class Decoder {
   // Reserves the rows' cells in the cache (all or nothing) and prepares their rotations.
   void begin(const Rows& rows);
 
-  // embed, every layer, and for each chunk of at most `batch` rows calls done(first, count, hidden).
+  // embed, every layer, and for each chunk of at most `batch` rows calls done(first, count,
+  // hidden).
   template <typename F>
   void pass(const int32_t* tokens, const Rows& rows, F&& done) {
     for (int first = 0; first < rows.count; first += batch_) {
@@ -63,7 +64,7 @@ class Decoder {
     float* out;
   };
   struct Rotation {
-    std::vector<float> cos, sin; // [rows][pairs]
+    std::vector<float> cos, sin;  // [rows][pairs]
   };
   // The inputs of some products in the arrangement that one kind of format wants.
   struct Prepared {
@@ -93,11 +94,11 @@ class Decoder {
   Cache cache_;
   int batch_;
   const Taps* taps_ = nullptr;
-  std::vector<Rotation> rotations_; // one per Model::ropes
+  std::vector<Rotation> rotations_;  // one per Model::ropes
   std::vector<float> hidden_, normed_, branch_, q_, k_, v_, mixed_, gate_, up_;
-  std::vector<std::vector<float>> scratch_; // per worker
+  std::vector<std::vector<float>> scratch_;  // per worker
   std::vector<Prepared> prepared_;
-  size_t prepared_count_ = 0; // of the current products
+  size_t prepared_count_ = 0;  // of the current products
 };
 
-} // namespace trit
+}  // namespace trit

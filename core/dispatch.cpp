@@ -37,7 +37,7 @@ bool has_avxvnni() {
 
 #endif
 
-} // namespace
+}  // namespace
 
 std::vector<const Kernels*> available_kernels() {
   std::vector<const Kernels*> tables;
@@ -68,4 +68,4 @@ const Format* find_format(const Kernels& kernels, const std::string& name) {
   return nullptr;
 }
 
-} // namespace trit
+}  // namespace trit

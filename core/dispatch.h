@@ -17,4 +17,4 @@ const Kernels& choose_kernels(const std::string& isa);
 // Row of a format by its name, or null.
 const Format* find_format(const Kernels& kernels, const std::string& name);
 
-} // namespace trit
+}  // namespace trit

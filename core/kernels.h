@@ -25,7 +25,7 @@ struct Activations {
 
 // The same blocks in float, columns padded with zeros to a multiple of four: [columns][w].
 struct FloatActivations {
-  int64_t columns; // padded
+  int64_t columns;  // padded
   int tokens;
   float* values;
 };
@@ -40,14 +40,15 @@ struct Matrix {
 };
 
 struct AttentionShape {
-  int heads_per_kv; // query heads that share one key head
+  int heads_per_kv;  // query heads that share one key head
   int head_dim;
-  int padded_dim;   // of a cached row: head_dim rounded up to 32
+  int padded_dim;  // of a cached row: head_dim rounded up to 32
   float scale;
-  float soft_cap;   // 0: none
+  float soft_cap;  // 0: none
 };
 
-// Positions per page of the cache. Keys of one head: [padded_dim][kPage] halves; values: [kPage][padded_dim].
+// Positions per page of the cache. Keys of one head: [padded_dim][kPage] halves; values:
+// [kPage][padded_dim].
 constexpr int kPage = 64;
 
 enum class Activation { kSilu, kGelu, kRelu2 };
@@ -55,10 +56,11 @@ enum class Activation { kSilu, kGelu, kRelu2 };
 struct Kernels {
   const char* isa;
   const FormatTable* formats;
-  int tokens; // width of a block of activations
+  int tokens;  // width of a block of activations
 
   // Importance-weighted rounding of `rows` × `columns` floats onto the format's grid.
-  // importance: one weight ≥ 0 per column, or null. Returns false where the format cannot be written.
+  // importance: one weight ≥ 0 per column, or null. Returns false where the format cannot be
+  // written.
   bool (*quantize_rows)(const Format& format, const float* weights, int64_t rows, int64_t columns,
                         const float* importance, uint8_t* out);
 
@@ -68,8 +70,8 @@ struct Kernels {
   void (*arrange_activations)(const float* x, int64_t stride, int64_t columns, int first, int count,
                               const FloatActivations& out);
 
-  // out[token · out_stride + row] for the 16 rows from `first_row` (fewer at the end of the matrix).
-  // scratch: 16 floats per token.
+  // out[token · out_stride + row] for the 16 rows from `first_row` (fewer at the end of the
+  // matrix). scratch: 16 floats per token.
   void (*multiply)(const Matrix& w, int64_t first_row, const Activations& x, const float* bias,
                    float* scratch, float* out, int64_t out_stride);
   void (*multiply_float)(const Matrix& w, int64_t first_row, const FloatActivations& x,
@@ -78,7 +80,8 @@ struct Kernels {
   void (*rms_norm)(const float* x, const float* weight, float eps, int n, float* out);
   void (*add)(const float* x, int64_t n, float* inout);
   void (*scale)(float factor, int64_t n, float* inout);
-  void (*activate_gated)(Activation kind, const float* gate, const float* up, int64_t n, float* out);
+  void (*activate_gated)(Activation kind, const float* gate, const float* up, int64_t n,
+                         float* out);
   void (*activate)(Activation kind, int64_t n, float* inout);
   void (*soft_cap)(float cap, int64_t n, float* inout);
 
@@ -111,4 +114,4 @@ namespace avx512 {
 extern const Kernels kKernels;
 }
 
-} // namespace trit
+}  // namespace trit

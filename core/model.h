@@ -35,15 +35,15 @@ struct Attention {
   int kv_heads = 0;
   int head_dim = 0;
   float scale = 1.0f;
-  int rope = -1; // index in Model::ropes
+  int rope = -1;  // index in Model::ropes
   std::optional<Norm> q_norm, k_norm, sub_norm;
-  int64_t window = 0; // 0: sees everything before it
+  int64_t window = 0;  // 0: sees everything before it
   float soft_cap = 0.0f;
   std::vector<float> sinks;
 };
 
 struct FeedForward {
-  std::optional<Linear> gate; // without: activation(up)
+  std::optional<Linear> gate;  // without: activation(up)
   Linear up, down;
   Activation activation = Activation::kSilu;
   std::optional<Norm> sub_norm;
@@ -56,11 +56,11 @@ struct Layer {
 };
 
 struct Model {
-  std::vector<Matrix> weights; // by handle; the bytes belong to the caller
+  std::vector<Matrix> weights;  // by handle; the bytes belong to the caller
   std::vector<Rope> ropes;
   std::vector<Layer> layers;
   int64_t width = 0;
-  int embedding = -1; // handle
+  int embedding = -1;  // handle
   float embedding_scale = 1.0f;
   Norm output_norm;
   Linear head;
@@ -68,4 +68,4 @@ struct Model {
   float head_soft_cap = 0.0f;
 };
 
-} // namespace trit
+}  // namespace trit

@@ -15,7 +15,7 @@ void pause() {
 #endif
 }
 
-} // namespace
+}  // namespace
 
 Threads::Threads(int count) {
   spin_ = count <= static_cast<int>(std::thread::hardware_concurrency());
@@ -31,48 +31,66 @@ Threads::~Threads() {
   for (std::thread& thread : threads_) thread.join();
 }
 
+// The caller works too and never waits for a worker that has claimed nothing: on a busy machine a
+// sleeping worker costs its share of the work, not the time until it is scheduled.
 void Threads::run_job(const Job& job) {
-  job_ = job;
-  next_.store(0, std::memory_order_relaxed);
-  busy_.store(static_cast<int>(threads_.size()), std::memory_order_relaxed);
-  generation_.fetch_add(1, std::memory_order_release);
+  const uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
+  call_.store(job.call, std::memory_order_relaxed);
+  context_.store(job.context, std::memory_order_relaxed);
+  tasks_.store(job.tasks, std::memory_order_relaxed);
+  grain_.store(job.grain, std::memory_order_relaxed);
+  done_.store(0, std::memory_order_relaxed);
+  next_.store(static_cast<uint64_t>(generation) << 32, std::memory_order_release);
+  generation_.store(generation, std::memory_order_release);
   generation_.notify_all();
-  work(0);
+  work(generation, 0);
   for (int spins = 0;; ++spins) {
-    const int busy = busy_.load(std::memory_order_acquire);
-    if (busy == 0) return;
+    const int64_t done = done_.load(std::memory_order_acquire);
+    if (done == job.tasks) return;
     if (spin_ && spins < kSpins) {
       pause();
     } else {
-      busy_.wait(busy, std::memory_order_acquire);
+      done_.wait(done, std::memory_order_acquire);
     }
   }
 }
 
-void Threads::work(int worker) {
+void Threads::work(uint32_t generation, int worker) {
+  uint64_t next = next_.load(std::memory_order_acquire);
   for (;;) {
-    const int64_t first = next_.fetch_add(job_.grain, std::memory_order_relaxed);
-    if (first >= job_.tasks) return;
-    const int64_t last = first + job_.grain < job_.tasks ? first + job_.grain : job_.tasks;
-    job_.call(job_.context, first, last, worker);
+    if (static_cast<uint32_t>(next >> 32) != generation) return;
+    const int64_t first = static_cast<int64_t>(next & 0xffffffffu);
+    const int64_t tasks = tasks_.load(std::memory_order_relaxed);
+    if (first >= tasks) return;
+    const int64_t grain = grain_.load(std::memory_order_relaxed);
+    const int64_t count = tasks - first < grain ? tasks - first : grain;
+    if (!next_.compare_exchange_weak(next, next + static_cast<uint64_t>(count),
+                                     std::memory_order_acquire)) {
+      continue;
+    }
+    call_.load(std::memory_order_relaxed)(context_.load(std::memory_order_relaxed), first,
+                                          first + count, worker);
+    if (done_.fetch_add(count, std::memory_order_acq_rel) + count == tasks) done_.notify_one();
+    next = next_.load(std::memory_order_acquire);
   }
 }
 
 void Threads::loop(int worker) {
   uint32_t seen = 0;
   for (;;) {
-    for (int spins = 0; generation_.load(std::memory_order_acquire) == seen; ++spins) {
+    uint32_t generation = generation_.load(std::memory_order_acquire);
+    for (int spins = 0; generation == seen; ++spins) {
       if (spin_ && spins < kSpins) {
         pause();
       } else {
         generation_.wait(seen, std::memory_order_acquire);
       }
+      generation = generation_.load(std::memory_order_acquire);
     }
-    ++seen;
+    seen = generation;
     if (stop_.load()) return;
-    work(worker);
-    if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) busy_.notify_one();
+    work(generation, worker);
   }
 }
 
-} // namespace trit
+}  // namespace trit

@@ -42,16 +42,23 @@ class Threads {
   };
 
   void run_job(const Job& job);
-  void work(int worker);
+  void work(uint32_t generation, int worker);
   void loop(int worker);
 
-  Job job_{};
+  // Written between jobs, read by workers that may be a job late: hence atomic. A claim only
+  // succeeds while `next_` still carries the worker's generation, and then the job cannot be
+  // replaced.
+  std::atomic<void (*)(void*, int64_t, int64_t, int)> call_{nullptr};
+  std::atomic<void*> context_{nullptr};
+  std::atomic<int64_t> tasks_{0};
+  std::atomic<int64_t> grain_{1};
+
   bool spin_ = true;
-  alignas(64) std::atomic<int64_t> next_{0};
-  alignas(64) std::atomic<uint32_t> generation_{0};
-  alignas(64) std::atomic<int> busy_{0};
   std::atomic<bool> stop_{false};
+  alignas(64) std::atomic<uint64_t> next_{0};  // generation << 32 | first task not yet claimed
+  alignas(64) std::atomic<uint32_t> generation_{0};
+  alignas(64) std::atomic<int64_t> done_{0};  // tasks
   std::vector<std::thread> threads_;
 };
 
-} // namespace trit
+}  // namespace trit

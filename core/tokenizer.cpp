@@ -24,10 +24,10 @@ const std::array<std::string, 256>& byte_letters() {
       const bool printable = (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte != 0xad);
       const uint32_t point = printable ? byte : next++;
       if (point < 0x80) {
-        out[byte] = {static_cast<char>(point)};
+        out[byte].push_back(static_cast<char>(point));
       } else {
-        out[byte] = {static_cast<char>(0xc0 | point >> 6),
-                     static_cast<char>(0x80 | (point & 0x3f))};
+        out[byte].push_back(static_cast<char>(0xc0 | point >> 6));
+        out[byte].push_back(static_cast<char>(0x80 | (point & 0x3f)));
       }
     }
     return out;

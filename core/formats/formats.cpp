@@ -12,4 +12,4 @@ const Format* const kFormatRows[] = {
 extern const FormatTable kFormats;
 const FormatTable kFormats = {kFormatRows, sizeof kFormatRows / sizeof kFormatRows[0]};
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

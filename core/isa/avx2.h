@@ -11,7 +11,7 @@
 
 namespace trit::TRIT_ISA {
 
-constexpr int kTokens = 2; // 2 × (sums + totals) × 2 registers leaves room among sixteen
+constexpr int kTokens = 2;  // 2 × (sums + totals) × 2 registers leaves room among sixteen
 #if defined(TRIT_ISA_AVXVNNI)
 constexpr bool kWideIsSigned = false;
 #else
@@ -28,7 +28,7 @@ struct Bytes {
   __m256i lo, hi;
 };
 
-inline __m256i lane_mask(int n) { // all ones in lanes below n
+inline __m256i lane_mask(int n) {  // all ones in lanes below n
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
 }
 
@@ -88,9 +88,7 @@ inline Floats select_first(int n, Floats yes, Floats no) {
 }
 inline Ints broadcast_int(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 inline Floats to_floats(Ints a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
-inline Ints round_to_ints(Floats a) {
-  return {_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)};
-}
+inline Ints round_to_ints(Floats a) { return {_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)}; }
 inline __m256 lookup_half(const float* table, __m256i index) {
   const __m256 low = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), index);
   const __m256 high = _mm256_permutevar8x32_ps(_mm256_loadu_ps(table + 8), index);
@@ -104,7 +102,7 @@ inline Floats power_of_two(Ints n) {
   return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n.lo, bias), 23)),
           _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n.hi, bias), 23))};
 }
-inline void store_bytes(int8_t* p, Ints a) { // values in −128…127, so packing never saturates
+inline void store_bytes(int8_t* p, Ints a) {  // values in −128…127, so packing never saturates
   const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(a.lo, a.hi), 0xd8);
   const __m128i bytes =
       _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
@@ -122,7 +120,8 @@ inline Ints dot4(Ints acc, Bytes codes, const int8_t* x) {
   int32_t four;
   std::memcpy(&four, x, 4);
   const __m256i xs = _mm256_set1_epi32(four);
-  return {_mm256_dpbusd_avx_epi32(acc.lo, codes.lo, xs), _mm256_dpbusd_avx_epi32(acc.hi, codes.hi, xs)};
+  return {_mm256_dpbusd_avx_epi32(acc.lo, codes.lo, xs),
+          _mm256_dpbusd_avx_epi32(acc.hi, codes.hi, xs)};
 }
 inline Ints dot4_wide(Ints acc, Bytes codes, const int8_t* x) { return dot4(acc, codes, x); }
 
@@ -139,7 +138,8 @@ inline Ints dot4(Ints acc, Bytes codes, const int8_t* x) {
   const __m256i xs = _mm256_set1_epi32(four);
   return {dot4_half(acc.lo, codes.lo, xs), dot4_half(acc.hi, codes.hi, xs)};
 }
-// Codes up to 255 become signed (code − 128) and their sign moves to x: 2 · 128 · 127 fits in 16 bits.
+// Codes up to 255 become signed (code − 128) and their sign moves to x: 2 · 128 · 127 fits in 16
+// bits.
 inline Ints dot4_wide(Ints acc, Bytes codes, const int8_t* x) {
   int32_t four;
   std::memcpy(&four, x, 4);
@@ -158,9 +158,8 @@ inline void store(uint8_t* p, Bytes a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.lo);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 32), a.hi);
 }
-inline __m256i load_two(const uint8_t* low, const uint8_t* high) { // 16 bytes each
-  const __m256i r =
-      _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(low)));
+inline __m256i load_two(const uint8_t* low, const uint8_t* high) {  // 16 bytes each
+  const __m256i r = _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(low)));
   return _mm256_inserti128_si256(r, _mm_loadu_si128(reinterpret_cast<const __m128i*>(high)), 1);
 }
 // 8 rows × 16 bytes. Rows i and i + 4 share a register: the transposition stays within its halves.
@@ -212,7 +211,7 @@ inline Bytes triple(Bytes a) {
   return {_mm256_add_epi8(a.lo, _mm256_add_epi8(a.lo, a.lo)),
           _mm256_add_epi8(a.hi, _mm256_add_epi8(a.hi, a.hi))};
 }
-inline __m256i triple_carry_half(__m256i a) { // one from 86 on, two from 171 on
+inline __m256i triple_carry_half(__m256i a) {  // one from 86 on, two from 171 on
   const __m256i one = _mm256_set1_epi8(1);
   const __m256i first = _mm256_min_epu8(_mm256_subs_epu8(a, _mm256_set1_epi8(85)), one);
   const __m256i second = _mm256_min_epu8(_mm256_subs_epu8(a, _mm256_set1_epi8(-86)), one);
@@ -228,8 +227,7 @@ template <int k>
 inline __m256i spread_bits_half(__m256i a) {
   const __m256i first = _mm256_set_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0, 0x0c0c0c0c,
                                          0x08080808, 0x04040404, 0);
-  const __m256i bytes =
-      _mm256_shuffle_epi8(a, _mm256_add_epi8(first, _mm256_set1_epi8(k / 2)));
+  const __m256i bytes = _mm256_shuffle_epi8(a, _mm256_add_epi8(first, _mm256_set1_epi8(k / 2)));
   const __m256i bits = _mm256_set1_epi32(k % 2 == 0 ? 0x08040201 : static_cast<int>(0x80402010));
   const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bits), bits);
   return _mm256_and_si256(set, _mm256_set1_epi8(16));
@@ -254,7 +252,7 @@ inline Floats bytes_to_floats(uint64_t low, uint64_t high) {
   const __m128i h = _mm_cvtsi64_si128(static_cast<int64_t>(high));
   return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(l)), _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(h))};
 }
-inline __m256 flip_signs_half(__m256 a, uint32_t bits) { // bit i comes to the top of lane i
+inline __m256 flip_signs_half(__m256 a, uint32_t bits) {  // bit i comes to the top of lane i
   const __m256i left = _mm256_setr_epi32(31, 30, 29, 28, 27, 26, 25, 24);
   const __m256i moved = _mm256_sllv_epi32(_mm256_set1_epi32(static_cast<int>(bits)), left);
   return _mm256_xor_ps(a, _mm256_and_ps(_mm256_castsi256_ps(moved), _mm256_set1_ps(-0.0f)));
@@ -300,4 +298,4 @@ inline void transpose(const float* in, int64_t stride, float* out) {
   }
 }
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

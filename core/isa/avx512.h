@@ -32,12 +32,18 @@ struct Bytes {
   __m512i v;
 };
 
-inline __mmask16 first_lanes(int n) { return static_cast<__mmask16>(n >= 16 ? 0xffffu : (1u << n) - 1u); }
+inline __mmask16 first_lanes(int n) {
+  return static_cast<__mmask16>(n >= 16 ? 0xffffu : (1u << n) - 1u);
+}
 
 inline Floats load(const float* p) { return {_mm512_loadu_ps(p)}; }
 inline void store(float* p, Floats a) { _mm512_storeu_ps(p, a.v); }
-inline Floats load_first(const float* p, int n) { return {_mm512_maskz_loadu_ps(first_lanes(n), p)}; }
-inline void store_first(float* p, Floats a, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), a.v); }
+inline Floats load_first(const float* p, int n) {
+  return {_mm512_maskz_loadu_ps(first_lanes(n), p)};
+}
+inline void store_first(float* p, Floats a, int n) {
+  _mm512_mask_storeu_ps(p, first_lanes(n), a.v);
+}
 inline Floats broadcast(float x) { return {_mm512_set1_ps(x)}; }
 inline Floats load_half(const uint16_t* p) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
@@ -82,9 +88,8 @@ inline Ints dot4_wide(Ints acc, Bytes codes, const int8_t* x) { return dot4(acc,
 
 // Packed codes; see scalar.h for what each operation means.
 inline void store(uint8_t* p, Bytes a) { _mm512_storeu_si512(p, a.v); }
-inline __m256i load_two(const uint8_t* low, const uint8_t* high) { // 16 bytes each
-  const __m256i r =
-      _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(low)));
+inline __m256i load_two(const uint8_t* low, const uint8_t* high) {  // 16 bytes each
+  const __m256i r = _mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(low)));
   return _mm256_inserti128_si256(r, _mm_loadu_si128(reinterpret_cast<const __m128i*>(high)), 1);
 }
 // Rows i, i + 4, i + 8 and i + 12 share a register: the transposition stays within its quarters.
@@ -122,7 +127,7 @@ inline Bytes shift_left(Bytes a) {
   return {_mm512_slli_epi32(a.v, n)};
 }
 inline Bytes triple(Bytes a) { return {_mm512_add_epi8(a.v, _mm512_add_epi8(a.v, a.v))}; }
-inline Bytes triple_carry(Bytes a) { // one from 86 on, two from 171 on
+inline Bytes triple_carry(Bytes a) {  // one from 86 on, two from 171 on
   const __m512i one = _mm512_set1_epi8(1);
   const __m512i first = _mm512_min_epu8(_mm512_subs_epu8(a.v, _mm512_set1_epi8(85)), one);
   const __m512i second = _mm512_min_epu8(_mm512_subs_epu8(a.v, _mm512_set1_epi8(-86)), one);
@@ -145,9 +150,7 @@ inline Floats byte_to_floats(Bytes a) {
   const Bytes low = shift_right<8 * j>(a) & broadcast_lane(255);
   return {_mm512_cvtepi32_ps(low.v)};
 }
-inline Floats low_half_to_floats(Bytes a) {
-  return {_mm512_cvtph_ps(_mm512_cvtepi32_epi16(a.v))};
-}
+inline Floats low_half_to_floats(Bytes a) { return {_mm512_cvtph_ps(_mm512_cvtepi32_epi16(a.v))}; }
 inline Floats bytes_to_floats(uint64_t low, uint64_t high) {
   const __m128i b = _mm_set_epi64x(static_cast<int64_t>(high), static_cast<int64_t>(low));
   return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(b))};
@@ -191,4 +194,4 @@ inline void transpose(const float* in, int64_t stride, float* out) {
   for (int i = 0; i < 16; ++i) _mm512_storeu_si512(out + 16 * i, r[i]);
 }
 
-} // namespace trit::avx512
+}  // namespace trit::avx512

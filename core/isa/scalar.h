@@ -9,8 +9,8 @@
 
 namespace trit::scalar {
 
-constexpr int kTokens = 4;          // columns of the batch a product handles at once
-constexpr bool kWideIsSigned = false; // dot4_wide already subtracts 128 from each code
+constexpr int kTokens = 4;             // columns of the batch a product handles at once
+constexpr bool kWideIsSigned = false;  // dot4_wide already subtracts 128 from each code
 
 struct Floats {
   float v[16];
@@ -29,7 +29,9 @@ inline Floats each(F f) {
   return r;
 }
 
-inline Floats load(const float* p) { return each([&](int i) { return p[i]; }); }
+inline Floats load(const float* p) {
+  return each([&](int i) { return p[i]; });
+}
 inline void store(float* p, Floats a) { std::memcpy(p, a.v, sizeof a.v); }
 inline Floats load_first(const float* p, int n) {
   return each([&](int i) { return i < n ? p[i] : 0.0f; });
@@ -37,19 +39,29 @@ inline Floats load_first(const float* p, int n) {
 inline void store_first(float* p, Floats a, int n) {
   for (int i = 0; i < n; ++i) p[i] = a.v[i];
 }
-inline Floats broadcast(float x) { return each([&](int) { return x; }); }
+inline Floats broadcast(float x) {
+  return each([&](int) { return x; });
+}
 inline Floats load_half(const uint16_t* p) {
   return each([&](int i) { return half_to_float(p[i]); });
 }
 inline uint16_t to_half(float x) { return float_to_half(x); }
-inline Floats operator+(Floats a, Floats b) { return each([&](int i) { return a.v[i] + b.v[i]; }); }
-inline Floats operator-(Floats a, Floats b) { return each([&](int i) { return a.v[i] - b.v[i]; }); }
-inline Floats operator*(Floats a, Floats b) { return each([&](int i) { return a.v[i] * b.v[i]; }); }
-inline Floats operator/(Floats a, Floats b) { return each([&](int i) { return a.v[i] / b.v[i]; }); }
-inline Floats fma(Floats a, Floats b, Floats c) { // a·b + c
+inline Floats operator+(Floats a, Floats b) {
+  return each([&](int i) { return a.v[i] + b.v[i]; });
+}
+inline Floats operator-(Floats a, Floats b) {
+  return each([&](int i) { return a.v[i] - b.v[i]; });
+}
+inline Floats operator*(Floats a, Floats b) {
+  return each([&](int i) { return a.v[i] * b.v[i]; });
+}
+inline Floats operator/(Floats a, Floats b) {
+  return each([&](int i) { return a.v[i] / b.v[i]; });
+}
+inline Floats fma(Floats a, Floats b, Floats c) {  // a·b + c
   return each([&](int i) { return std::fma(a.v[i], b.v[i], c.v[i]); });
 }
-inline Floats fnma(Floats a, Floats b, Floats c) { // c − a·b
+inline Floats fnma(Floats a, Floats b, Floats c) {  // c − a·b
   return each([&](int i) { return std::fma(-a.v[i], b.v[i], c.v[i]); });
 }
 inline Floats max(Floats a, Floats b) {
@@ -65,7 +77,7 @@ inline Floats abs(Floats a) {
 inline Floats select_less(Floats a, Floats b, Floats yes, Floats no) {
   return each([&](int i) { return a.v[i] < b.v[i] ? yes.v[i] : no.v[i]; });
 }
-inline Floats select_first(int n, Floats yes, Floats no) { // lanes below n
+inline Floats select_first(int n, Floats yes, Floats no) {  // lanes below n
   return each([&](int i) { return i < n ? yes.v[i] : no.v[i]; });
 }
 inline Ints broadcast_int(int32_t x) {
@@ -76,18 +88,18 @@ inline Ints broadcast_int(int32_t x) {
 inline Floats to_floats(Ints a) {
   return each([&](int i) { return static_cast<float>(a.v[i]); });
 }
-inline Ints round_to_ints(Floats a) { // to nearest even
+inline Ints round_to_ints(Floats a) {  // to nearest even
   Ints r;
   for (int i = 0; i < 16; ++i) r.v[i] = static_cast<int32_t>(std::nearbyintf(a.v[i]));
   return r;
 }
-inline Floats lookup(const float* table, Ints index) { // sixteen entries; index in 0…15
+inline Floats lookup(const float* table, Ints index) {  // sixteen entries; index in 0…15
   return each([&](int i) { return table[index.v[i]]; });
 }
-inline Floats power_of_two(Ints n) { // 2^n, −126 ≤ n ≤ 127
+inline Floats power_of_two(Ints n) {  // 2^n, −126 ≤ n ≤ 127
   return each([&](int i) { return std::bit_cast<float>((n.v[i] + 127) << 23); });
 }
-inline void store_bytes(int8_t* p, Ints a) { // the low byte of each lane
+inline void store_bytes(int8_t* p, Ints a) {  // the low byte of each lane
   for (int i = 0; i < 16; ++i) p[i] = static_cast<int8_t>(a.v[i]);
 }
 
@@ -142,7 +154,7 @@ inline Bytes operator^(Bytes a, Bytes b) {
   return a;
 }
 template <int n>
-inline Bytes shift_right(Bytes a) { // whole lanes: bits cross from byte to byte
+inline Bytes shift_right(Bytes a) {  // whole lanes: bits cross from byte to byte
   Lanes r = lanes(a);
   for (uint32_t& lane : r.v) lane >>= n;
   return bytes(r);
@@ -153,11 +165,11 @@ inline Bytes shift_left(Bytes a) {
   for (uint32_t& lane : r.v) lane <<= n;
   return bytes(r);
 }
-inline Bytes triple(Bytes a) { // 3 · byte mod 256
+inline Bytes triple(Bytes a) {  // 3 · byte mod 256
   for (uint8_t& byte : a.v) byte = static_cast<uint8_t>(3 * byte);
   return a;
 }
-inline Bytes triple_carry(Bytes a) { // ⌊3 · byte / 256⌋
+inline Bytes triple_carry(Bytes a) {  // ⌊3 · byte / 256⌋
   for (uint8_t& byte : a.v) byte = static_cast<uint8_t>((byte >= 86) + (byte >= 171));
   return a;
 }
@@ -173,12 +185,12 @@ inline Bytes spread_bits(Bytes a) {
   Lanes r = lanes(a);
   for (uint32_t& lane : r.v) {
     const uint32_t four = (lane >> (4 * k)) & 15;
-    lane = ((four * 0x00204081) & 0x01010101) << 4; // copies of `four` 7 bits apart
+    lane = ((four * 0x00204081) & 0x01010101) << 4;  // copies of `four` 7 bits apart
   }
   return bytes(r);
 }
 template <int j>
-inline Floats byte_to_floats(Bytes a) { // byte j of each lane
+inline Floats byte_to_floats(Bytes a) {  // byte j of each lane
   const Lanes from = lanes(a);
   Floats r;
   for (int i = 0; i < 16; ++i) {
@@ -186,7 +198,7 @@ inline Floats byte_to_floats(Bytes a) { // byte j of each lane
   }
   return r;
 }
-inline Floats low_half_to_floats(Bytes a) { // the fp16 in the low 16 bits
+inline Floats low_half_to_floats(Bytes a) {  // the fp16 in the low 16 bits
   const Lanes from = lanes(a);
   return each([&](int i) { return half_to_float(static_cast<uint16_t>(from.v[i])); });
 }
@@ -213,4 +225,4 @@ inline void transpose(const float* in, int64_t stride, float* out) {
   }
 }
 
-} // namespace trit::scalar
+}  // namespace trit::scalar

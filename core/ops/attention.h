@@ -1,8 +1,8 @@
 // Rotary embedding, the cache's layout, and attention over it.
 //
 // A page holds 64 positions of one layer. For each key head the keys lie transposed (dimension by
-// dimension, 64 positions each) so that a lane is a position, and the values position by position so
-// that a lane is a dimension: no horizontal sums. The walk over the cache goes page by page from
+// dimension, 64 positions each) so that a lane is a position, and the values position by position
+// so that a lane is a dimension: no horizontal sums. The walk over the cache goes page by page from
 // position 0, whatever the batch, so an output's bits depend only on the positions it sees.
 #pragma once
 
@@ -31,7 +31,7 @@ inline void store_value(const float* head, int head_dim, int padded_dim, int slo
   for (int d = 0; d < head_dim; ++d) page[slot * padded_dim + d] = to_half(head[d]);
 }
 
-constexpr int kMaxHeads = 4; // query heads handled at once
+constexpr int kMaxHeads = 4;  // query heads handled at once
 
 // scores[head][position] = q · k for one page.
 template <int Heads>
@@ -85,8 +85,8 @@ inline void gather_page(const float (*scores)[kPage], const float* shrink, int p
   }
 }
 
-// Scales, caps and masks one head's scores of a page, turns them into weights relative to the running
-// maximum, and returns by how much what was summed before shrinks.
+// Scales, caps and masks one head's scores of a page, turns them into weights relative to the
+// running maximum, and returns by how much what was summed before shrinks.
 inline float soften_page(const AttentionShape& shape, int begin, int end, float* scores,
                          float& largest, float& total) {
   const Floats minus_infinity = broadcast(-__builtin_inff());
@@ -141,15 +141,14 @@ inline void attend_heads(const AttentionShape& shape, const float* queries,
     gather_page<Heads>(scores, shrink, end, values[page], shape.padded_dim, sums);
   }
   for (int h = 0; h < Heads; ++h) {
-    if (sinks) { // a sink takes its share of the sum and gives nothing
+    if (sinks) {  // a sink takes its share of the sum and gives nothing
       alignas(64) float share[16];
       store(share, exp(broadcast(sinks[h] - largest[h])));
       total[h] += share[0];
     }
     const Floats inverse = broadcast(1.0f / total[h]);
-    for_each(shape.head_dim, out + h * shape.head_dim, [&](int64_t i, int) {
-      return load(sums + h * shape.padded_dim + i) * inverse;
-    });
+    for_each(shape.head_dim, out + h * shape.head_dim,
+             [&](int64_t i, int) { return load(sums + h * shape.padded_dim + i) * inverse; });
   }
 }
 
@@ -168,4 +167,4 @@ inline void attend(const AttentionShape& shape, const float* queries, const uint
   if (shape.heads_per_kv - head == 1) from(attend_heads<1>, 1);
 }
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

@@ -30,7 +30,7 @@ inline Floats sigmoid(Floats x) {
   return one / (one + exp(broadcast(0.0f) - x));
 }
 
-inline Floats tanh(Floats x) { // 2 · sigmoid(2x) − 1
+inline Floats tanh(Floats x) {  // 2 · sigmoid(2x) − 1
   return fma(broadcast(2.0f), sigmoid(x + x), broadcast(-1.0f));
 }
 
@@ -74,9 +74,8 @@ inline void add(const float* x, int64_t n, float* inout) {
 }
 
 inline void scale(float factor, int64_t n, float* inout) {
-  for_each(n, inout, [&](int64_t i, int count) {
-    return load_first(inout + i, count) * broadcast(factor);
-  });
+  for_each(n, inout,
+           [&](int64_t i, int count) { return load_first(inout + i, count) * broadcast(factor); });
 }
 
 inline void activate_gated(Activation kind, const float* gate, const float* up, int64_t n,
@@ -98,4 +97,4 @@ inline void soft_cap(float cap, int64_t n, float* inout) {
   });
 }
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

@@ -1,9 +1,10 @@
 // Products of a weight matrix with a batch of activations, sixteen rows of the matrix at a time.
 //
-// For every tile of sixteen rows and every chunk of 256 columns the weights are laid into a panel (in
-// the first-level cache) and multiplied with all tokens of the batch. One lane is one output row: no
-// horizontal sums. Each output is folded over its blocks of 32 columns in order, with exact int32 sums
-// inside, so its bits depend neither on the batch it came in, nor on threads, nor on the ISA.
+// For every tile of sixteen rows and every chunk of 256 columns the weights are laid into a panel
+// (in the first-level cache) and multiplied with all tokens of the batch. One lane is one output
+// row: no horizontal sums. Each output is folded over its blocks of 32 columns in order, with exact
+// int32 sums inside, so its bits depend neither on the batch it came in, nor on threads, nor on the
+// ISA.
 #pragma once
 
 #include "format.h"
@@ -70,8 +71,9 @@ inline void arrange_activations(const float* x, int64_t stride, int64_t columns,
 
 // total[t] += panel · x[t] for T tokens; `codes`… point at the panel's first column.
 template <int T, int Group, bool Mins, bool Wide>
-inline void multiply_panel(const Panel& panel, int columns, const int8_t* codes, const float* scales,
-                           const int32_t* starts, const float* sums, float* totals) {
+inline void multiply_panel(const Panel& panel, int columns, const int8_t* codes,
+                           const float* scales, const int32_t* starts, const float* sums,
+                           float* totals) {
   constexpr int kGroups = kBlock / Group;
   Floats total[T];
   for (int t = 0; t < T; ++t) total[t] = load(totals + 16 * t);
@@ -135,8 +137,8 @@ inline void multiply_chunk(const Panel& panel, int64_t column, int columns, cons
     multiply_width<Group, Mins, Wide>(
         width, panel, columns, x.codes + t * x.columns + column * width,
         x.scales + t * (x.columns / kBlock) + column / kBlock * width,
-        x.starts + t * groups + column / Group * width, x.sums + t * groups + column / Group * width,
-        scratch + 16 * t);
+        x.starts + t * groups + column / Group * width,
+        x.sums + t * groups + column / Group * width, scratch + 16 * t);
   }
 }
 
@@ -162,7 +164,8 @@ inline TileRows tile_rows(const Matrix& w, int64_t first_row, int64_t column) {
 
 inline void finish_tile(const Matrix& w, int64_t first_row, int tokens, const float* bias,
                         const float* scratch, float* out, int64_t out_stride) {
-  const int rows = w.rows - first_row < kTileRows ? static_cast<int>(w.rows - first_row) : kTileRows;
+  const int rows =
+      w.rows - first_row < kTileRows ? static_cast<int>(w.rows - first_row) : kTileRows;
   const Floats add = bias ? load_first(bias + first_row, rows) : broadcast(0.0f);
   for (int t = 0; t < tokens; ++t) {
     Floats total = load(scratch + 16 * t);
@@ -171,10 +174,11 @@ inline void finish_tile(const Matrix& w, int64_t first_row, int tokens, const fl
   }
 }
 
-// Asks for the bytes of the next tile while this one is worked on: sixteen rows read side by side are
-// no pattern a hardware prefetcher follows. Each panel fetches its share. (Inlined by force: GCC takes
-// a function of prefetches for one without effect and drops the call.)
-[[gnu::always_inline]] inline void prefetch_next_tile(const Matrix& w, int64_t first_row, int64_t column, int columns) {
+// Asks for the bytes of the next tile while this one is worked on: sixteen rows read side by side
+// are no pattern a hardware prefetcher follows. Each panel fetches its share. (Inlined by force:
+// GCC takes a function of prefetches for one without effect and drops the call.)
+[[gnu::always_inline]] inline void prefetch_next_tile(const Matrix& w, int64_t first_row,
+                                                      int64_t column, int columns) {
   const int64_t tile_bytes = kTileRows * w.row_bytes;
   const uint8_t* next = w.data + (first_row + kTileRows) * w.row_bytes;
   const int64_t left = (w.rows - first_row - kTileRows) * w.row_bytes;
@@ -192,16 +196,15 @@ inline void multiply(const Matrix& w, int64_t first_row, const Activations& x, c
   for (int64_t column = 0; column < w.columns; column += kChunkColumns) {
     const int64_t left = w.columns - column;
     const int columns = left < kChunkColumns ? static_cast<int>(left) : kChunkColumns;
-    prefetch_next_tile(w, first_row, column, columns / 2);
+    prefetch_next_tile(w, first_row, column, columns);
     w.format->panel(tile_rows(w, first_row, column), columns, panel);
-    prefetch_next_tile(w, first_row, column + columns / 2, columns - columns / 2);
     chunk(panel, column, columns, x, scratch);
   }
   finish_tile(w, first_row, x.tokens, bias, scratch, out, out_stride);
 }
 
-// The same in float, for formats without an integer grid. Two interleaved sums (even and odd columns)
-// per output and chunk.
+// The same in float, for formats without an integer grid. Two interleaved sums (even and odd
+// columns) per output and chunk.
 struct FloatPanel {
   alignas(64) float values[kChunkColumns][kTileRows];
 };
@@ -267,4 +270,4 @@ inline void multiply_float(const Matrix& w, int64_t first_row, const FloatActiva
   finish_tile(w, first_row, x.tokens, bias, scratch, out, out_stride);
 }
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

@@ -7,9 +7,9 @@
 
 namespace trit::TRIT_ISA {
 
-extern const FormatTable kFormats; // formats/formats.cpp
+extern const FormatTable kFormats;  // formats/formats.cpp
 bool quantize_rows(const Format& format, const float* weights, int64_t rows, int64_t columns,
-                   const float* importance, uint8_t* out); // quantizers/quantizers.cpp
+                   const float* importance, uint8_t* out);  // quantizers/quantizers.cpp
 
 #define TRIT_NAME_(name) #name
 #define TRIT_NAME(name) TRIT_NAME_(name)
@@ -36,4 +36,4 @@ const Kernels kKernels = {
     .int8_loop = int8_loop,
 };
 
-} // namespace trit::TRIT_ISA
+}  // namespace trit::TRIT_ISA

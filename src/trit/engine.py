@@ -38,7 +38,9 @@ def isa() -> str:
 
 def default_threads() -> int:
     """Processors this process may use: affinity, bounded by the cgroup's CPU quota."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     try:
         with open("/sys/fs/cgroup/cpu.max") as file:
             quota, period = file.read().split()
@@ -85,8 +87,11 @@ class _Weights:
             bias = bias[linear.row_start : linear.row_start + linear.rows]
         return _core.Linear(self.handle(linear.weight), linear.row_start, linear.rows, bias)
 
-    def norm(self, norm: Norm | None) -> _core.Norm | None:
-        return None if norm is None else _core.Norm(self.vector(norm.weight), norm.eps)
+    def norm(self, norm: Norm) -> _core.Norm:
+        return _core.Norm(self.vector(norm.weight), norm.eps)
+
+    def optional_norm(self, norm: Norm | None) -> _core.Norm | None:
+        return None if norm is None else self.norm(norm)
 
     def rope(self, rope: Rope | None, known: dict[Rope, int]) -> int:
         if rope is None:
@@ -105,8 +110,8 @@ def _attention(weights: _Weights, mixer: Attention, ropes: dict[Rope, int]) -> _
     out.heads, out.kv_heads, out.head_dim = mixer.heads, mixer.kv_heads, mixer.head_dim
     out.scale = mixer.scale
     out.rope = weights.rope(mixer.rope, ropes)
-    out.q_norm, out.k_norm = weights.norm(mixer.q_norm), weights.norm(mixer.k_norm)
-    out.sub_norm = weights.norm(mixer.sub_norm)
+    out.q_norm, out.k_norm = weights.optional_norm(mixer.q_norm), weights.optional_norm(mixer.k_norm)
+    out.sub_norm = weights.optional_norm(mixer.sub_norm)
     out.window = mixer.window or 0
     out.soft_cap = mixer.soft_cap or 0.0
     if mixer.sinks is not None:
@@ -124,7 +129,7 @@ def _feed_forward(weights: _Weights, layer: Layer) -> _core.FeedForward:
     out = _core.FeedForward()
     if isinstance(ff, GatedFeedForward):
         out.gate = weights.linear(ff.gate)
-        out.sub_norm = weights.norm(ff.sub_norm)
+        out.sub_norm = weights.optional_norm(ff.sub_norm)
     out.up, out.down = weights.linear(ff.up), weights.linear(ff.down)
     out.activation = getattr(_core.Activation, ff.activation)
     return out
@@ -140,10 +145,10 @@ def _build(plan: Plan, weights: _Weights) -> _core.Model:
         out = _core.Layer()
         out.mixer = _attention(weights, layer.mixer, ropes)
         out.feed_forward = _feed_forward(weights, layer)
-        out.mixer_norm = weights.norm(layer.mixer_norm)
-        out.mixer_post_norm = weights.norm(layer.mixer_post_norm)
-        out.feed_forward_norm = weights.norm(layer.feed_forward_norm)
-        out.feed_forward_post_norm = weights.norm(layer.feed_forward_post_norm)
+        out.mixer_norm = weights.optional_norm(layer.mixer_norm)
+        out.mixer_post_norm = weights.optional_norm(layer.mixer_post_norm)
+        out.feed_forward_norm = weights.optional_norm(layer.feed_forward_norm)
+        out.feed_forward_post_norm = weights.optional_norm(layer.feed_forward_post_norm)
         model.add_layer(out)
     model.output_norm = weights.norm(plan.output_norm)
     model.head = weights.linear(plan.head)
@@ -228,9 +233,7 @@ class Engine:
     def _run(self, rows: Rows, outputs: Sequence[int], logits: bool, out: Float32) -> None:
         chosen = np.asarray(outputs, dtype=np.int32)
         with self._errors():
-            self._decoder.forward(
-                rows.tokens, rows.sequences, rows.positions, chosen, logits, out
-            )
+            self._decoder.forward(rows.tokens, rows.sequences, rows.positions, chosen, logits, out)
 
     def embed(self, tokens: Sequence[int]) -> Float32:
         """Hidden states (n, width) before the first layer."""
