@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,25 @@ def test_hostile_tokenizer_json(change: Callable[[Json], None], names: str, tmp_
     edit(tmp_path, change)
     with pytest.raises(InvalidFileError, match=names):
         keys(tmp_path)
+
+
+def test_a_large_vocabulary_takes_time_in_proportion(tmp_path: Path) -> None:
+    byte_tokenizer(tmp_path, ROWS)
+    count = 150_000
+
+    def grow(tokenizer: Json) -> None:
+        vocab, merges = tokenizer["model"]["vocab"], tokenizer["model"]["merges"]
+        letters = [text for text in vocab if len(text) == 1]
+        for left in [*letters, *(a + b for a in letters for b in letters)]:
+            for right in letters:
+                if len(vocab) < count and left + right not in vocab:
+                    vocab[left + right] = len(vocab)
+                    merges.append([left, right])
+
+    edit(tmp_path, grow)
+    start = time.process_time()
+    assert len(keys(tmp_path, rows=count)["tokenizer.ggml.tokens"]) == count
+    assert time.process_time() - start < 5  # half a second on an idle machine
 
 
 def test_fewer_rows_than_tokens(tmp_path: Path) -> None:

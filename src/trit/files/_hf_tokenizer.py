@@ -224,8 +224,8 @@ def _check_id(path: Path, id: object, rows: int) -> int:
 
 def _check_gaps(path: Path, trained: Iterable[int], added: set[int]) -> None:
     """Ids of the trained vocabulary run on without holes, but for those of added tokens."""
-    taken = set(trained) | added
-    missing = max(trained) + 1 - sum(1 for id in taken if id <= max(trained))
+    end = max(trained) + 1
+    missing = end - len({id for id in (*trained, *added) if id < end})
     if missing:
         raise InvalidFileError(path, "key 'model.vocab'", f"expected no gaps, got {missing}.")
 
