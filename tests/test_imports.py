@@ -46,6 +46,7 @@ CORE_LEVELS = [
     {"model.h", "tokenizer"},
     {"cache"},
     {"decoder"},
+    {"bindings_tokenizer"},
     {"bindings"},
 ]
 GENERATED = {"format_includes.inc", "format_rows.inc"}

@@ -8,6 +8,7 @@ import pytest
 import text_model
 from trit.cli import main
 from trit.evaluate import evaluate
+from trit.evaluate._opened import Opened
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def test_an_interruption_is_one_line(
     def interrupt(self: object, *_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trit.evaluate._opened.Opened.read", interrupt)
+    monkeypatch.setattr(Opened, "read", interrupt)
     assert main(["eval", str(model), "--text", str(text), "--ctx", "64"]) == 130
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.splitlines()[-1] == "trit: interrupted"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,10 +10,10 @@ import numpy as np
 import pytest
 
 import text_model
-from trit import archs, evaluate
+from trit import archs
 from trit.engine import Engine, Rows
 from trit.errors import DoesNotFitError, InvalidFileError, TritError, UsageError
-from trit.evaluate import Evaluation, Running
+from trit.evaluate import Evaluation, Running, evaluate
 from trit.files import checkpoint
 from trit.runtime.tokenizer import Tokenizer
 
@@ -52,7 +53,7 @@ def slow_scores(path: Path, text: str) -> tuple[list[float], np.ndarray]:  # typ
 
 def test_perplexity_against_a_slow_calculation(model: Path) -> None:
     expected, _ = slow_scores(model, text_model.TEXT)
-    got = evaluate.evaluate(model, text_model.TEXT, ctx=CTX, threads=2)
+    got = evaluate(model, text_model.TEXT, ctx=CTX, threads=2)
     assert got.tokens == len(expected) == got.chunks * (CTX // 2 - 1)
     assert got.ppl.mean == pytest.approx(float(np.exp(np.mean(expected))), rel=1e-6)
     error = np.std(expected, ddof=1) / np.sqrt(len(expected))
@@ -63,7 +64,7 @@ def test_perplexity_against_a_slow_calculation(model: Path) -> None:
 def test_divergence_against_a_slow_calculation(model: Path, other: Path) -> None:
     base_surprise, p = slow_scores(model, text_model.TEXT)
     surprise, q = slow_scores(other, text_model.TEXT)
-    got = evaluate.evaluate(other, text_model.TEXT, model, ctx=CTX)
+    got = evaluate(other, text_model.TEXT, model, ctx=CTX)
     kld = (np.exp(p) * (p - q)).sum(axis=1)
     assert got.divergence is not None
     assert kld.mean() > 1e-6
@@ -77,7 +78,7 @@ def test_divergence_against_a_slow_calculation(model: Path, other: Path) -> None
 
 
 def test_a_model_is_its_own_reference(model: Path) -> None:
-    got = evaluate.evaluate(model, text_model.TEXT, model, ctx=CTX).to_dict()
+    got = evaluate(model, text_model.TEXT, model, ctx=CTX).to_dict()
     assert got["kld_mean"] == got["kld_max"] == got["kld_min"] == got["ln_ppl_ratio"] == 0
     assert got["same_top"] == got["ppl_ratio"] == 1
     assert got["ppl"] == got["ppl_base"]
@@ -87,34 +88,32 @@ def test_threads_and_slices_change_no_figure(
     model: Path, other: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def figures(threads: int) -> dict[str, object]:
-        found = evaluate.evaluate(other, text_model.TEXT, model, CTX, 2, threads).to_dict()
+        found = evaluate(other, text_model.TEXT, model, CTX, 2, threads).to_dict()
         return {key: found[key] for key in found if key not in ("threads", "seconds")}
 
     expected = figures(1)
     assert figures(3) == expected
-    monkeypatch.setattr(evaluate, "SLICE_ROWS", (1, 7))
+    monkeypatch.setattr(sys.modules["trit.evaluate"], "SLICE_ROWS", (1, 7))
     assert figures(2) == expected
 
 
 def test_the_answer_says_what_it_depends_on(model: Path, tmp_path: Path) -> None:
     file = tmp_path / "text.txt"
     file.write_text(text_model.TEXT, encoding="utf-8")
-    got = evaluate.evaluate(model, file, ctx=CTX, chunks=2, threads=1)
+    got = evaluate(model, file, ctx=CTX, chunks=2, threads=1)
     assert isinstance(got, Evaluation)
     answer = json.loads(json.dumps(got.to_dict(), allow_nan=False))
     assert answer["text"]["name"] == str(file)
     assert answer["text"]["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert (answer["chunks"], answer["ctx"], answer["threads"]) == (2, CTX, 1)
     assert answer["isa"] and answer["model"] == str(model) and answer["reference"] is None
-    same = evaluate.evaluate(model, text_model.TEXT, ctx=CTX, chunks=2).to_dict()
+    same = evaluate(model, text_model.TEXT, ctx=CTX, chunks=2).to_dict()
     assert same["ppl"] == answer["ppl"] and same["text"]["name"] == "(text)"
 
 
 def test_progress_before_and_after_each_window(model: Path) -> None:
     seen: list[Running] = []
-    got = evaluate.evaluate(
-        model, text_model.TEXT, model, ctx=CTX, chunks=3, on_progress=seen.append
-    )
+    got = evaluate(model, text_model.TEXT, model, ctx=CTX, chunks=3, on_progress=seen.append)
     assert [(now.done, now.total) for now in seen] == [(0, 3), (1, 3), (2, 3), (3, 3)]
     assert seen[0].ppl is None and seen[-1].ppl == got.ppl and seen[-1].kld == 0
 
@@ -122,7 +121,7 @@ def test_progress_before_and_after_each_window(model: Path) -> None:
 def test_models_without_bos_read_the_text_as_it_is(tmp_path: Path) -> None:
     path = text_model.write(tmp_path / "no-bos.gguf", add_bos=False)
     expected, _ = slow_scores(path, text_model.TEXT)
-    got = evaluate.evaluate(path, text_model.TEXT, ctx=CTX)
+    got = evaluate(path, text_model.TEXT, ctx=CTX)
     assert got.ppl.mean == pytest.approx(float(np.exp(np.mean(expected))), rel=1e-6)
 
 
@@ -131,7 +130,7 @@ def test_another_vocabulary_is_refused(model: Path, tmp_path: Path) -> None:
 
     shorter = small_model.write(tmp_path / "shorter.gguf", small_model.arrays())
     with pytest.raises(UsageError, match="258 and 64 tokens"):
-        evaluate.evaluate(model, text_model.TEXT, shorter, ctx=CTX)
+        evaluate(model, text_model.TEXT, shorter, ctx=CTX)
     weights = small_model.arrays()
     weights["token_embd.weight"] = np.ones((258, small_model.EMBED), dtype=np.float32)
     names = [f"<{i}>" for i in range(258)]
@@ -139,20 +138,20 @@ def test_another_vocabulary_is_refused(model: Path, tmp_path: Path) -> None:
         tmp_path / "renamed.gguf", weights, extra={"tokenizer.ggml.tokens": names}
     )
     with pytest.raises(UsageError, match="different tokens"):
-        evaluate.evaluate(model, text_model.TEXT, renamed, ctx=CTX)
+        evaluate(model, text_model.TEXT, renamed, ctx=CTX)
 
 
 def test_bad_requests(model: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="one window needs 64"):
-        evaluate.evaluate(model, "short", ctx=CTX)
+        evaluate(model, "short", ctx=CTX)
     with pytest.raises(DoesNotFitError, match="made for 128"):
-        evaluate.evaluate(model, text_model.TEXT, ctx=256)
+        evaluate(model, text_model.TEXT, ctx=256)
     latin = tmp_path / "latin.txt"
     latin.write_bytes("café".encode("latin-1"))
     with pytest.raises(InvalidFileError, match="byte 3: expected UTF-8"):
-        evaluate.evaluate(model, latin, ctx=CTX)
+        evaluate(model, latin, ctx=CTX)
     with pytest.raises(FileNotFoundError):
-        evaluate.evaluate(model, tmp_path / "absent.txt", ctx=CTX)
+        evaluate(model, tmp_path / "absent.txt", ctx=CTX)
 
 
 def test_weights_that_are_not_numbers(model: Path, tmp_path: Path) -> None:
@@ -165,7 +164,7 @@ def test_weights_that_are_not_numbers(model: Path, tmp_path: Path) -> None:
         keys = {key: value for key, value in file.values.items() if key.startswith("tokenizer.")}
     broken = small_model.write(tmp_path / "broken.gguf", weights, extra=keys)
     with pytest.raises(TritError, match=r"window 1 of \d+: .*broken.gguf are not numbers"):
-        evaluate.evaluate(broken, text_model.TEXT, ctx=CTX)
+        evaluate(broken, text_model.TEXT, ctx=CTX)
 
 
 def test_as_llama_perplexity(
@@ -177,7 +176,7 @@ def test_as_llama_perplexity(
     four of them by some tenths.
     """
     text = shared_data("text/wikitext-2-valid.txt")
-    got = evaluate.evaluate(zoo_model("smollm2-135m-instruct"), text, chunks=4)
+    got = evaluate(zoo_model("smollm2-135m-instruct"), text, chunks=4)
     assert got.tokens == 4 * 255
     assert got.ppl.mean == pytest.approx(14.6578, rel=5e-3)
     assert got.ppl.stderr == pytest.approx(1.30298, rel=2e-2)
