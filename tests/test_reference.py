@@ -128,6 +128,25 @@ def test_the_gguf_written_from_a_folder_gives_the_same_plan_and_logits(
     assert torch.equal(*runs)
 
 
+@pytest.mark.parametrize(
+    ("arch", "variant"), [CASES[i] for i in (1, 2, 4, 8, 10, 12, 15, 17, 22, 24, 25)], ids=label
+)
+def test_the_engine_differs_by_its_half_precision_cache_only(
+    arch: str, variant: Variant, tmp_path: Path
+) -> None:
+    pytest.importorskip("trit._core", reason="the core is not built")
+    from trit.engine import Engine, Rows
+
+    folder = tiny_model(arch, tmp_path, variant)
+    tokens = random_tokens(variant.vocab)
+    with checkpoint.open(folder) as model, torch.no_grad():
+        plan = archs.plan(model, context=TOKENS)
+        expected = Reference(plan, model.tensors, half_cache=True).forward(tokens).numpy()
+        engine = Engine(plan, model.tensors)
+        got = engine.forward(Rows.of(tokens.tolist()), list(range(TOKENS)))
+    assert np.abs(got - expected).max() <= BOUND / 2 * np.abs(expected).max()
+
+
 def test_float64_agrees_and_gradients_flow(tmp_path: Path) -> None:
     folder = tiny_model("qwen3", tmp_path)
     tokens = random_tokens(320)

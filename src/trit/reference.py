@@ -40,11 +40,18 @@ class Reference:
     """A plan and its weights, ready to run.
 
     `tensors` maps GGUF names to tensors that `decode()` to float32. `dtype` is torch.float32 or
-    torch.float64 by name; float64 shows how much of a difference is rounding. Raises
-    UnsupportedError when torch is not installed.
+    torch.float64 by name; float64 shows how much of a difference is rounding. With `half_cache`
+    keys and values are rounded to float16, as the engine's cache stores them: what then still
+    differs is the engine's arithmetic. Raises UnsupportedError when torch is not installed.
     """
 
-    def __init__(self, plan: Plan, tensors: Mapping[str, _Tensor], dtype: str = "float32") -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        tensors: Mapping[str, _Tensor],
+        dtype: str = "float32",
+        half_cache: bool = False,
+    ) -> None:
         try:
             import torch
         except ImportError:
@@ -53,6 +60,7 @@ class Reference:
             ) from None
         self.plan = plan
         self.dtype = {"float32": torch.float32, "float64": torch.float64}[dtype]
+        self.half_cache = half_cache
         self._tensors = tensors
         self._weights: dict[str, Matrix] = {}
 
@@ -108,6 +116,8 @@ class Reference:
         q, k = self._norm(part.q_norm, q), self._norm(part.k_norm, k)
         if part.rope is not None:
             q, k = rotate(part.rope, q, positions), rotate(part.rope, k, positions)
+        if self.half_cache:
+            k, v = k.half().to(self.dtype), v.half().to(self.dtype)
         group = part.heads // part.kv_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         scores = torch.einsum("qhd,khd->hqk", q, k) * part.scale
