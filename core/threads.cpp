@@ -7,6 +7,11 @@ namespace {
 // of one token, shorter than anything a user would notice on a laptop's battery.
 constexpr int kSpins = 4000;
 
+// The place in `next_` while a job replaces another. A worker that is a job late may read the old
+// place and then the new number of tasks, which would let it claim tasks of the new job under the
+// old generation; closing `next_` first, and ordering the rest behind it, makes that claim fail.
+constexpr uint64_t kClosed = 0xffffffffu;
+
 void pause() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -35,10 +40,11 @@ Threads::~Threads() {
 // sleeping worker costs its share of the work, not the time until it is scheduled.
 void Threads::run_job(const Job& job) {
   const uint32_t generation = generation_.load(std::memory_order_relaxed) + 1;
+  next_.store(static_cast<uint64_t>(generation) << 32 | kClosed, std::memory_order_relaxed);
   call_.store(job.call, std::memory_order_relaxed);
   context_.store(job.context, std::memory_order_relaxed);
-  tasks_.store(job.tasks, std::memory_order_relaxed);
-  grain_.store(job.grain, std::memory_order_relaxed);
+  tasks_.store(job.tasks, std::memory_order_release);
+  grain_.store(job.grain, std::memory_order_release);
   done_.store(0, std::memory_order_relaxed);
   next_.store(static_cast<uint64_t>(generation) << 32, std::memory_order_release);
   generation_.store(generation, std::memory_order_release);
@@ -60,9 +66,9 @@ void Threads::work(uint32_t generation, int worker) {
   for (;;) {
     if (static_cast<uint32_t>(next >> 32) != generation) return;
     const int64_t first = static_cast<int64_t>(next & 0xffffffffu);
-    const int64_t tasks = tasks_.load(std::memory_order_relaxed);
+    const int64_t tasks = tasks_.load(std::memory_order_acquire);
     if (first >= tasks) return;
-    const int64_t grain = grain_.load(std::memory_order_relaxed);
+    const int64_t grain = grain_.load(std::memory_order_acquire);
     const int64_t count = tasks - first < grain ? tasks - first : grain;
     if (!next_.compare_exchange_weak(next, next + static_cast<uint64_t>(count),
                                      std::memory_order_acquire)) {
