@@ -24,7 +24,6 @@ class Conversation:
         self.model, self.asked, self.screen = model, asked, screen
         self.messages: list[Message] = []
         self.stats: Stats | None = None
-        self.first_token_seconds = 0.0
         self.templated = model.has_template if asked.conversation is None else asked.conversation
         if asked.system is not None and not self.templated:
             raise UsageError(f"{model.path}: no chat template, which --system needs.")
@@ -49,11 +48,11 @@ class Conversation:
     def answer(self, text: str) -> None:
         """Answer a message; without any text (interrupted, refused) it counts as not said."""
         self.messages.append({"role": "user", "content": text})
-        reply = ""
+        count = len(self.messages)
         try:
-            reply = self._reply(self.asked)
+            self._reply(self.asked)
         finally:
-            if not reply:
+            if len(self.messages) == count:
                 self.messages.pop()
 
     def regenerate(self) -> None:
@@ -61,19 +60,17 @@ class Conversation:
         if not self.messages:
             raise UsageError("there is no answer to give again.")
         old = self.messages.pop()
-        assert old["role"] == "assistant"
-        reply = ""
+        count = len(self.messages)
         try:
-            reply = self._reply(replace(self.asked, seed=None))
+            self._reply(replace(self.asked, seed=None))
         finally:
-            if not reply:
+            if len(self.messages) == count:
                 self.messages.append(old)
 
-    def _reply(self, asked: Asked) -> str:
-        """Stream the answer to the messages, keep it, and return it. Ctrl-C ends it early."""
+    def _reply(self, asked: Asked) -> None:
+        """Stream the answer to the messages and keep it, also what there is of it at a Ctrl-C."""
         sampling = with_seed(asked.sampling(self.model.sampling))
         chunks: list[Chunk] = []
-        stopped = False
         try:
             stream = self.model.stream(
                 self._prompt(), max_tokens=asked.max_tokens, stop=asked.stop, sampling=sampling
@@ -82,16 +79,12 @@ class Conversation:
                 for chunk in stream:
                     chunks.append(chunk)
                     self.screen.write(chunk.text)
-        except KeyboardInterrupt:
-            stopped = True
-        reply = "".join(chunk.text for chunk in chunks)
-        if reply:
-            self.messages.append({"role": "assistant", "content": reply})
-        if stopped:
-            raise KeyboardInterrupt
+        finally:
+            reply = "".join(chunk.text for chunk in chunks)
+            if reply:
+                self.messages.append({"role": "assistant", "content": reply})
         self.screen.write("" if reply.endswith("\n") else "\n")
         self._report(chunks[-1])
-        return reply
 
     def _prompt(self) -> list[int]:
         if self.templated:

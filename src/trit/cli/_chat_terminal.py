@@ -3,7 +3,6 @@
 import os
 import sys
 from dataclasses import dataclass
-from typing import TextIO
 
 from trit.cli._commands import COLOR_WHEN
 from trit.errors import UsageError
@@ -44,8 +43,12 @@ class Screen:
             sys.stdout.flush()
 
     def note(self, text: str) -> None:
-        """A remark on stderr."""
-        self._say(sys.stderr, f"{_DIM}{text}{_RESET}" if self._colors(sys.stderr) else text)
+        """A remark on stderr; it may quote the model's file, which is not to be trusted."""
+        terminal = sys.stderr.isatty()
+        if terminal:
+            text = text.translate(_CONTROL)
+        colored = self.color and (terminal or not self.terminal)
+        print(f"{_DIM}{text}{_RESET}" if colored else text, file=sys.stderr, flush=True)
 
     def typed(self, prompt: str) -> str:
         """`prompt` of a line to be typed, which itself is then green. For readline, whose count of
@@ -57,9 +60,3 @@ class Screen:
         if self.color:
             sys.stdout.write(_RESET)
             sys.stdout.flush()
-
-    def _colors(self, stream: TextIO) -> bool:
-        return self.color and (stream.isatty() or not self.terminal)
-
-    def _say(self, stream: TextIO, text: str) -> None:
-        print(text, file=stream, flush=True)

@@ -143,6 +143,8 @@ class Model:
         """Where a path is asked for, `trit.evaluate(model, …)` for one, a model stands for its."""
         return os.fspath(self.path)
 
+    __str__ = __fspath__
+
     def __repr__(self) -> str:
         return f"<trit.Model {self.name} from {self.path}>"
 
@@ -164,7 +166,8 @@ class Model:
     @property
     def has_template(self) -> bool:
         """Whether one can chat with it; a base model only goes on from a text."""
-        return isinstance(self.metadata.get(TEMPLATE_KEY), str)
+        source = self.metadata.get(TEMPLATE_KEY)
+        return isinstance(source, str) and bool(source.strip())
 
     def tokenize(self, text: str) -> list[int]:
         """The ids of a prompt, with the BOS the model wants, and no EOS."""
@@ -365,13 +368,12 @@ class Model:
 
     def _chat_template(self) -> ChatTemplate:
         if self._template is None:
-            source = self.metadata.get(TEMPLATE_KEY)
-            if not isinstance(source, str):
+            if not self.has_template:
                 raise UnsupportedError(
                     f"{self.path}: the model has no chat template, so it only goes on from a text: "
                     "use generate or stream (trit run --no-cnv)."
                 )
-            self._template = ChatTemplate(source)
+            self._template = ChatTemplate(cast(str, self.metadata[TEMPLATE_KEY]))
         return self._template
 
     def _close_template(self) -> None:
