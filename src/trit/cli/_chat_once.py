@@ -25,8 +25,8 @@ def answer_once(model: Model, asked: Asked, text: str, screen: Screen, *, json: 
             first = first or seconds_since_start()
             chunks.append(chunk)
             if not json:
+                shown = chunk.text or shown  # first: Ctrl-C may come at any moment
                 screen.write(chunk.text)
-                shown = chunk.text or shown
     finally:
         if not json and shown and not shown.endswith("\n"):
             screen.write("\n")  # also before the word about an interruption
