@@ -74,8 +74,8 @@ def evaluate(
         scores = _measure(models, parts, scorer, on_progress)
         seconds = time.perf_counter() - begun
         return Evaluation(
-            model=str(model),
-            reference=None if reference is None else str(reference),
+            model=os.fspath(model),
+            reference=None if reference is None else os.fspath(reference),
             text=about,
             text_tokens=len(tokens),
             ctx=ctx,
