@@ -124,7 +124,8 @@ def command(
     """Answer a prompt, or chat on a terminal.
 
     With a prompt (-p, -f, stdin that is no terminal) one answer; else a chat. Settings not given
-    are the model's own, or temp 0.8, top-k 40, top-p 0.95, min-p 0.05.
+    are the model's own, or temp 0.8, top-k 40, top-p 0.95, min-p 0.05. The time to the first token
+    (first_token_seconds) counts from the start of the process, with all that loading takes.
     """  # fmt: skip
     from trit.cli._chat_settings import Asked, biases
     from trit.cli._chat_terminal import Screen
