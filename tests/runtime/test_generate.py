@@ -64,13 +64,10 @@ def test_greedy_is_a_loop_over_the_engine(model: Model, fresh: Sequences) -> Non
 
 
 @pytest.mark.parametrize("rows", [1, 7])
-def test_prefill_in_pieces_changes_nothing(
-    model: Model, fresh: Sequences, rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prefill_in_pieces_changes_nothing(model: Model, fresh: Sequences, rows: int) -> None:
     request = Request(model.tokenize(PROMPTS[1] * 4), WARM, 12, logprobs=1)
     whole = answer(model, fresh, request)
-    monkeypatch.setattr(generation, "PREFILL_ROWS", rows)
-    again = answer(model, Sequences(model.engine), request)
+    again = answer(model, Sequences(model.engine, rows), request)
     assert (again.tokens, again.logprobs) == (whole.tokens, whole.logprobs)
 
 

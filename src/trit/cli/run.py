@@ -77,7 +77,9 @@ def command(
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option("--batch-size", "-b", min=1, metavar="N", help="Rows per pass of a prompt."),
+        typer.Option(
+            "--batch-size", "-b", min=1, metavar="N", help="Prompt tokens per pass; default: 64."
+        ),
     ] = None,
     temp: Annotated[
         float | None, typer.Option("--temp", "--temperature", metavar="T", help="0: no chance.")
@@ -180,10 +182,9 @@ def open_model(
         from trit.cli._resolve import resolve
 
         path = resolve(name)
-    from trit.engine import BATCH
-    from trit.runtime.model import load
+    from trit.runtime.model import PASS_ROWS, load
 
-    return load(path, ctx, threads, batch=batch or BATCH, chat=chat)
+    return load(path, ctx, threads, batch=batch or PASS_ROWS, chat=chat)
 
 
 def read_prompt(prompt: str | None, file: Path | None) -> str | None:

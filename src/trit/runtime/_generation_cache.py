@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from trit.engine import Engine, Rows
 
+# Rows per pass of a prompt, as quick as more of them; Ctrl-C is heard between passes.
+PASS_ROWS = 64
 _IDLE_KEPT = 1  # sequences that keep their tokens when nobody uses them
 
 
@@ -30,8 +32,10 @@ class Held:
 class Sequences:
     """Lends the sequences of one engine. Several generations may be under way, in any thread."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, pass_rows: int = PASS_ROWS) -> None:
+        """`pass_rows`: most rows that generation hands to `forward` of a prompt at once."""
         self.engine = engine
+        self.pass_rows = pass_rows
         self._lock = threading.Lock()
         self._idle: list[Held] = []
         self._used: set[int] = set()

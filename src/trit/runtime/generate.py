@@ -23,7 +23,6 @@ from trit.runtime.sample import Sampler, SamplerSettings, log_probabilities
 from trit.runtime.tokenizer import Tokenizer
 
 FinishReason = Literal["stop", "length"]
-PREFILL_ROWS = 64  # rows per pass: Ctrl-C is heard between passes
 TOGETHER = 16  # prompts of a batch that are decoded at the same time
 SEED_BITS = 32
 
@@ -229,8 +228,8 @@ def _prefill(
         rest = answer.request.prompt[answer.cached :]
         rows += [(answer.held, token) for token in rest]
         ends[len(rows) - 1] = answer
-    for first in range(0, len(rows), PREFILL_ROWS):
-        part = rows[first : first + PREFILL_ROWS]
+    for first in range(0, len(rows), sequences.pass_rows):
+        part = rows[first : first + sequences.pass_rows]
         outputs = [row for row in range(len(part)) if first + row in ends]
         all_logits = sequences.forward(part, outputs)
         for row, logits in zip(outputs, all_logits, strict=True):

@@ -22,12 +22,12 @@ from types import TracebackType
 from typing import Any, Literal, cast, overload
 
 from trit import archs
-from trit.engine import BATCH, Engine
+from trit.engine import Engine
 from trit.errors import DoesNotFitError, InvalidFileError, UnsupportedError, UsageError
 from trit.files import checkpoint
 from trit.files.checkpoint import Checkpoint
 from trit.runtime import generate as generation
-from trit.runtime._generation_cache import Sequences
+from trit.runtime._generation_cache import PASS_ROWS, Sequences
 from trit.runtime._generation_openai import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -62,7 +62,7 @@ def load(
     ctx: int | None = None,
     threads: int | None = None,
     *,
-    batch: int = BATCH,
+    batch: int = PASS_ROWS,
     chat: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Model:
@@ -71,7 +71,7 @@ def load(
     ctx          tokens of prompt and answer together; None: 4096, or the model's own context if
                  that is less; 0: the model's own
     threads      None: as many as the process may use
-    batch        rows per pass of the engine; changes speed and memory, never an answer
+    batch        rows of a prompt per pass; changes speed and memory, never an answer
     chat         prepare the chat template while the model loads, not with the first message
     on_progress  called with (what, done, total) while a model is pulled
     Errors: SourceError (no such model), InvalidFileError, UnsupportedError (trit cannot run it),
@@ -100,7 +100,7 @@ class Model:
         ctx: int | None = None,
         threads: int | None = None,
         *,
-        batch: int = BATCH,
+        batch: int = PASS_ROWS,
         chat: bool = False,
     ) -> None:
         """As `load`; the file is closed with the model, or if it cannot be run."""
@@ -125,7 +125,7 @@ class Model:
             self.sampling = _sampling(file)
             self.engine = Engine(self.plan, file.tensors, threads, self.ctx, batch)
             self.weight_bytes = sum(tensor.nbytes for tensor in file.tensors.values())
-            self._sequences = Sequences(self.engine)
+            self._sequences = Sequences(self.engine, batch)
             self._close = stack.pop_all()
 
     def __enter__(self) -> Model:
