@@ -11,14 +11,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trit import _core
 from trit.errors import DoesNotFitError, UnsupportedError, UsageError
-from trit.plan import Attention, GatedFeedForward, Layer, Linear, Norm, Plan, PlainFeedForward, Rope
+from trit.plan import Attention, GatedFeedForward, Layer, Linear, Norm, PlainFeedForward, Plan, Rope
 
 if TYPE_CHECKING:
     from trit.files._tensor import Tensor
@@ -192,8 +192,8 @@ class Engine:
         ctx: int | None = None,
         batch: int = BATCH,
     ) -> None:
-        if threads is not None and threads < 1:
-            raise UsageError(f"--threads {threads}: at least one thread is needed.")
+        if threads is not None and not 1 <= threads <= 1024:
+            raise UsageError(f"--threads {threads}: expected a number from 1 to 1024.")
         self.plan = plan
         self.ctx = ctx or plan.context_length
         self._weights = _Weights(tensors, isa())
