@@ -253,6 +253,7 @@ void forward(Decoder& decoder, const Tokens& tokens, const Tokens& sequences,
     require(row >= (i ? outputs.data()[i - 1] + 1 : 0) && row < rows.count,
             "outputs are rows of the batch, ascending");
   }
+  decoder.cache().check(rows.sequences, rows.positions, rows.count);
   nb::gil_scoped_release release;
   size_t next = 0;
   std::vector<float> chosen;
@@ -289,6 +290,7 @@ void layer(Decoder& decoder, int index, Floats2& hidden, const Tokens& sequences
             "shape of a tap");
     outs[handle] = const_cast<float*>(out.data());
   }
+  decoder.cache().check(rows.sequences, rows.positions, rows.count);
   nb::gil_scoped_release release;
   decoder.begin(rows);
   decoder.layer(index, rows, hidden.data(), outs.empty() ? nullptr : &outs);

@@ -32,8 +32,7 @@ Cache::Page Cache::allocate() {
   return Page(static_cast<uint16_t*>(memory));
 }
 
-void Cache::extend(int sequence, int64_t position) {
-  const int64_t held = length(sequence);
+void Cache::require(int sequence, int64_t position, int64_t held) const {
   if (position < 0 || position >= positions_) {
     throw std::out_of_range("position " + std::to_string(position) + " is beyond the context of " +
                             std::to_string(positions_));
@@ -43,6 +42,26 @@ void Cache::extend(int sequence, int64_t position) {
                             std::to_string(sequence) + " leaves a hole: it holds " +
                             std::to_string(held));
   }
+}
+
+// Out of order, what a row sees would depend on where a batch is cut; twice the same position, on
+// which thread comes last.
+void Cache::check(const int32_t* sequences, const int64_t* positions, int count) const {
+  std::map<int, int64_t> next;
+  for (int r = 0; r < count; ++r) {
+    const auto [found, first] = next.try_emplace(sequences[r], positions[r]);
+    if (!first && positions[r] < found->second) {
+      throw std::invalid_argument("position " + std::to_string(positions[r]) + " of sequence " +
+                                  std::to_string(sequences[r]) +
+                                  ": rows of a sequence come in the order of their positions");
+    }
+    require(sequences[r], positions[r], first ? length(sequences[r]) : found->second);
+    found->second = positions[r] + 1;
+  }
+}
+
+void Cache::extend(int sequence, int64_t position) {
+  require(sequence, position, length(sequence));
   Sequence& entry = sequences_[sequence];
   if (position / kPage == static_cast<int64_t>(entry.pages.size()))
     entry.pages.push_back(allocate());

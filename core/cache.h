@@ -16,8 +16,12 @@ class Cache {
   // Room for `positions` positions in each sequence; pages are allocated when first written.
   Cache(const Model& model, int64_t positions);
 
-  // Makes room for `position` and counts it as held. Throws std::out_of_range when it is beyond the
-  // context or leaves a hole.
+  // Checks all rows of a batch before any is held. Throws std::out_of_range for a position beyond
+  // the context or one that leaves a hole, std::invalid_argument when the rows of a sequence are
+  // not consecutive positions in order.
+  void check(const int32_t* sequences, const int64_t* positions, int count) const;
+
+  // Makes room for `position` and counts it as held; throws as `check` does.
   void extend(int sequence, int64_t position);
 
   // Forgets positions ≥ `from`; from 0 the sequence itself.
@@ -43,6 +47,7 @@ class Cache {
   };
 
   Page allocate();
+  void require(int sequence, int64_t position, int64_t held) const;
 
   int64_t positions_;
   int64_t page_halves_ = 0;
