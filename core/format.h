@@ -70,6 +70,12 @@ struct Format {
   // `columns` ≤ 256, a multiple of 32 and of block_weights. Null for formats that are multiplied in
   // float (F32, F16, BF16 and the types that trit runs through dequantization).
   void (*panel)(const TileRows& rows, int columns, Panel& out);
+
+  // The product of such a panel with one token, added to sixteen totals, without storing the panel.
+  // Null where an instruction set gains nothing by it.
+  // x, scales, starts, sums: see Activations in kernels.h, at the panel's first column.
+  void (*dot)(const TileRows& rows, int columns, const int8_t* x, const float* scales,
+              const int32_t* starts, const float* sums, float* totals);
 };
 
 struct FormatTable {

@@ -32,7 +32,8 @@ inline void pack_scales(const int16_t* scales, const int16_t* mins, uint8_t* out
 
 // Scales and minimums of a panel from the first sixteen bytes of its rows: d, dmin, the twelve
 // bytes.
-inline void store_scales(const Bytes header[4], Panel& out) {
+template <typename Out>
+inline void store_scales(const Bytes header[4], Out& out) {
   const Bytes six_bits = broadcast_lane(0x3f3f3f3f);
   const Bytes high = broadcast_lane(0x30303030);
   const Floats d = low_half_to_floats(header[0]);

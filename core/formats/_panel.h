@@ -19,9 +19,11 @@ inline Bytes high_nibbles(Bytes packed) {
 
 // Sixteen bytes of nibbles of each row from byte `at`: the low ones are columns 4 · low …, the high
 // ones columns 4 · high ….
-inline void store_nibbles(const TileRows& rows, int64_t at, int low, int high, Panel& out) {
+template <typename Out>
+inline void store_nibbles(const TileRows& rows, int64_t at, int low, int high, Out& out) {
   Bytes packed[4];
   load_rows(rows.row, at, packed);
+  TRIT_UNROLL
   for (int k = 0; k < 4; ++k) {
     store_line(low + k, low_nibbles(packed[k]), out);
     store_line(high + k, high_nibbles(packed[k]), out);
@@ -30,10 +32,12 @@ inline void store_nibbles(const TileRows& rows, int64_t at, int low, int high, P
 
 // Sixteen bytes of each row from byte `at` hold four codes of two bits per byte: columns 4 · line
 // …, and the next three 32 columns further on each.
-inline void store_two_bits(const TileRows& rows, int64_t at, int line, Panel& out) {
+template <typename Out>
+inline void store_two_bits(const TileRows& rows, int64_t at, int line, Out& out) {
   const Bytes mask = broadcast_lane(0x03030303);
   Bytes packed[4];
   load_rows(rows.row, at, packed);
+  TRIT_UNROLL
   for (int k = 0; k < 4; ++k) {
     store_line(line + k, packed[k] & mask, out);
     store_line(line + k + 8, shift_right<2>(packed[k]) & mask, out);
@@ -52,7 +56,9 @@ inline void store_groups(Bytes factors, float offset, Floats d, float (*out)[kTi
 }
 
 // One scale for all of the 256 columns.
-inline void repeat_scale(Floats d, Panel& out) {
+template <typename Out>
+inline void repeat_scale(Floats d, Out& out) {
+  TRIT_UNROLL
   for (int g = 0; g < 8; ++g) store(out.scales[g], d);
 }
 

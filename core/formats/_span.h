@@ -65,10 +65,11 @@ inline Floats negated_halves(const Span<bytes>& span) {
 }
 
 // Sixteen bytes from byte `at`: the low nibbles are four lines, the high ones the next four.
-template <int at, int bytes>
-inline void store_nibbles(const Span<bytes>& span, int line, Panel& out) {
+template <int at, int bytes, typename Out>
+inline void store_nibbles(const Span<bytes>& span, int line, Out& out) {
   const Bytes packed[4] = {four_bytes<at>(span), four_bytes<at + 4>(span), four_bytes<at + 8>(span),
                            four_bytes<at + 12>(span)};
+  TRIT_UNROLL
   for (int k = 0; k < 4; ++k) {
     store_line(line + k, low_nibbles(packed[k]), out);
     store_line(line + k + 4, high_nibbles(packed[k]), out);
@@ -76,8 +77,8 @@ inline void store_nibbles(const Span<bytes>& span, int line, Panel& out) {
 }
 
 // The 32 codes of a q5_0 or q5_1 block: fifth bits from byte `bits`, nibbles from byte `at`.
-template <int bits, int at, int bytes>
-inline void store_five_bits(const Span<bytes>& span, int line, Panel& out) {
+template <int bits, int at, int bytes, typename Out>
+inline void store_five_bits(const Span<bytes>& span, int line, Out& out) {
   const Bytes fifth = four_bytes<bits>(span);
   const Bytes a = four_bytes<at>(span);
   const Bytes b = four_bytes<at + 4>(span);

@@ -34,6 +34,7 @@ constexpr Format format_f16 = {
     .unpack = nullptr,
     .pack = nullptr,
     .panel = nullptr,
+    .dot = nullptr,
 };
 
 }  // namespace trit::TRIT_ISA

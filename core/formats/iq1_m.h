@@ -52,6 +52,7 @@ constexpr Format format_iq1_m = {
     .unpack = nullptr,
     .pack = nullptr,
     .panel = nullptr,
+    .dot = nullptr,
 };
 
 }  // namespace trit::TRIT_ISA

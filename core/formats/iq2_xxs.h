@@ -47,6 +47,7 @@ constexpr Format format_iq2_xxs = {
     .unpack = nullptr,
     .pack = nullptr,
     .panel = nullptr,
+    .dot = nullptr,
 };
 
 }  // namespace trit::TRIT_ISA

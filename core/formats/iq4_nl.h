@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "formats/_dot.h"
 #include "formats/_iq4_levels.h"
 #include "formats/_span.h"
 
@@ -26,16 +27,18 @@ inline void pack(const Block& block, uint8_t* out) {
 }
 
 // The block at byte `first` of the span is columns 32b … 32b + 31.
-template <int first, int bytes>
-inline void lay_block(const Span<bytes>& span, int b, Panel& out) {
+template <int first, int bytes, typename Out>
+inline void lay_block(const Span<bytes>& span, int b, Out& out) {
   store(out.scales[b], halves<first>(span));
   const Bytes packed[4] = {four_bytes<first + 2>(span), four_bytes<first + 6>(span),
                            four_bytes<first + 10>(span), four_bytes<first + 14>(span)};
   store_levels(packed, 8 * b, out);
 }
 
-inline void panel(const TileRows& rows, int columns, Panel& out) {
+template <typename Out>
+inline void panel(const TileRows& rows, int columns, Out& out) {
   const int blocks = columns / 32;
+  TRIT_UNROLL
   for (int b = 0; b + 1 < blocks; b += 2) {
     const Span<36> pair = load_span<36>(rows, b * 18);
     lay_block<0>(pair, b, out);
@@ -58,7 +61,8 @@ constexpr Format format_iq4_nl = {
     .decode = decode_blocks<iq4_nl::kGrid, iq4_nl::unpack, kIq4Levels>,
     .unpack = iq4_nl::unpack,
     .pack = iq4_nl::pack,
-    .panel = iq4_nl::panel,
+    .panel = iq4_nl::panel<Panel>,
+    .dot = fused_dot<iq4_nl::kGrid, iq4_nl::panel<Dot<iq4_nl::kGrid>>>(),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 
+#include "formats/_dot.h"
 #include "formats/_iq4_levels.h"
 #include "formats/_panel.h"
 
@@ -39,7 +40,8 @@ inline void pack(const Block& block, uint8_t* out) {
   write_u16(out + 2, static_cast<uint16_t>(high));
 }
 
-inline void panel(const TileRows& rows, int, Panel& out) {
+template <typename Out>
+inline void panel(const TileRows& rows, int, Out& out) {
   Bytes header[4];
   load_rows(rows.row, 0, header);
   const Floats d = low_half_to_floats(header[0]);
@@ -55,6 +57,7 @@ inline void panel(const TileRows& rows, int, Panel& out) {
   float scales[8][kTileRows];
   store_groups(low_nibbles(header[1]) | even, 32.0f, d, scales);
   store_groups(high_nibbles(header[1]) | odd, 32.0f, d, scales + 4);
+  TRIT_UNROLL
   for (int g = 0; g < 8; ++g) {
     store(out.scales[g], load(scales[g % 2 * 4 + g / 2]));
     Bytes packed[4];
@@ -77,7 +80,8 @@ constexpr Format format_iq4_xs = {
     .decode = decode_blocks<iq4_xs::kGrid, iq4_xs::unpack, kIq4Levels>,
     .unpack = iq4_xs::unpack,
     .pack = iq4_xs::pack,
-    .panel = iq4_xs::panel,
+    .panel = iq4_xs::panel<Panel>,
+    .dot = fused_dot<iq4_xs::kGrid, iq4_xs::panel<Dot<iq4_xs::kGrid>>>(),
 };
 
 }  // namespace trit::TRIT_ISA

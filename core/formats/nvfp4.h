@@ -51,6 +51,7 @@ constexpr Format format_nvfp4 = {
     .unpack = nullptr,
     .pack = nullptr,
     .panel = nullptr,
+    .dot = nullptr,
 };
 
 }  // namespace trit::TRIT_ISA

@@ -34,6 +34,7 @@ constexpr Format format_q1_0 = {
     .unpack = nullptr,
     .pack = nullptr,
     .panel = nullptr,
+    .dot = nullptr,
 };
 
 }  // namespace trit::TRIT_ISA

@@ -35,6 +35,7 @@ constexpr Format format_q2_0 = {
     .unpack = nullptr,
     .pack = nullptr,
     .panel = nullptr,
+    .dot = nullptr,
 };
 
 }  // namespace trit::TRIT_ISA

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 
+#include "formats/_dot.h"
 #include "formats/_panel.h"
 
 namespace trit::TRIT_ISA {
@@ -35,16 +36,19 @@ inline void pack(const Block& block, uint8_t* out) {
   write_u16(out + 82, block.dmin);
 }
 
-inline void panel(const TileRows& rows, int, Panel& out) {
+template <typename Out>
+inline void panel(const TileRows& rows, int, Out& out) {
   const Bytes both = load_dwords(rows.row, 80);
   const Floats d = low_half_to_floats(both);
   const Floats dmin = low_half_to_floats(shift_right<16>(both));
   Bytes factors[4];
   load_rows(rows.row, 0, factors);
+  TRIT_UNROLL
   for (int k = 0; k < 4; ++k) {
     store_groups(low_nibbles(factors[k]), 0.0f, d, out.scales + 4 * k);
     store_groups(high_nibbles(factors[k]), 0.0f, dmin, out.mins + 4 * k);
   }
+  TRIT_UNROLL
   for (int part = 0; part < 4; ++part) {
     store_two_bits(rows, 16 + 16 * part, 32 * (part / 2) + 4 * (part % 2), out);
   }
@@ -64,7 +68,8 @@ constexpr Format format_q2_k = {
     .decode = decode_blocks<q2_k::kGrid, q2_k::unpack>,
     .unpack = q2_k::unpack,
     .pack = q2_k::pack,
-    .panel = q2_k::panel,
+    .panel = q2_k::panel<Panel>,
+    .dot = fused_dot<q2_k::kGrid, q2_k::panel<Dot<q2_k::kGrid>>>(),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "formats/_dot.h"
 #include "formats/_panel.h"
 
 namespace trit::TRIT_ISA {
@@ -51,7 +52,8 @@ inline void pack(const Block& block, uint8_t* out) {
   write_u16(out + 108, block.d);
 }
 
-inline void store_scales(const TileRows& rows, Panel& out) {
+template <typename Out>
+inline void store_scales(const TileRows& rows, Out& out) {
   const Bytes two_bits = broadcast_lane(0x03030303);
   Bytes packed[4], tail[4];
   load_rows(rows.row, 92, packed);
@@ -64,18 +66,23 @@ inline void store_scales(const TileRows& rows, Panel& out) {
       high_nibbles(packed[1]) | shift_left<4>(shift_right<4>(top) & two_bits),
       high_nibbles(packed[2]) | shift_left<4>(shift_right<6>(top) & two_bits),
   };
+  TRIT_UNROLL
   for (int k = 0; k < 4; ++k) store_groups(scales[k], 32.0f, d, out.scales + 4 * k);
 }
 
-inline void panel(const TileRows& rows, int, Panel& out) {
+template <typename Out>
+inline void panel(const TileRows& rows, int, Out& out) {
   const Bytes two_bits = broadcast_lane(0x03030303);
   const Bytes third = broadcast_lane(0x04040404);
+  TRIT_UNROLL
   for (int half = 0; half < 2; ++half) {
     Bytes bits[4];  // four of each byte are used up by either run
     load_rows(rows.row, 16 * half, bits);
+    TRIT_UNROLL
     for (int r = 0; r < 2; ++r) {
       Bytes packed[4];
       load_rows(rows.row, 32 + 32 * r + 16 * half, packed);
+      TRIT_UNROLL
       for (int k = 0; k < 4; ++k) {
         const int line = 32 * r + 4 * half + k;
         const Bytes low = packed[k];
@@ -106,7 +113,8 @@ constexpr Format format_q3_k = {
     .decode = decode_blocks<q3_k::kGrid, q3_k::unpack>,
     .unpack = q3_k::unpack,
     .pack = q3_k::pack,
-    .panel = q3_k::panel,
+    .panel = q3_k::panel<Panel>,
+    .dot = fused_dot<q3_k::kGrid, q3_k::panel<Dot<q3_k::kGrid>>>(),
 };
 
 }  // namespace trit::TRIT_ISA

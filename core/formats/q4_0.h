@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "formats/_dot.h"
 #include "formats/_span.h"
 
 namespace trit::TRIT_ISA {
@@ -25,14 +26,16 @@ inline void pack(const Block& block, uint8_t* out) {
 }
 
 // The block at byte `first` of the span is columns 32b … 32b + 31.
-template <int first, int bytes>
-inline void lay_block(const Span<bytes>& span, int b, Panel& out) {
+template <int first, int bytes, typename Out>
+inline void lay_block(const Span<bytes>& span, int b, Out& out) {
   store(out.scales[b], halves<first>(span));
   store_nibbles<first + 2>(span, 8 * b, out);
 }
 
-inline void panel(const TileRows& rows, int columns, Panel& out) {
+template <typename Out>
+inline void panel(const TileRows& rows, int columns, Out& out) {
   const int blocks = columns / 32;
+  TRIT_UNROLL
   for (int b = 0; b + 1 < blocks; b += 2) {
     const Span<36> pair = load_span<36>(rows, b * 18);
     lay_block<0>(pair, b, out);
@@ -55,7 +58,8 @@ constexpr Format format_q4_0 = {
     .decode = decode_blocks<q4_0::kGrid, q4_0::unpack>,
     .unpack = q4_0::unpack,
     .pack = q4_0::pack,
-    .panel = q4_0::panel,
+    .panel = q4_0::panel<Panel>,
+    .dot = fused_dot<q4_0::kGrid, q4_0::panel<Dot<q4_0::kGrid>>>(),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "formats/_dot.h"
 #include "formats/_span.h"
 
 namespace trit::TRIT_ISA {
@@ -27,15 +28,17 @@ inline void pack(const Block& block, uint8_t* out) {
 }
 
 // The block at byte `first` of the span is columns 32b … 32b + 31.
-template <int first, int bytes>
-inline void lay_block(const Span<bytes>& span, int b, Panel& out) {
+template <int first, int bytes, typename Out>
+inline void lay_block(const Span<bytes>& span, int b, Out& out) {
   store(out.scales[b], halves<first>(span));
   store(out.mins[b], negated_halves<first + 2>(span));
   store_nibbles<first + 4>(span, 8 * b, out);
 }
 
-inline void panel(const TileRows& rows, int columns, Panel& out) {
+template <typename Out>
+inline void panel(const TileRows& rows, int columns, Out& out) {
   const int blocks = columns / 32;
+  TRIT_UNROLL
   for (int b = 0; b + 1 < blocks; b += 2) {
     const Span<40> pair = load_span<40>(rows, b * 20);
     lay_block<0>(pair, b, out);
@@ -58,7 +61,8 @@ constexpr Format format_q4_1 = {
     .decode = decode_blocks<q4_1::kGrid, q4_1::unpack>,
     .unpack = q4_1::unpack,
     .pack = q4_1::pack,
-    .panel = q4_1::panel,
+    .panel = q4_1::panel<Panel>,
+    .dot = fused_dot<q4_1::kGrid, q4_1::panel<Dot<q4_1::kGrid>>>(),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "formats/_dot.h"
 #include "formats/_kscales.h"
 #include "formats/_panel.h"
 
@@ -30,11 +31,14 @@ inline void pack(const Block& block, uint8_t* out) {
   for (int r = 0; r < 4; ++r) join_fields<4, 32>(block.codes + 64 * r, out + 16 + 32 * r);
 }
 
-inline void panel(const TileRows& rows, int, Panel& out) {
+template <typename Out>
+inline void panel(const TileRows& rows, int, Out& out) {
   Bytes header[4];
   load_rows(rows.row, 0, header);
   store_scales(header, out);
+  TRIT_UNROLL
   for (int r = 0; r < 4; ++r) {
+    TRIT_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int line = 16 * r + 4 * half;
       store_nibbles(rows, 16 + 32 * r + 16 * half, line, line + 8, out);
@@ -56,7 +60,8 @@ constexpr Format format_q4_k = {
     .decode = decode_blocks<q4_k::kGrid, q4_k::unpack>,
     .unpack = q4_k::unpack,
     .pack = q4_k::pack,
-    .panel = q4_k::panel,
+    .panel = q4_k::panel<Panel>,
+    .dot = fused_dot<q4_k::kGrid, q4_k::panel<Dot<q4_k::kGrid>>>(),
 };
 
 }  // namespace trit::TRIT_ISA

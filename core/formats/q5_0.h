@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "formats/_dot.h"
 #include "formats/_span.h"
 
 namespace trit::TRIT_ISA {
@@ -27,14 +28,16 @@ inline void pack(const Block& block, uint8_t* out) {
 }
 
 // The block at byte `first` of the span is columns 32b … 32b + 31.
-template <int first, int bytes>
-inline void lay_block(const Span<bytes>& span, int b, Panel& out) {
+template <int first, int bytes, typename Out>
+inline void lay_block(const Span<bytes>& span, int b, Out& out) {
   store(out.scales[b], halves<first>(span));
   store_five_bits<first + 2, first + 6>(span, 8 * b, out);
 }
 
-inline void panel(const TileRows& rows, int columns, Panel& out) {
+template <typename Out>
+inline void panel(const TileRows& rows, int columns, Out& out) {
   const int blocks = columns / 32;
+  TRIT_UNROLL
   for (int b = 0; b + 1 < blocks; b += 2) {
     const Span<44> pair = load_span<44>(rows, b * 22);
     lay_block<0>(pair, b, out);
@@ -57,7 +60,8 @@ constexpr Format format_q5_0 = {
     .decode = decode_blocks<q5_0::kGrid, q5_0::unpack>,
     .unpack = q5_0::unpack,
     .pack = q5_0::pack,
-    .panel = q5_0::panel,
+    .panel = q5_0::panel<Panel>,
+    .dot = fused_dot<q5_0::kGrid, q5_0::panel<Dot<q5_0::kGrid>>>(),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "formats/_dot.h"
 #include "formats/_span.h"
 
 namespace trit::TRIT_ISA {
@@ -29,15 +30,17 @@ inline void pack(const Block& block, uint8_t* out) {
 }
 
 // The block at byte `first` of the span is columns 32b … 32b + 31.
-template <int first, int bytes>
-inline void lay_block(const Span<bytes>& span, int b, Panel& out) {
+template <int first, int bytes, typename Out>
+inline void lay_block(const Span<bytes>& span, int b, Out& out) {
   store(out.scales[b], halves<first>(span));
   store(out.mins[b], negated_halves<first + 2>(span));
   store_five_bits<first + 4, first + 8>(span, 8 * b, out);
 }
 
-inline void panel(const TileRows& rows, int columns, Panel& out) {
+template <typename Out>
+inline void panel(const TileRows& rows, int columns, Out& out) {
   const int blocks = columns / 32;
+  TRIT_UNROLL
   for (int b = 0; b + 1 < blocks; b += 2) {
     const Span<48> pair = load_span<48>(rows, b * 24);
     lay_block<0>(pair, b, out);
@@ -60,7 +63,8 @@ constexpr Format format_q5_1 = {
     .decode = decode_blocks<q5_1::kGrid, q5_1::unpack>,
     .unpack = q5_1::unpack,
     .pack = q5_1::pack,
-    .panel = q5_1::panel,
+    .panel = q5_1::panel<Panel>,
+    .dot = fused_dot<q5_1::kGrid, q5_1::panel<Dot<q5_1::kGrid>>>(),
 };
 
 }  // namespace trit::TRIT_ISA

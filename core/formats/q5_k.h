@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "formats/_dot.h"
 #include "formats/_kscales.h"
 #include "formats/_panel.h"
 
@@ -40,17 +41,21 @@ inline void pack(const Block& block, uint8_t* out) {
   for (int r = 0; r < 4; ++r) join_fields<4, 32>(block.codes + 64 * r, out + 48 + 32 * r);
 }
 
-inline void panel(const TileRows& rows, int, Panel& out) {
+template <typename Out>
+inline void panel(const TileRows& rows, int, Out& out) {
   const Bytes fifth = broadcast_lane(0x10101010);
   Bytes header[4];
   load_rows(rows.row, 0, header);
   store_scales(header, out);
+  TRIT_UNROLL
   for (int half = 0; half < 2; ++half) {
     Bytes bits[4];  // two of each byte are used up by every run
     load_rows(rows.row, 16 + 16 * half, bits);
+    TRIT_UNROLL
     for (int r = 0; r < 4; ++r) {
       Bytes packed[4];
       load_rows(rows.row, 48 + 32 * r + 16 * half, packed);
+      TRIT_UNROLL
       for (int k = 0; k < 4; ++k) {
         const int line = 16 * r + 4 * half + k;
         store_line(line, low_nibbles(packed[k]) | (shift_left<4>(bits[k]) & fifth), out);
@@ -75,7 +80,8 @@ constexpr Format format_q5_k = {
     .decode = decode_blocks<q5_k::kGrid, q5_k::unpack>,
     .unpack = q5_k::unpack,
     .pack = q5_k::pack,
-    .panel = q5_k::panel,
+    .panel = q5_k::panel<Panel>,
+    .dot = fused_dot<q5_k::kGrid, q5_k::panel<Dot<q5_k::kGrid>>>(),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "formats/_dot.h"
 #include "formats/_panel.h"
 
 namespace trit::TRIT_ISA {
@@ -40,11 +41,13 @@ inline void pack(const Block& block, uint8_t* out) {
   write_u16(out + 208, block.d);
 }
 
-inline void store_scales(const TileRows& rows, Panel& out) {
+template <typename Out>
+inline void store_scales(const TileRows& rows, Out& out) {
   Bytes scales[4], tail[4];
   load_rows(rows.row, 192, scales);
   load_rows(rows.row, 194, tail);  // its last two bytes are d; a row must not be read past its end
   const Floats d = low_half_to_floats(shift_right<16>(tail[3]));
+  TRIT_UNROLL
   for (int k = 0; k < 4; ++k) {
     store_groups(scales[k] ^ broadcast_lane(0x80808080u), 128.0f, d, out.scales + 4 * k);
   }
@@ -52,14 +55,18 @@ inline void store_scales(const TileRows& rows, Panel& out) {
 
 // Reads from the front to the back, as far as the layout lets it: the hardware prefetches such
 // reads.
-inline void panel(const TileRows& rows, int, Panel& out) {
+template <typename Out>
+inline void panel(const TileRows& rows, int, Out& out) {
   const Bytes high = broadcast_lane(0x30303030);
+  TRIT_UNROLL
   for (int h = 0; h < 2; ++h) {
+    TRIT_UNROLL
     for (int half = 0; half < 2; ++half) {
       Bytes first[4], second[4], top[4];
       load_rows(rows.row, 64 * h + 16 * half, first);
       load_rows(rows.row, 64 * h + 32 + 16 * half, second);
       load_rows(rows.row, 128 + 32 * h + 16 * half, top);
+      TRIT_UNROLL
       for (int k = 0; k < 4; ++k) {
         const int line = 32 * h + 4 * half + k;
         store_line(line, low_nibbles(first[k]) | (shift_left<4>(top[k]) & high), out);
@@ -86,7 +93,8 @@ constexpr Format format_q6_k = {
     .decode = decode_blocks<q6_k::kGrid, q6_k::unpack>,
     .unpack = q6_k::unpack,
     .pack = q6_k::pack,
-    .panel = q6_k::panel,
+    .panel = q6_k::panel<Panel>,
+    .dot = fused_dot<q6_k::kGrid, q6_k::panel<Dot<q6_k::kGrid>>>(),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "formats/_dot.h"
 #include "formats/_span.h"
 
 namespace trit::TRIT_ISA {
@@ -25,8 +26,8 @@ inline void pack(const Block& block, uint8_t* out) {
 }
 
 // The block at byte `first` of the span is columns 32b … 32b + 31.
-template <int first, int bytes>
-inline void lay_block(const Span<bytes>& span, int b, Panel& out) {
+template <int first, int bytes, typename Out>
+inline void lay_block(const Span<bytes>& span, int b, Out& out) {
   const Bytes flip = broadcast_lane(0x80808080u);
   store(out.scales[b], halves<first>(span));
   store_line(8 * b, four_bytes<first + 2>(span) ^ flip, out);
@@ -39,8 +40,10 @@ inline void lay_block(const Span<bytes>& span, int b, Panel& out) {
   store_line(8 * b + 7, four_bytes<first + 30>(span) ^ flip, out);
 }
 
-inline void panel(const TileRows& rows, int columns, Panel& out) {
+template <typename Out>
+inline void panel(const TileRows& rows, int columns, Out& out) {
   const int blocks = columns / 32;
+  TRIT_UNROLL
   for (int b = 0; b + 1 < blocks; b += 2) {
     const Span<68> pair = load_span<68>(rows, b * 34);
     lay_block<0>(pair, b, out);
@@ -63,7 +66,8 @@ constexpr Format format_q8_0 = {
     .decode = decode_blocks<q8_0::kGrid, q8_0::unpack>,
     .unpack = q8_0::unpack,
     .pack = q8_0::pack,
-    .panel = q8_0::panel,
+    .panel = q8_0::panel<Panel>,
+    .dot = fused_dot<q8_0::kGrid, q8_0::panel<Dot<q8_0::kGrid>>>(),
 };
 
 }  // namespace trit::TRIT_ISA

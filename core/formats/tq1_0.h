@@ -10,6 +10,7 @@
 
 #include <cstdint>
 
+#include "formats/_dot.h"
 #include "formats/_panel.h"
 
 namespace trit::TRIT_ISA {
@@ -54,21 +55,26 @@ inline void pack(const Block& block, uint8_t* out) {
 }
 
 // Digits 0 … `digits` − 1 of a piece; digit n goes to line + n · distance.
-template <int digits>
-inline void store_digits(Bytes rest, int line, int distance, Panel& out) {
+template <int digits, typename Out>
+inline void store_digits(Bytes rest, int line, int distance, Out& out) {
+  TRIT_UNROLL
   for (int n = 0; n < digits; ++n) {
     store_line(line + n * distance, triple_carry(rest), out);
     rest = triple(rest);
   }
 }
 
-inline void panel(const TileRows& rows, int, Panel& out) {
+template <typename Out>
+inline void panel(const TileRows& rows, int, Out& out) {
   Bytes piece[4];
+  TRIT_UNROLL
   for (int half = 0; half < 2; ++half) {
     load_rows(rows.row, 16 * half, piece);
+    TRIT_UNROLL
     for (int k = 0; k < 4; ++k) store_digits<5>(piece[k], 4 * half + k, 8, out);
   }
   load_rows(rows.row, 32, piece);
+  TRIT_UNROLL
   for (int k = 0; k < 4; ++k) store_digits<5>(piece[k], 40 + k, 4, out);
   store_digits<4>(load_dwords(rows.row, 48), 60, 1, out);
   repeat_scale(low_half_to_floats(shift_right<16>(load_dwords(rows.row, 50))), out);
@@ -88,7 +94,8 @@ constexpr Format format_tq1_0 = {
     .decode = decode_blocks<tq1_0::kGrid, tq1_0::unpack>,
     .unpack = tq1_0::unpack,
     .pack = tq1_0::pack,
-    .panel = tq1_0::panel,
+    .panel = tq1_0::panel<Panel>,
+    .dot = fused_dot<tq1_0::kGrid, tq1_0::panel<Dot<tq1_0::kGrid>>>(),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 
+#include "formats/_dot.h"
 #include "formats/_panel.h"
 
 namespace trit::TRIT_ISA {
@@ -26,7 +27,9 @@ inline void pack(const Block& block, uint8_t* out) {
   write_u16(out + 64, block.d);
 }
 
-inline void panel(const TileRows& rows, int, Panel& out) {
+template <typename Out>
+inline void panel(const TileRows& rows, int, Out& out) {
+  TRIT_UNROLL
   for (int part = 0; part < 4; ++part) {
     store_two_bits(rows, 16 * part, 32 * (part / 2) + 4 * (part % 2), out);
   }
@@ -48,7 +51,8 @@ constexpr Format format_tq2_0 = {
     .decode = decode_blocks<tq2_0::kGrid, tq2_0::unpack>,
     .unpack = tq2_0::unpack,
     .pack = tq2_0::pack,
-    .panel = tq2_0::panel,
+    .panel = tq2_0::panel<Panel>,
+    .dot = fused_dot<tq2_0::kGrid, tq2_0::panel<Dot<tq2_0::kGrid>>>(),
 };
 
 }  // namespace trit::TRIT_ISA

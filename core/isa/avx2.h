@@ -11,7 +11,8 @@
 
 namespace trit::TRIT_ISA {
 
-constexpr int kTokens = 2;  // 2 × (sums + totals) × 2 registers leaves room among sixteen
+constexpr bool kFusesDot = false;  // thirty-two registers hold a panel's sums
+constexpr int kTokens = 2;         // 2 × (sums + totals) × 2 registers leaves room among sixteen
 #if defined(TRIT_ISA_AVXVNNI)
 constexpr bool kWideIsSigned = false;
 #else

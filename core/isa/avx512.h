@@ -19,6 +19,7 @@
 
 namespace trit::avx512 {
 
+constexpr bool kFusesDot = true;  // thirty-two registers hold a panel's sums
 constexpr int kTokens = 8;
 constexpr bool kWideIsSigned = false;
 

@@ -21,6 +21,13 @@
 #include "isa/scalar.h"
 #endif
 
+// Unrolls the loop that follows, where its values then stay in registers.
+#if defined(TRIT_ISA_AVX512)
+#define TRIT_UNROLL _Pragma("GCC unroll 16")
+#else
+#define TRIT_UNROLL
+#endif
+
 namespace trit::TRIT_ISA {
 
 // Sum of the lanes: lane i with i + 8, then i + 4, i + 2, i + 1.

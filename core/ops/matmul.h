@@ -22,6 +22,7 @@ inline int block_width(int token, int tokens) {
 // Rounds `count` tokens from `first` (a multiple of kTokens) to int8, 32 columns per scale.
 inline void quantize_activations(const float* x, int64_t stride, int first, int count, int offset,
                                  const Activations& out) {
+  if (kWideIsSigned && offset == 128) offset = 0;  // dot4_wide has taken it off
   const int64_t columns = out.columns;
   const int groups_per_block = kBlock / out.group;
   for (int token = first; token < first + count; ++token) {
@@ -38,7 +39,8 @@ inline void quantize_activations(const float* x, int64_t stride, int first, int 
       const Floats hi = load(in + 16);
       const float largest = reduce_max(max(abs(lo), abs(hi)));
       const float scale = largest / 127.0f;
-      const Floats inverse = broadcast(largest > 0.0f ? 127.0f / largest : 0.0f);
+      // A block too small for its scale counts as zero: 127 / largest would overflow.
+      const Floats inverse = broadcast(scale >= 0x1p-126f ? 127.0f / largest : 0.0f);
       alignas(64) int8_t rounded[kBlock];
       store_bytes(rounded, round_to_ints(lo * inverse));
       store_bytes(rounded + 16, round_to_ints(hi * inverse));
@@ -197,7 +199,14 @@ inline void multiply(const Matrix& w, int64_t first_row, const Activations& x, c
     const int64_t left = w.columns - column;
     const int columns = left < kChunkColumns ? static_cast<int>(left) : kChunkColumns;
     prefetch_next_tile(w, first_row, column, columns);
-    w.format->panel(tile_rows(w, first_row, column), columns, panel);
+    const TileRows rows = tile_rows(w, first_row, column);
+    if (x.tokens == 1 && w.format->dot) {
+      const int64_t group = column / x.group;
+      w.format->dot(rows, columns, x.codes + column, x.scales + column / kBlock, x.starts + group,
+                    x.sums + group, scratch);
+      continue;
+    }
+    w.format->panel(rows, columns, panel);
     chunk(panel, column, columns, x, scratch);
   }
   finish_tile(w, first_row, x.tokens, bias, scratch, out, out_stride);

@@ -1,7 +1,8 @@
 // The search for a scale and an offset: value = scale · q + offset, q in 0 … levels, scale ≥ 0.
 //
-// Sampled over where the lowest and the highest code lie, each inside or outside the extremes of the group;
-// every sample's codes get their least-squares scale and offset, and the best sample is refitted.
+// Sampled over where the lowest and the highest code lie, each inside or outside the extremes of
+// the group; every sample's codes get their least-squares scale and offset, and the best sample is
+// refitted.
 #pragma once
 
 #include "quantizers/rtn_lanes.h"
@@ -12,10 +13,11 @@ struct Line {
   Floats scale, offset;
 };
 
-// How far to move the ends inwards, in parts of the range: first + i · step, i < count, for each end.
+// How far to move each end inwards, in parts of the range: first + i · step. See Samples.
 struct Ends {
   float first, step;
-  int count;
+  int plain, weighted;  // how many per end, without and with importance
+  int count(bool has_importance) const { return has_importance ? weighted : plain; }
 };
 
 // What every sample of one group shares.
@@ -24,13 +26,13 @@ struct AffineGroup {
   const Column* w;
   int n;
   float levels;
-  bool signed_offset; // else offset ≤ 0, which is all that a K-quant can store
+  bool signed_offset;  // else offset ≤ 0, which is all that a K-quant can store
   Floats sum_w, sum_x;
 };
 
 struct AffineFit {
   Line line;
-  Floats gain; // Σw · (error explained by codes), up to a constant of the group
+  Floats gain;  // Σw · (error explained by codes), up to a constant of the group
 };
 
 inline Floats affine_code(Floats x, Floats offset, Floats inverse, float levels) {
@@ -59,14 +61,18 @@ inline AffineFit fit_line(const AffineGroup& g, Floats offset, Floats inverse) {
     xq = xq + wq * value;
   }
   const Floats slope = g.sum_w * xq - g.sum_x * q1;
-  const Floats scale = slope / (g.sum_w * q2 - q1 * q1);
+  const Floats product = g.sum_w * q2;
+  const Floats determinant = product - q1 * q1;  // nothing but rounding where all codes are one
+  const Floats doubt = product * broadcast(1e-5f);
+  const Floats scale = select_less(doubt, determinant, slope / determinant, zeros());
   AffineFit fit = {{scale, (g.sum_x - scale * q1) / g.sum_w}, scale * slope};
   if (!g.signed_offset) {
     const Floats through_zero = xq / q2;
     const Floats gain = through_zero * xq * g.sum_w - g.sum_x * g.sum_x;
-    fit.line.scale = select_less(zeros(), fit.line.offset, through_zero, fit.line.scale);
-    fit.gain = select_less(zeros(), fit.line.offset, gain, fit.gain);
-    fit.line.offset = min(fit.line.offset, zeros());
+    const Floats excess = select_less(doubt, determinant, fit.line.offset, broadcast(1.0f));
+    fit.line.scale = select_less(zeros(), excess, through_zero, fit.line.scale);
+    fit.gain = select_less(zeros(), excess, gain, fit.gain);
+    fit.line.offset = select_less(zeros(), excess, zeros(), fit.line.offset);
   }
   return fit;
 }
@@ -77,7 +83,7 @@ inline void keep_better(AffineFit& best, const AffineFit& other) {
   best.gain = select_less(best.gain, other.gain, other.gain, best.gain);
 }
 
-inline Line find_line(const AffineGroup& g, const Ends& ends) {
+inline Line find_line(const AffineGroup& g, const Ends& ends, int count) {
   Floats low = load(g.x[0]), high = low;
   for (int i = 1; i < g.n; ++i) {
     low = min(load(g.x[i]), low);
@@ -87,8 +93,8 @@ inline Line find_line(const AffineGroup& g, const Ends& ends) {
   const Floats range = high - low;
   const Floats unit = inverse(range) * broadcast(g.levels);
   AffineFit best = {{range * broadcast(1.0f / g.levels), low}, broadcast(-1e30f)};
-  for (int i = 0; i < ends.count; ++i) {
-    for (int j = 0; j < ends.count; ++j) {
+  for (int i = 0; i < count; ++i) {
+    for (int j = 0; j < count; ++j) {
       const float inner_low = ends.first + static_cast<float>(i) * ends.step;
       const float inner_high = ends.first + static_cast<float>(j) * ends.step;
       const Floats inverse = unit * broadcast(1.0f / (1.0f - inner_low - inner_high));
@@ -101,4 +107,4 @@ inline Line find_line(const AffineGroup& g, const Ends& ends) {
   return best.line;
 }
 
-} // namespace trit::TRIT_ISA::rtn
+}  // namespace trit::TRIT_ISA::rtn

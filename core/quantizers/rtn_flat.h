@@ -1,8 +1,8 @@
-// Formats with one scale per block: q4_0 q5_0 q8_0 iq4_nl, and q4_1 q5_1 with an offset; tq1_0 tq2_0.
+// Formats with one scale per block: q4_0 q5_0 q8_0 iq4_nl, and q4_1 q5_1 with an offset; tq1_0
+// tq2_0.
 #pragma once
 
 #include "quantizers/rtn_affine.h"
-#include "quantizers/rtn_levels.h"
 #include "quantizers/rtn_scale.h"
 
 namespace trit::TRIT_ISA::rtn {
@@ -11,9 +11,9 @@ namespace trit::TRIT_ISA::rtn {
 struct Rows {
   const Format& format;
   const float* weights;
-  const float* importance; // or null
+  const float* importance;  // or null
   int64_t columns;
-  int64_t blocks; // of all rows
+  int64_t blocks;  // of all rows
   uint8_t* out;
 };
 
@@ -31,51 +31,72 @@ inline void each_sixteen(const Rows& rows, Solve solve) {
   }
 }
 
-inline void set_single_scale(Lanes& lanes, const uint16_t* d, const uint16_t* dmin) {
+inline void store_integers(Lanes& lanes, int group, Floats scale, Floats minimum) {
+  alignas(64) float s[kLanes], m[kLanes];
+  store(s, scale);
+  store(m, minimum);
   for (int lane = 0; lane < kLanes; ++lane) {
-    Block& block = lanes.blocks[lane];
-    block.sub_scale[0] = block.sub_min[0] = 1;
-    block.d = d[lane];
-    block.dmin = dmin == nullptr ? 0 : dmin[lane];
+    lanes.blocks[lane].sub_scale[group] = static_cast<int16_t>(s[lane]);
+    lanes.blocks[lane].sub_min[group] = static_cast<int16_t>(m[lane]);
+  }
+}
+
+inline void set_block_scales(Lanes& lanes, const uint16_t* d, const uint16_t* dmin) {
+  for (int lane = 0; lane < kLanes; ++lane) {
+    lanes.blocks[lane].d = d[lane];
+    lanes.blocks[lane].dmin = dmin == nullptr ? 0 : dmin[lane];
+  }
+}
+
+inline void set_single_scale(Lanes& lanes, const uint16_t* d, const uint16_t* dmin) {
+  store_integers(lanes, 0, broadcast(1.0f), broadcast(1.0f));
+  set_block_scales(lanes, d, dmin);
+}
+
+// Codes of every weight for one scale per group, and the format's name for them.
+template <class Grid>
+inline void store_codes(const Grid& grid, Floats scale, float code_offset, int n, const Column* x,
+                        Column* codes) {
+  const Floats inverse_scale = inverse(scale);
+  for (int i = 0; i < n; ++i) {
+    store(codes[i], grid.code(load(x[i]) * inverse_scale, code_offset));
   }
 }
 
 template <class Grid>
-inline void encode_scaled(const Rows& rows, const Grid& grid, const Samples& samples, float offset) {
+inline void encode_scaled(const Rows& rows, const Grid& grid, const Samples& samples,
+                          float code_offset) {
   const int n = rows.format.block_weights;
+  const int count = samples.count(rows.importance != nullptr);
   each_sixteen(rows, [&](Lanes& lanes) {
     uint16_t d[kLanes];
-    Floats scale = find_scale(grid, samples, lanes.x, lanes.w, n);
-    scale = round_to_half(lanes, scale, d);
-    const Floats inverse_scale = inverse(scale);
-    for (int i = 0; i < n; ++i) {
-      store(lanes.codes[i], grid.code(load(lanes.x[i]) * inverse_scale, offset));
-    }
+    const Floats wish = find_scale(grid, samples, count, lanes.x, lanes.w, n);
+    const Floats scale = round_to_half(lanes, wish, d, Grid::kSmallest);
+    store_codes(grid, scale, code_offset, n, lanes.x, lanes.codes);
     set_single_scale(lanes, d, nullptr);
   });
 }
 
-// The offset is rounded to fp16 first; the scale is fitted to what it left.
+// The offset is rounded to fp16 first; the scale is fitted to what it left. Differences to the
+// block's first weight keep their precision around an offset much larger than they are.
 inline void encode_affine(const Rows& rows, float levels, const Ends& ends) {
-  const int n = rows.format.block_weights;
+  constexpr int n = 32;
   const Steps grid = {0.0f, levels};
+  const int count = ends.count(rows.importance != nullptr);
   each_sixteen(rows, [&](Lanes& lanes) {
+    alignas(64) Column from_first[n], from_offset[n];
     uint16_t d[kLanes], dmin[kLanes];
-    const Floats base = load(lanes.x[0]); // differences keep their precision around a large offset
-    for (int i = 0; i < n; ++i) store(lanes.x[i], load(lanes.x[i]) - base);
-    const AffineGroup group = make_affine_group(lanes.x, lanes.w, n, levels, true);
-    const Line line = find_line(group, ends);
-    for (int i = 0; i < n; ++i) store(lanes.x[i], load(lanes.x[i]) + base);
-    const Floats minimum = zeros() - round_to_half(lanes, zeros() - (base + line.offset), dmin);
-    for (int i = 0; i < n; ++i) store(lanes.x[i], load(lanes.x[i]) - minimum);
-    Floats scale = refit_scale(grid, lanes.x, lanes.w, n, line.scale);
-    scale = round_to_half(lanes, scale, d);
-    const Floats inverse_scale = inverse(scale);
-    for (int i = 0; i < n; ++i) {
-      store(lanes.codes[i], grid.code(load(lanes.x[i]) * inverse_scale, 0.0f));
-    }
+    const Floats first = load(lanes.x[0]);
+    for (int i = 0; i < n; ++i) store(from_first[i], load(lanes.x[i]) - first);
+    const AffineGroup group = make_affine_group(from_first, lanes.w, n, levels, true);
+    const Line wish = find_line(group, ends, count);
+    const Floats minimum = round_offset(lanes, zeros() - (first + wish.offset), dmin);
+    for (int i = 0; i < n; ++i) store(from_offset[i], load(lanes.x[i]) + minimum);
+    const Floats fitted = refit_scale(grid, from_offset, lanes.w, n, wish.scale);
+    const Floats scale = round_scale(lanes, fitted, d);
+    store_codes(grid, scale, 0.0f, n, from_offset, lanes.codes);
     set_single_scale(lanes, d, dmin);
   });
 }
 
-} // namespace trit::TRIT_ISA::rtn
+}  // namespace trit::TRIT_ISA::rtn

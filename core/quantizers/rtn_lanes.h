@@ -1,8 +1,9 @@
 // Sixteen blocks side by side, one per lane, as the scale searches want them.
 //
-// A search over one block is a chain of short reductions; over sixteen blocks at once there is none: each
-// lane keeps its own sums, so every instruction set adds the same numbers in the same order and writes
-// equal bytes, and a block's bytes do not depend on which blocks are its neighbours.
+// A search over one block is a chain of short reductions; over sixteen blocks at once there is
+// none: each lane keeps its own sums, so every instruction set adds the same numbers in the same
+// order and writes equal bytes, and a block's bytes do not depend on which blocks are its
+// neighbours.
 #pragma once
 
 #include <bit>
@@ -18,6 +19,7 @@ namespace trit::TRIT_ISA::rtn {
 constexpr int kLanes = 16;
 constexpr int kMaxBlock = 256;
 constexpr int kMaxBlockGroups = 16;
+constexpr int kTurns = 2;  // of integers and block scales; a third gains 0.1%
 constexpr float kHalfMax = 65504.0f;
 
 // A column of sixteen lanes; kernels index weights as column[i].
@@ -27,10 +29,10 @@ using Column = float[kLanes];
 // products then neither overflow nor vanish, whatever the model's units. Exact, and undone in `d`.
 struct Lanes {
   alignas(64) Column x[kMaxBlock];
-  alignas(64) Column w[kMaxBlock];     // weight of each squared error, positive
-  alignas(64) Column codes[kMaxBlock]; // the outcome, as the format stores it
-  alignas(64) float shrink[kLanes];    // file units → search units
-  alignas(64) float grow[kLanes];      // and back
+  alignas(64) Column w[kMaxBlock];      // weight of each squared error, positive
+  alignas(64) Column codes[kMaxBlock];  // the outcome, as the format stores it
+  alignas(64) float shrink[kLanes];     // file units → search units
+  alignas(64) float grow[kLanes];       // and back
   Block blocks[kLanes];
 };
 
@@ -38,7 +40,7 @@ inline Floats zeros() { return broadcast(0.0f); }
 
 // To nearest even, for |a| < 2^22; larger values and NaN pass through to a clamp.
 inline Floats round_even(Floats a) {
-  const Floats magic = broadcast(12582912.0f); // 1.5 · 2^23: the adder drops the fraction
+  const Floats magic = broadcast(12582912.0f);  // 1.5 · 2^23: the adder drops the fraction
   return (a + magic) - magic;
 }
 
@@ -59,33 +61,44 @@ inline Floats largest(const Column* x, int n) {
   return most;
 }
 
-// The power of two at or below the magnitude, and its inverse; zero for what fp16 scales cannot hold.
+// The power of two at or below the magnitude, and its inverse; zero for what fp16 scales cannot
+// hold.
 inline void set_units(Lanes& lanes, Floats magnitude) {
   alignas(64) float most[kLanes];
   store(most, magnitude);
   for (int lane = 0; lane < kLanes; ++lane) {
     uint32_t exponent = (std::bit_cast<uint32_t>(most[lane]) >> 23) & 0xffu;
     if (exponent > 253) exponent = 253;
-    const bool vanishes = exponent < 67; // below 2^-60
+    const bool vanishes = exponent < 67;  // below 2^-60
     lanes.grow[lane] = vanishes ? 0.0f : std::bit_cast<float>(exponent << 23);
     lanes.shrink[lane] = vanishes ? 0.0f : std::bit_cast<float>((254 - exponent) << 23);
   }
 }
 
-// The nearest scale that fp16 can hold (never infinity), as bits, and back in search units.
-inline Floats round_to_half(const Lanes& lanes, Floats d, uint16_t* bits) {
+// The nearest number that fp16 can hold (never infinity), as bits, and back in search units. What
+// is not zero becomes at least `smallest`: a scale that is too large rounds better than one of
+// zero.
+inline Floats round_to_half(const Lanes& lanes, Floats d, uint16_t* bits, float smallest) {
   alignas(64) float values[kLanes];
   store(values, d);
   for (int lane = 0; lane < kLanes; ++lane) {
-    float real = values[lane] * lanes.grow[lane];
-    real = real > kHalfMax ? kHalfMax : real < -kHalfMax ? -kHalfMax : real;
-    bits[lane] = float_to_half(real);
+    const float real = values[lane] * lanes.grow[lane];
+    float magnitude = std::fabs(real);
+    if (magnitude > kHalfMax) magnitude = kHalfMax;
+    if (magnitude > 0.0f && magnitude < smallest) magnitude = smallest;
+    bits[lane] = float_to_half(std::copysign(magnitude, real));
     values[lane] = half_to_float(bits[lane]) * lanes.shrink[lane];
   }
   return load(values);
 }
+inline Floats round_scale(const Lanes& lanes, Floats d, uint16_t* bits) {
+  return round_to_half(lanes, d, bits, 0x1p-24f);
+}
+inline Floats round_offset(const Lanes& lanes, Floats m, uint16_t* bits) {
+  return round_to_half(lanes, m, bits, 0.0f);
+}
 
-// `count` ≤ 16 blocks of n weights from `rows`; lanes beyond repeat nothing and hold zeros.
+// `count` ≤ 16 blocks of n weights from `rows`; lanes beyond them hold zeros.
 inline void transpose_blocks(const float* rows, int n, int count, Column* out) {
   if (count == kLanes) {
     for (int i = 0; i < n; i += kLanes) transpose(rows + i, n, out[i]);
@@ -97,8 +110,8 @@ inline void transpose_blocks(const float* rows, int n, int count, Column* out) {
   }
 }
 
-// Importance of each lane's columns, scaled per lane like x. A floor far below one keeps every weight
-// positive: columns without statistics then count a little, and evenly.
+// Importance of each lane's columns, scaled per lane like x. A floor far below one keeps every
+// weight positive: columns without statistics then count a little, and evenly.
 inline void gather_importance(const float* importance, int64_t columns, int64_t first, int n,
                               int count, Lanes& lanes) {
   alignas(64) float rows[kLanes * kMaxBlock];
@@ -129,12 +142,14 @@ inline void gather(const float* weights, const float* importance, int64_t column
 
 // Writes the codes and hands each lane's block to the format. The caller has filled in the scales.
 inline void scatter(const Format& format, int count, Lanes& lanes, uint8_t* out) {
-  alignas(64) float square[kLanes * kLanes]; // [lane][column]
+  alignas(64) float square[kLanes * kLanes];  // [lane][column]
   for (int i = 0; i < format.block_weights; i += kLanes) {
     transpose(lanes.codes[i], kLanes, square);
     for (int lane = 0; lane < count; ++lane) {
-      store_bytes(reinterpret_cast<int8_t*>(lanes.blocks[lane].codes + i),
-                  round_to_ints(load(square + kLanes * lane)));
+      uint8_t* codes = lanes.blocks[lane].codes + i;
+      const Floats centred = load(square + kLanes * lane) - broadcast(128.0f);  // bytes are signed
+      store_bytes(reinterpret_cast<int8_t*>(codes), round_to_ints(centred));
+      for (int j = 0; j < kLanes; ++j) codes[j] ^= 0x80u;
     }
   }
   for (int lane = 0; lane < count; ++lane) {
@@ -142,4 +157,4 @@ inline void scatter(const Format& format, int count, Lanes& lanes, uint8_t* out)
   }
 }
 
-} // namespace trit::TRIT_ISA::rtn
+}  // namespace trit::TRIT_ISA::rtn

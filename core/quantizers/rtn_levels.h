@@ -8,7 +8,8 @@ namespace trit::TRIT_ISA::rtn {
 
 struct Levels {
   float values[16];
-  float middles[16]; // middles[i] lies between levels i − 1 and i
+  static constexpr float kSmallest = 0.0f;  // no level is zero, so that only a scale of zero is
+  float middles[16];                        // middles[i] lies between levels i − 1 and i
 
   // Index of the nearest level: a binary search over the middles.
   Floats index(Floats t) const {
@@ -33,4 +34,4 @@ inline Levels make_levels() {
   return levels;
 }
 
-} // namespace trit::TRIT_ISA::rtn
+}  // namespace trit::TRIT_ISA::rtn

@@ -27,4 +27,4 @@ inline void round_to_bfloats(const Rows& rows) {
   }
 }
 
-} // namespace trit::TRIT_ISA::rtn
+}  // namespace trit::TRIT_ISA::rtn

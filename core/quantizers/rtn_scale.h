@@ -1,9 +1,9 @@
 // The search for one scale: value = scale · grid point, the scale of either sign.
 //
-// For fixed codes q the best scale is Σwxq / Σwq², and it leaves the error Σwx² − (Σwxq)² / Σwq². The
-// codes jump where a weight crosses the middle between two grid points, so the error is a jagged function
-// of the scale: it is sampled around the scale that just covers the largest weight, for both signs (no
-// grid here is symmetric), and the best sample is refitted until it rests.
+// For fixed codes q the best scale is Σwxq / Σwq², and it leaves the error Σwx² − (Σwxq)² / Σwq².
+// The codes jump where a weight crosses the middle between two grid points, so the error is a
+// jagged function of the scale: it is sampled around the scale that just covers the largest weight,
+// for both signs (no grid here is symmetric), and the best sample is refitted until it rests.
 #pragma once
 
 #include "quantizers/rtn_lanes.h"
@@ -13,18 +13,22 @@ namespace trit::TRIT_ISA::rtn {
 // Grid points are the integers low … high.
 struct Steps {
   float low, high;
+  static constexpr float kSmallest = 0x1p-24f;  // scale in fp16: a grid with a zero does no harm
   Floats snap(Floats t) const { return clamp(round_even(t), low, high); }
   Floats code(Floats t, float offset) const { return snap(t) + broadcast(offset); }
 };
 
-// Multiples of the largest weight's inverse to sample: first + i · step, i < count, for each sign.
+// Multiples of the largest weight's inverse to sample: first + i · step. An uneven importance can
+// make it best to clip weights that do not count, so it samples further.
 struct Samples {
   float first, step;
-  int count;
+  int plain, weighted;  // how many without and with importance
+  bool both_signs;      // a symmetric grid gains nothing from the second
+  int count(bool has_importance) const { return has_importance ? weighted : plain; }
 };
 
 struct Sums {
-  Floats xq, qq; // Σwxq, Σwq²
+  Floats xq, qq;  // Σwxq, Σwq²
 };
 
 template <class Grid>
@@ -48,13 +52,14 @@ inline Floats refit_scale(const Grid& grid, const Column* x, const Column* w, in
 }
 
 template <class Grid>
-inline Floats find_scale(const Grid& grid, const Samples& samples, const Column* x, const Column* w,
-                         int n) {
+inline Floats find_scale(const Grid& grid, const Samples& samples, int count, const Column* x,
+                         const Column* w, int n) {
   const Floats unit = inverse(largest(x, n));
   Sums best = {zeros(), broadcast(1.0f)};
-  for (int i = 0; i < 2 * samples.count; ++i) {
-    const float multiple = samples.first + static_cast<float>(i / 2) * samples.step;
-    const Floats inverse = unit * broadcast(i % 2 == 0 ? multiple : -multiple);
+  const int signs = samples.both_signs ? 2 : 1;
+  for (int i = 0; i < signs * count; ++i) {
+    const float multiple = samples.first + static_cast<float>(i / signs) * samples.step;
+    const Floats inverse = unit * broadcast(i % signs == 0 ? multiple : -multiple);
     const Sums sums = correlate(grid, x, w, n, inverse);
     const Floats old_gain = best.xq * best.xq * sums.qq;
     const Floats new_gain = sums.xq * sums.xq * best.qq;
@@ -66,4 +71,4 @@ inline Floats find_scale(const Grid& grid, const Samples& samples, const Column*
   return scale;
 }
 
-} // namespace trit::TRIT_ISA::rtn
+}  // namespace trit::TRIT_ISA::rtn

@@ -1,7 +1,8 @@
 // Blocks of 256 whose groups have integer scales and minimums: q2_k q4_k q5_k.
 //
-// value = d · s_g · q − dmin · m_g. As rtn_super.h, with pairs: every group tries the integer pairs around
-// its wish with freshly rounded codes, and d and dmin are refitted together by least squares.
+// value = d · s_g · q − dmin · m_g. As rtn_super.h, with pairs: every group tries the integer pairs
+// around its wish with freshly rounded codes, and d and dmin are refitted together by least
+// squares.
 #pragma once
 
 #include "quantizers/rtn_flat.h"
@@ -10,8 +11,8 @@ namespace trit::TRIT_ISA::rtn {
 
 struct SuperAffineShape {
   int groups, group;
-  float levels;  // largest code
-  float highest; // integer scale or minimum
+  float levels;   // largest code
+  float highest;  // integer scale or minimum
   Ends ends;
 };
 
@@ -25,20 +26,25 @@ struct Normal {
   Floats uu, uv, vv, xu, xv;
 };
 
+inline Pair round_pair(const Lanes& lanes, const Pair& pair, uint16_t* d, uint16_t* dmin) {
+  return {round_scale(lanes, pair.d, d), round_offset(lanes, pair.dmin, dmin)};
+}
+
 struct PairChoice {
-  Floats scale, minimum; // integers
-  Floats error;          // up to Σwx²
-  Floats q1, q2, xq;     // Σwq, Σwq², Σwxq
+  Floats scale, minimum;  // integers
+  Floats error;           // up to Σwx²
+  Floats q1, q2, xq;      // Σwq, Σwq², Σwxq
 };
 
 inline PairChoice judge_pair(const AffineGroup& g, const Pair& block, Floats s, Floats m) {
   const Floats scale = block.d * s;
   const Floats minimum = block.dmin * m;
+  const Floats offset = zeros() - minimum;
   const Floats inverse_scale = inverse(scale);
   Floats q1 = zeros(), q2 = zeros(), xq = zeros();
   for (int i = 0; i < g.n; ++i) {
     const Floats value = load(g.x[i]);
-    const Floats q = clamp(round_even((value + minimum) * inverse_scale), 0.0f, g.levels);
+    const Floats q = affine_code(value, offset, inverse_scale, g.levels);
     const Floats wq = load(g.w[i]) * q;
     q1 = q1 + wq;
     q2 = q2 + wq * q;
@@ -86,29 +92,48 @@ inline void accumulate(Normal& sums, const AffineGroup& g, const PairChoice& cho
   sums.xv = sums.xv + choice.minimum * g.sum_x;
 }
 
-// The pair that solves the normal equations, where it is one that the block can use.
+// The pair that solves the normal equations; the old one where they are singular or ask for a pair
+// that the integers, which are not negative, were not chosen for.
 inline Pair refit_pair(const Normal& n, const Pair& old) {
-  const Floats determinant = n.uu * n.vv - n.uv * n.uv;
-  const Floats d = (n.xu * n.vv - n.uv * n.xv) / determinant;
-  const Floats dmin = (n.uv * n.xu - n.uu * n.xv) / determinant;
-  const Floats alone = select_less(zeros(), n.uu, n.xu / n.uu, old.d); // no group has a minimum
-  const Floats singular = n.uu * n.vv * broadcast(1e-6f);
-  Pair out = {select_less(singular, determinant, d, select_less(zeros(), n.vv, old.d, alone)),
-              select_less(singular, determinant, dmin, old.dmin)};
-  return out;
+  const Floats product = n.uu * n.vv;
+  const Floats determinant = product - n.uv * n.uv;
+  Floats d = (n.xu * n.vv - n.uv * n.xv) / determinant;
+  Floats dmin = (n.uv * n.xu - n.uu * n.xv) / determinant;
+  Floats sound = determinant - product * broadcast(1e-6f);
+  sound = select_less(zeros(), d, sound, zeros());
+  sound = select_less(dmin, zeros(), zeros(), sound);
+  d = select_less(zeros(), sound, d, old.d);
+  dmin = select_less(zeros(), sound, dmin, old.dmin);
+  const Floats alone = select_less(zeros(), n.uu, n.xu / n.uu, old.d);
+  return {select_less(zeros(), n.vv, d, alone), dmin};  // vv = 0: no group has a minimum
 }
 
-inline void store_integers(Lanes& lanes, int g, Floats scale, Floats minimum) {
-  alignas(64) float s[kLanes], m[kLanes];
-  store(s, scale);
-  store(m, minimum);
-  for (int lane = 0; lane < kLanes; ++lane) {
-    lanes.blocks[lane].sub_scale[g] = static_cast<int16_t>(s[lane]);
-    lanes.blocks[lane].sub_min[g] = static_cast<int16_t>(m[lane]);
+// Chooses every group's integers near `wishes`, which become what was chosen; returns the refitted
+// pair.
+inline Pair improve(const SuperAffineShape& shape, const AffineGroup* groups, const Pair& block,
+                    Line* wishes, PairChoice* choices) {
+  Normal sums = {zeros(), zeros(), zeros(), zeros(), zeros()};
+  for (int g = 0; g < shape.groups; ++g) {
+    choices[g] = choose_pair(groups[g], block, wishes[g], shape.highest);
+    wishes[g] = {block.d * choices[g].scale, zeros() - block.dmin * choices[g].minimum};
+    accumulate(sums, groups[g], choices[g]);
+  }
+  return refit_pair(sums, block);
+}
+
+inline void store_affine_codes(const SuperAffineShape& shape, const Pair& block,
+                               const PairChoice* choices, Lanes& lanes) {
+  for (int g = 0; g < shape.groups; ++g) {
+    const Floats inverse_scale = inverse(block.d * choices[g].scale);
+    const Floats offset = zeros() - block.dmin * choices[g].minimum;
+    for (int i = g * shape.group; i < (g + 1) * shape.group; ++i) {
+      store(lanes.codes[i], affine_code(load(lanes.x[i]), offset, inverse_scale, shape.levels));
+    }
+    store_integers(lanes, g, choices[g].scale, choices[g].minimum);
   }
 }
 
-inline void solve_super_affine(const SuperAffineShape& shape, Lanes& lanes) {
+inline void solve_super_affine(const SuperAffineShape& shape, int count, Lanes& lanes) {
   AffineGroup groups[kMaxBlockGroups];
   Line wishes[kMaxBlockGroups];
   PairChoice choices[kMaxBlockGroups];
@@ -116,42 +141,26 @@ inline void solve_super_affine(const SuperAffineShape& shape, Lanes& lanes) {
   Floats most_scale = zeros(), most_minimum = zeros();
   for (int g = 0; g < shape.groups; ++g) {
     const int first = g * shape.group;
-    groups[g] = make_affine_group(lanes.x + first, lanes.w + first, shape.group, shape.levels,
-                                  false);
-    wishes[g] = find_line(groups[g], shape.ends);
+    groups[g] =
+        make_affine_group(lanes.x + first, lanes.w + first, shape.group, shape.levels, false);
+    wishes[g] = find_line(groups[g], shape.ends, count);
     most_scale = max(wishes[g].scale, most_scale);
     most_minimum = max(zeros() - wishes[g].offset, most_minimum);
   }
   const Floats unit = broadcast(1.0f / shape.highest);
-  Pair block = {round_to_half(lanes, most_scale * unit, d_bits),
-                round_to_half(lanes, most_minimum * unit, dmin_bits)};
-  for (int turn = 0; turn < 2; ++turn) {
-    Normal sums = {zeros(), zeros(), zeros(), zeros(), zeros()};
-    for (int g = 0; g < shape.groups; ++g) {
-      choices[g] = choose_pair(groups[g], block, wishes[g], shape.highest);
-      accumulate(sums, groups[g], choices[g]);
-    }
-    block = refit_pair(sums, block);
-    block.d = round_to_half(lanes, block.d, d_bits);
-    block.dmin = round_to_half(lanes, block.dmin, dmin_bits);
+  Pair block = {most_scale * unit, most_minimum * unit};
+  block = round_pair(lanes, block, d_bits, dmin_bits);
+  for (int turn = 0; turn < kTurns; ++turn) {
+    block = improve(shape, groups, block, wishes, choices);
+    block = round_pair(lanes, block, d_bits, dmin_bits);
   }
-  for (int g = 0; g < shape.groups; ++g) {
-    const Floats inverse_scale = inverse(block.d * choices[g].scale);
-    const Floats minimum = block.dmin * choices[g].minimum;
-    for (int i = g * shape.group; i < (g + 1) * shape.group; ++i) {
-      const Floats q = round_even((load(lanes.x[i]) + minimum) * inverse_scale);
-      store(lanes.codes[i], clamp(q, 0.0f, shape.levels));
-    }
-    store_integers(lanes, g, choices[g].scale, choices[g].minimum);
-  }
-  for (int lane = 0; lane < kLanes; ++lane) {
-    lanes.blocks[lane].d = d_bits[lane];
-    lanes.blocks[lane].dmin = dmin_bits[lane];
-  }
+  store_affine_codes(shape, block, choices, lanes);
+  set_block_scales(lanes, d_bits, dmin_bits);
 }
 
 inline void encode_super_affine(const Rows& rows, const SuperAffineShape& shape) {
-  each_sixteen(rows, [&](Lanes& lanes) { solve_super_affine(shape, lanes); });
+  const int count = shape.ends.count(rows.importance != nullptr);
+  each_sixteen(rows, [&](Lanes& lanes) { solve_super_affine(shape, count, lanes); });
 }
 
-} // namespace trit::TRIT_ISA::rtn
+}  // namespace trit::TRIT_ISA::rtn
