@@ -300,12 +300,12 @@ def kld(expected: Floats, found: Floats) -> float:
 def test_every_format_runs(name: str) -> None:
     """Against the reference on the dequantized weights.
 
-    Types multiplied in float differ by the cache alone. The others round activations to int8,
-    32 to a scale: an error of scale / √12 each, where scale = largest / 127 and the largest of 32 is about
-    2.5 times their root mean square, so 2.5 / (127 √12) of the input, and as much of the output.
-    Seven products lie on the way through two layers and the head; their errors have no common sign
-    and add as squares. A relative error r of logits whose variance is v changes the distribution by
-    a KLD of about r² v / 2; four times that is allowed.
+    Types multiplied in float differ by the cache alone. The others round activations to int8, in
+    blocks of 32: an error of scale / √12 each, where scale = largest / 127 and the largest of 32 is
+    about 2.5 times their root mean square, so 2.5 / (127 √12) of the input, and as much of the
+    output. Seven products lie on the way through two layers and the head; their errors have no
+    common sign and add as squares. A relative error r of logits whose variance is v changes the
+    distribution by a KLD of about r² v / 2; four times that is allowed.
     """
     plan, tensors = small_plan(Parts(formats=(name,), window=40))
     tokens = random_tokens(plan.vocab_size, 100)
