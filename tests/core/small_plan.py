@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,15 +55,22 @@ def matrix(name: str, format_name: str, rows: int, cols: int, seed: int = 0) -> 
 
 def random_blocks(format_name: str, count: int, seed: int) -> Bytes:
     """Blocks of random bytes whose largest weight is between LEAST and MOST: (count, bytes)."""
+    pool = _pool(format_name)
+    return pool[np.random.default_rng(seed).integers(0, len(pool), count)]
+
+
+@cache
+def _pool(format_name: str) -> Bytes:
+    """Some different blocks to choose from: of some types hardly any are of the right size."""
     format = formats.get(format_name)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     kept: list[Bytes] = []
-    while sum(map(len, kept)) < count:
+    while sum(map(len, kept)) < 100:
         drawn = random.integers(0, 256, (4096, format.block_bytes), dtype=np.uint8)
         with np.errstate(all="ignore"):
             largest = np.abs(format.decode(drawn)).max(axis=1)
             kept.append(drawn[(largest > LEAST) & (largest < MOST)])
-    return np.concatenate(kept)[:count]
+    return np.concatenate(kept)
 
 
 def vector(name: str, values: NDArray[np.floating]) -> Tensor:
