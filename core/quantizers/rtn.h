@@ -73,8 +73,6 @@ constexpr Encoder kEncoders[] = {
 
 // See Kernels::quantize_rows. `columns` is a multiple of the format's block.
 bool quantize_rows(const Format& format, const float* weights, int64_t rows, int64_t columns,
-                   const float* importance, uint8_t* out);
-bool quantize_rows(const Format& format, const float* weights, int64_t rows, int64_t columns,
                    const float* importance, uint8_t* out) {
   for (const rtn::Encoder& encoder : rtn::kEncoders) {
     if (encoder.ggml_type != format.ggml_type) continue;

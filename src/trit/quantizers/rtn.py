@@ -1,0 +1,73 @@
+"""Round to nearest with importance: the encoder behind every named mix.
+
+Each block's scales are searched so that Σ importance · (weight - value)² becomes small; the weights
+are then rounded to the nearest value that the scales allow. No data but the importance is needed,
+and no weight's error is passed on to another. The search is in core/quantizers/: the same bytes on
+every instruction set and for every number of threads.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trit import _core, engine, formats
+from trit.errors import UnsupportedError, UsageError
+
+FLOATS = frozenset({"f32", "f16", "bf16"})
+WRITTEN = FLOATS | {
+    *("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"),
+    *("iq4_nl", "iq4_xs", "tq1_0", "tq2_0"),
+}
+
+
+def quantize(
+    weights: NDArray[np.float32],
+    format_name: str,
+    importance: NDArray[np.float32] | None = None,
+    threads: int | None = None,
+    isa: str | None = None,
+) -> NDArray[np.uint8]:
+    """Round weights (rows, cols) float32 onto a format's grid -> (rows, row_bytes) uint8.
+
+    `importance` (cols,) float32 weighs the squared error of each column, in any unit (the mean
+    squared input is usual); columns of a block that all weigh nothing count alike. `threads`: None
+    for those the process may use. `isa` names an instruction set instead of the machine's best.
+    A scale beyond fp16 is clamped to the largest finite one.
+
+    UnsupportedError for a format that has no encoder or blocks that do not fill `cols`; UsageError
+    for an importance of another length, or negative, or not finite.
+    """
+    format = formats.get(format_name)
+    if format.name not in WRITTEN:
+        raise UnsupportedError(
+            f"{format.name} can be read but not written. Written are: {', '.join(sorted(WRITTEN))}."
+        )
+    rows, cols = weights.shape
+    format.row_bytes(cols)
+    if importance is not None:
+        _check_importance(importance, cols)
+        importance = np.ascontiguousarray(importance, dtype=np.float32)
+    if rows == 0:
+        return np.empty((0, format.row_bytes(cols)), dtype=np.uint8)
+    weights = np.ascontiguousarray(weights, dtype=np.float32)
+    packed = _core.quantize(
+        format.name,
+        weights,
+        importance,
+        threads or engine.default_threads(),
+        isa or engine.isa(),
+    )
+    return np.asarray(packed, dtype=np.uint8)
+
+
+def _check_importance(importance: NDArray[np.float32], cols: int) -> None:
+    if importance.shape != (cols,):
+        raise UsageError(
+            f"importance has shape {importance.shape}; the weights' {cols} columns need ({cols},)."
+        )
+    bad = ~((importance >= 0) & np.isfinite(importance))
+    if bad.any():
+        column = int(bad.argmax())
+        raise UsageError(
+            f"importance of column {column} is {importance[column]}; "
+            "expected a finite number, zero or more. Measure it again."
+        )
