@@ -4,8 +4,8 @@
     python benchmarks/against_llama_cpp.py --quantize F16.gguf [--type Q4_K_M] [-t 2] [-r 3]
 
 Needs llama-cpp-python built from its source package on this machine (`pip install --no-binary
-llama-cpp-python llama-cpp-python`); its system info is printed, so that one sees the instruction sets
-it was built for. Each measurement is a process of its own; the two programs take turns, and what is
+llama-cpp-python llama-cpp-python`); its system info is printed, so that one sees what it was built
+for. Each measurement is a process of its own; the two programs take turns, and what is
 reported is the median of each and of the ratios pair by pair.
 """
 

@@ -1,8 +1,8 @@
 """The compiled core behind a small Python face: runs a plan on quantized weights.
 
-Weights stay where they are (the mmap of their file). A batch is rows of (sequence, position, token), so
-a prompt, a step of decoding and many users are one thing; logits are bit-identical for any thread
-count, batch composition and chunking on one instruction set.
+Weights stay where they are (the mmap of their file). A batch is rows of (sequence, position,
+token), so a prompt, a step of decoding and many users are one thing; logits are bit-identical for
+any thread count, batch composition and chunking.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -42,8 +43,7 @@ def default_threads() -> int:
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     try:
-        with open("/sys/fs/cgroup/cpu.max") as file:
-            quota, period = file.read().split()
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         if quota != "max":
             count = min(count, max(1, int(quota) // int(period)))
     except (OSError, ValueError):
@@ -110,7 +110,10 @@ def _attention(weights: _Weights, mixer: Attention, ropes: dict[Rope, int]) -> _
     out.heads, out.kv_heads, out.head_dim = mixer.heads, mixer.kv_heads, mixer.head_dim
     out.scale = mixer.scale
     out.rope = weights.rope(mixer.rope, ropes)
-    out.q_norm, out.k_norm = weights.optional_norm(mixer.q_norm), weights.optional_norm(mixer.k_norm)
+    out.q_norm, out.k_norm = (
+        weights.optional_norm(mixer.q_norm),
+        weights.optional_norm(mixer.k_norm),
+    )
     out.sub_norm = weights.optional_norm(mixer.sub_norm)
     out.window = mixer.window or 0
     out.soft_cap = mixer.soft_cap or 0.0
@@ -179,8 +182,8 @@ class Rows:
 class Engine:
     """Runs a plan over its tensors.
 
-    `ctx`: positions kept per sequence (None: the model's own). `threads` (None: those the process may
-    use). `batch`: rows per pass; changes speed and memory, never a result.
+    `ctx`: positions kept per sequence (None: the model's own). `threads` (None: those the process
+    may use). `batch`: rows per pass; changes speed and memory, never a result.
     Raises UnsupportedError for a plan or type the core cannot run.
     """
 

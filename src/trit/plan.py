@@ -1,8 +1,8 @@
 """What to compute, layer by layer: archs produce a plan, executors read it.
 
-No executor knows the name of an architecture. A layer is a *mixer* (attention) and a *feed-forward*,
-each with optional norms before, inside and after; the list of operations is closed and short. Tensor
-names are GGUF names; every weight is stored (rows, cols) = (outputs, inputs).
+No executor knows the name of an architecture. A layer is a *mixer* (attention) and a
+*feed-forward*, each with optional norms before, inside and after; the list of operations is closed
+and short. Tensor names are GGUF names; every weight is stored (rows, cols) = (outputs, inputs).
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ class PlainFeedForward:
 class MixtureOfExperts:
     """top_k of `experts` gated feed-forwards chosen by `router`, plus an optional shared one.
 
-    The three weights hold all experts stacked along the rows. No executor runs this yet; the plan has
-    its place so that adding it changes no other part.
+    The three weights hold all experts stacked along the rows. No executor runs this yet; the plan
+    has its place so that adding it changes no other part.
     """
 
     router: Linear
