@@ -239,6 +239,11 @@ def test_targets_that_cannot_be(tmp_path: Path) -> None:
         gguf.write(tmp_path, METADATA, [])
     with pytest.raises(UsageError, match="there is no folder"):
         gguf.write(tmp_path / "absent" / "m.gguf", METADATA, [])
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UsageError, match="is no regular file"):
+        gguf.write(pipe, METADATA, make_tensors())
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:

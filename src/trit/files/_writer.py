@@ -227,6 +227,8 @@ def write(
 def _check_target(path: Path, partial: Path) -> None:
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name the file to write")
+    if path.exists() and not path.is_file():  # the rename would destroy a device such as /dev/null
+        raise UsageError(f"{path} is no regular file: name the file to write")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}")
     for each in (path, partial):
