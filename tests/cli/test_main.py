@@ -111,6 +111,8 @@ def test_old_habits_in_flags(probe: Callable[..., int], capsys: pytest.CaptureFi
     assert capsys.readouterr().out == "text 1.0 -1 off False\n"
     assert probe("--color=auto", "--", "--max_tokens") == 0
     assert capsys.readouterr().out == "--max_tokens 1.0 1 auto False\n"
+    assert probe("-n3", "--", "-text") == 0
+    assert capsys.readouterr().out == "-text 1.0 3 auto False\n"
 
 
 def test_variables_set_flags(
@@ -131,6 +133,8 @@ def test_variables_set_flags(
         (["probe", "--nonsense"], "--nonsense"),
         (["probe", "-n", "many"], "'--max-tokens'"),
         (["probe", "a", "b"], "b"),
+        (["probe", "-ngl", "99"], "no such option: -ngl. See 'trit probe --help'"),
+        (["probe", "-n", "3", "-hf=a/b"], "no such option: -hf."),
         (["prob"], "no such command: prob. Did you mean probe?"),
         (["--frobnicate"], "no such option: --frobnicate"),
     ],

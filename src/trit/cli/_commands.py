@@ -13,6 +13,7 @@ printing the help may take. On top of typer: underscores are accepted for dashes
 
 import ast
 import importlib
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,7 @@ def run(entry: CommandFile, arguments: list[str]) -> int:
         _set_variable(parameter)
     try:
         normal = list(normalise(arguments, known))
+        _refuse_clusters(entry.name, normal, known, command.params)
         with command.make_context(f"trit {entry.name}", normal) as context:
             result = command.invoke(context)
     except typer.Exit as leave:
@@ -136,6 +138,21 @@ def _set_variable(parameter: Any) -> None:
     if long is not None:
         parameter.envvar = "TRIT_" + long[2:].replace("-", "_").upper()
         parameter.show_envvar = False  # the overview says it once for all
+
+
+def _refuse_clusters(
+    name: str, arguments: list[str], known: frozenset[str], parameters: Iterable[Any]
+) -> None:
+    """UsageError for a word such as llama.cpp's -ngl, which click would read as `-n gl`."""
+    valued = _flags(each for each in parameters if not getattr(each, "is_flag", False))
+    before = ""
+    for argument in arguments:
+        if argument == "--":
+            return
+        flag = argument.partition("=")[0]
+        if before not in valued and flag not in known and re.match("-[A-Za-z]{2}", argument):
+            raise UsageError(f"no such option: {flag}. See 'trit {name} --help'.")
+        before = "" if before in valued else argument
 
 
 def normalise(arguments: list[str], known: frozenset[str]) -> Iterable[str]:
