@@ -173,7 +173,7 @@ def test_usage_errors_are_one_line_and_2(
         (
             MemoryError(),
             3,
-            "trit: error: out of memory. 'trit estimate' says what a model needs.",
+            "trit: error: out of memory. Take a smaller model, or a smaller --ctx-size.",
         ),
         (
             ZeroDivisionError("division by zero"),

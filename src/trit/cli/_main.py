@@ -79,7 +79,7 @@ def _explain(error: BaseException, arguments: list[str]) -> tuple[str, int]:
     if isinstance(error, TritError):
         return f"error: {error}", error.exit_code
     if isinstance(error, MemoryError):
-        return "error: out of memory. 'trit estimate' says what a model needs.", DOES_NOT_FIT
+        return "error: out of memory. Take a smaller model, or a smaller --ctx-size.", DOES_NOT_FIT
     if isinstance(error, OSError):
         return f"error: {_explain_os(error)}", DOES_NOT_FIT if error.errno == errno.ENOSPC else 1
     format_message = getattr(error, "format_message", None)
