@@ -216,3 +216,17 @@ def test_closing_ends_the_template_process(path: Path) -> None:
         process = model._template._worker._process
         assert process.poll() is None
     assert process.poll() is not None
+
+
+def test_a_closed_model_answers_no_more(path: Path) -> None:
+    model = load(path)
+    model.close()
+    model.close()
+    for ask in (
+        lambda: model.generate("Hi"),
+        lambda: model.stream("Hi"),
+        lambda: model.chat(HELLO),
+    ):
+        with pytest.raises(UsageError, match="the model is closed"):
+            ask()
+    assert model._template is None

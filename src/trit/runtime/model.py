@@ -110,6 +110,7 @@ class Model:
             stack.enter_context(file)
             self.path = file.path
             self.metadata = file.metadata
+            self._closed = False
             self._template: ChatTemplate | None = None
             stack.callback(self._close_template)
             if chat and self.has_template:
@@ -149,7 +150,8 @@ class Model:
         return f"<trit.Model {self.name} from {self.path}>"
 
     def close(self) -> None:
-        """Let go of the file and the template's process. The model answers no more."""
+        """Let go of the file and the template's process. The model answers no more: UsageError."""
+        self._closed = True
         self._close.close()
 
     @property
@@ -347,6 +349,7 @@ class Model:
         self._sequences.forget()
 
     def _ids(self, prompt: Prompt) -> Sequence[int]:
+        self._require_open()
         if isinstance(prompt, str):
             return self.tokenize(prompt)
         for token in prompt:
@@ -366,8 +369,13 @@ class Model:
             return ""
         return self.tokenizer.token_bytes(token).decode("utf-8", "replace")
 
+    def _require_open(self) -> None:
+        if self._closed:
+            raise UsageError(f"{self.path}: the model is closed; load it again.")
+
     def _chat_template(self) -> ChatTemplate:
         if self._template is None:
+            self._require_open()
             if not self.has_template:
                 raise UnsupportedError(
                     f"{self.path}: the model has no chat template, so it only goes on from a text: "
