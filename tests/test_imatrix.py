@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 
@@ -154,3 +155,11 @@ def test_hostile_legacy_files(tmp_path: Path, data: bytes) -> None:
     path.write_bytes(data)
     with pytest.raises(InvalidFileError, match=r"bad\.dat"):
         imatrix.load(path)
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InvalidFileError, match="expected a regular file"):
+        imatrix.load(tmp_path / "pipe")
+    with pytest.raises(InvalidFileError, match=r"absent\.dat.*cannot be read"):
+        imatrix.load(tmp_path / "absent.dat")

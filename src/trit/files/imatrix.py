@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from trit.errors import InvalidFileError
 from trit.files import gguf
+from trit.files._mapping import Mapping
 
 Floats = NDArray[np.float32]
 
@@ -72,10 +73,13 @@ class Imatrix:
 
 def load(path: str | os.PathLike[str]) -> Imatrix:
     """Read importance data of either layout; InvalidFileError for anything else."""
-    file = Path(path)
-    with file.open("rb") as opened:
-        magic = opened.read(4)
-    return _load_gguf(file) if magic == MAGIC else _load_legacy(file)
+    mapping = Mapping(path)  # no pipe, no device, and nothing that is not looked at is read
+    try:
+        if mapping.buffer[:4] == MAGIC:
+            return _load_gguf(mapping.path)
+        return _load_legacy(mapping)
+    finally:
+        mapping.close()
 
 
 def _load_gguf(path: Path) -> Imatrix:
@@ -143,9 +147,9 @@ def _check(path: Path, name: str, values: Floats) -> None:
 class _Legacy:
     """Reads the older layout, each length checked against the rest of the file."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.data = path.read_bytes()
+    def __init__(self, mapping: Mapping) -> None:
+        self.path = mapping.path
+        self.data = mapping.buffer
         self.at = 0
 
     def take(self, count: int, what: str) -> bytes:
@@ -173,8 +177,8 @@ class _Legacy:
             raise InvalidFileError(self.path, f"{what} at offset {self.at}", problem) from None
 
 
-def _load_legacy(path: Path) -> Imatrix:
-    reader = _Legacy(path)
+def _load_legacy(mapping: Mapping) -> Imatrix:
+    path, reader = mapping.path, _Legacy(mapping)
     limit = (1 << 31) - 1
     entries: dict[str, Floats] = {}
     for index in range(reader.integer("number of entries", 1, MAX_ENTRIES)):
