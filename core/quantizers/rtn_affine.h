@@ -83,12 +83,27 @@ inline void keep_better(AffineFit& best, const AffineFit& other) {
   best.gain = select_less(best.gain, other.gain, other.gain, best.gain);
 }
 
+// The same values with the least scale and offset. A group may be best served by few codes (3 and 2
+// of a far offset, say, where two weights have all the importance); a neighbour of the same block,
+// whose integers share d and dmin, would pay for such a line with its own precision.
+inline Line tighten(const AffineGroup& g, const Line& line, Floats least, Floats most) {
+  const Floats inverse_scale = inverse(line.scale);
+  const Floats first = affine_code(least, line.offset, inverse_scale, g.levels);
+  const Floats last = affine_code(most, line.offset, inverse_scale, g.levels);
+  const Floats moved = line.offset + line.scale * first;
+  const Floats room = broadcast(g.levels) * inverse(last - first);
+  const Floats whole = round_even(room - broadcast(0.499f));  // down, but for rounding errors
+  return {line.scale / max(whole, broadcast(1.0f)),
+          select_less(zeros(), moved, line.offset, moved)};
+}
+
 inline Line find_line(const AffineGroup& g, const Ends& ends, int count) {
   Floats low = load(g.x[0]), high = low;
   for (int i = 1; i < g.n; ++i) {
     low = min(load(g.x[i]), low);
     high = max(load(g.x[i]), high);
   }
+  const Floats least = low;
   if (!g.signed_offset) low = min(low, zeros());
   const Floats range = high - low;
   const Floats unit = inverse(range) * broadcast(g.levels);
@@ -97,14 +112,16 @@ inline Line find_line(const AffineGroup& g, const Ends& ends, int count) {
     for (int j = 0; j < count; ++j) {
       const float inner_low = ends.first + static_cast<float>(i) * ends.step;
       const float inner_high = ends.first + static_cast<float>(j) * ends.step;
-      const Floats inverse = unit * broadcast(1.0f / (1.0f - inner_low - inner_high));
+      const float span = 1.0f - inner_low - inner_high;
+      if (span < 0.1f) continue;  // the ends have met
+      const Floats inverse = unit * broadcast(1.0f / span);
       keep_better(best, fit_line(g, low + range * broadcast(inner_low), inverse));
     }
   }
   for (int i = 0; i < 2; ++i) {
     keep_better(best, fit_line(g, best.line.offset, inverse(best.line.scale)));
   }
-  return best.line;
+  return g.signed_offset ? best.line : tighten(g, best.line, least, high);
 }
 
 }  // namespace trit::TRIT_ISA::rtn

@@ -20,7 +20,7 @@ struct Rows {
 // Gathers sixteen blocks after sixteen, lets `solve` fill codes and scales, and writes them.
 template <class Solve>
 inline void each_sixteen(const Rows& rows, Solve solve) {
-  Lanes lanes;
+  BlockLanes lanes;
   const int n = rows.format.block_weights;
   for (int64_t first = 0; first < rows.blocks; first += kLanes) {
     const int64_t left = rows.blocks - first;
@@ -31,7 +31,7 @@ inline void each_sixteen(const Rows& rows, Solve solve) {
   }
 }
 
-inline void store_integers(Lanes& lanes, int group, Floats scale, Floats minimum) {
+inline void store_integers(BlockLanes& lanes, int group, Floats scale, Floats minimum) {
   alignas(64) float s[kLanes], m[kLanes];
   store(s, scale);
   store(m, minimum);
@@ -41,14 +41,14 @@ inline void store_integers(Lanes& lanes, int group, Floats scale, Floats minimum
   }
 }
 
-inline void set_block_scales(Lanes& lanes, const uint16_t* d, const uint16_t* dmin) {
+inline void set_block_scales(BlockLanes& lanes, const uint16_t* d, const uint16_t* dmin) {
   for (int lane = 0; lane < kLanes; ++lane) {
     lanes.blocks[lane].d = d[lane];
     lanes.blocks[lane].dmin = dmin == nullptr ? 0 : dmin[lane];
   }
 }
 
-inline void set_single_scale(Lanes& lanes, const uint16_t* d, const uint16_t* dmin) {
+inline void set_single_scale(BlockLanes& lanes, const uint16_t* d, const uint16_t* dmin) {
   store_integers(lanes, 0, broadcast(1.0f), broadcast(1.0f));
   set_block_scales(lanes, d, dmin);
 }
@@ -68,7 +68,7 @@ inline void encode_scaled(const Rows& rows, const Grid& grid, const Samples& sam
                           float code_offset) {
   const int n = rows.format.block_weights;
   const int count = samples.count(rows.importance != nullptr);
-  each_sixteen(rows, [&](Lanes& lanes) {
+  each_sixteen(rows, [&](BlockLanes& lanes) {
     uint16_t d[kLanes];
     const Floats wish = find_scale(grid, samples, count, lanes.x, lanes.w, n);
     const Floats scale = round_to_half(lanes, wish, d, Grid::kSmallest);
@@ -83,7 +83,7 @@ inline void encode_affine(const Rows& rows, float levels, const Ends& ends) {
   constexpr int n = 32;
   const Steps grid = {0.0f, levels};
   const int count = ends.count(rows.importance != nullptr);
-  each_sixteen(rows, [&](Lanes& lanes) {
+  each_sixteen(rows, [&](BlockLanes& lanes) {
     alignas(64) Column from_first[n], from_offset[n];
     uint16_t d[kLanes], dmin[kLanes];
     const Floats first = load(lanes.x[0]);

@@ -27,7 +27,7 @@ using Column = float[kLanes];
 
 // x is scaled by a power of two per lane so that its largest magnitude lies in [1, 4): squares and
 // products then neither overflow nor vanish, whatever the model's units. Exact, and undone in `d`.
-struct Lanes {
+struct BlockLanes {
   alignas(64) Column x[kMaxBlock];
   alignas(64) Column w[kMaxBlock];      // weight of each squared error, positive
   alignas(64) Column codes[kMaxBlock];  // the outcome, as the format stores it
@@ -63,7 +63,7 @@ inline Floats largest(const Column* x, int n) {
 
 // The power of two at or below the magnitude, and its inverse; zero for what fp16 scales cannot
 // hold.
-inline void set_units(Lanes& lanes, Floats magnitude) {
+inline void set_units(BlockLanes& lanes, Floats magnitude) {
   alignas(64) float most[kLanes];
   store(most, magnitude);
   for (int lane = 0; lane < kLanes; ++lane) {
@@ -78,7 +78,7 @@ inline void set_units(Lanes& lanes, Floats magnitude) {
 // The nearest number that fp16 can hold (never infinity), as bits, and back in search units. What
 // is not zero becomes at least `smallest`: a scale that is too large rounds better than one of
 // zero.
-inline Floats round_to_half(const Lanes& lanes, Floats d, uint16_t* bits, float smallest) {
+inline Floats round_to_half(const BlockLanes& lanes, Floats d, uint16_t* bits, float smallest) {
   alignas(64) float values[kLanes];
   store(values, d);
   for (int lane = 0; lane < kLanes; ++lane) {
@@ -91,10 +91,10 @@ inline Floats round_to_half(const Lanes& lanes, Floats d, uint16_t* bits, float 
   }
   return load(values);
 }
-inline Floats round_scale(const Lanes& lanes, Floats d, uint16_t* bits) {
+inline Floats round_scale(const BlockLanes& lanes, Floats d, uint16_t* bits) {
   return round_to_half(lanes, d, bits, 0x1p-24f);
 }
-inline Floats round_offset(const Lanes& lanes, Floats m, uint16_t* bits) {
+inline Floats round_offset(const BlockLanes& lanes, Floats m, uint16_t* bits) {
   return round_to_half(lanes, m, bits, 0.0f);
 }
 
@@ -113,7 +113,7 @@ inline void transpose_blocks(const float* rows, int n, int count, Column* out) {
 // Importance of each lane's columns, scaled per lane like x. A floor far below one keeps every
 // weight positive: columns without statistics then count a little, and evenly.
 inline void gather_importance(const float* importance, int64_t columns, int64_t first, int n,
-                              int count, Lanes& lanes) {
+                              int count, BlockLanes& lanes) {
   alignas(64) float rows[kLanes * kMaxBlock];
   for (int lane = 0; lane < count; ++lane) {
     const int64_t column = (first + lane) * n % columns;
@@ -128,7 +128,7 @@ inline void gather_importance(const float* importance, int64_t columns, int64_t 
 
 // Blocks first … first + count − 1 of n weights each, counted through all rows.
 inline void gather(const float* weights, const float* importance, int64_t columns, int64_t first,
-                   int n, int count, Lanes& lanes) {
+                   int n, int count, BlockLanes& lanes) {
   if (importance != nullptr) {
     gather_importance(importance, columns, first, n, count, lanes);
   } else {
@@ -141,7 +141,7 @@ inline void gather(const float* weights, const float* importance, int64_t column
 }
 
 // Writes the codes and hands each lane's block to the format. The caller has filled in the scales.
-inline void scatter(const Format& format, int count, Lanes& lanes, uint8_t* out) {
+inline void scatter(const Format& format, int count, BlockLanes& lanes, uint8_t* out) {
   alignas(64) float square[kLanes * kLanes];  // [lane][column]
   for (int i = 0; i < format.block_weights; i += kLanes) {
     transpose(lanes.codes[i], kLanes, square);

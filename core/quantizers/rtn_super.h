@@ -56,7 +56,7 @@ inline Floats covering_scale(const Floats* wishes, int groups, float low) {
 // Chooses every group's integer near `wishes`, which become what was chosen; returns the refitted
 // d.
 template <class Grid>
-inline Floats improve(const Grid& grid, const SuperShape& shape, const Lanes& lanes, Floats d,
+inline Floats improve(const Grid& grid, const SuperShape& shape, const BlockLanes& lanes, Floats d,
                       Floats* wishes, Floats* integers) {
   const Floats inverse_d = inverse(d);
   Sums total = {zeros(), zeros()};
@@ -73,7 +73,7 @@ inline Floats improve(const Grid& grid, const SuperShape& shape, const Lanes& la
 }
 
 template <class Grid>
-inline void solve_super(const Grid& grid, const SuperShape& shape, int count, Lanes& lanes) {
+inline void solve_super(const Grid& grid, const SuperShape& shape, int count, BlockLanes& lanes) {
   Floats wishes[kMaxBlockGroups], integers[kMaxBlockGroups];
   uint16_t bits[kLanes];
   for (int g = 0; g < shape.groups; ++g) {
@@ -97,7 +97,7 @@ inline void solve_super(const Grid& grid, const SuperShape& shape, int count, La
 template <class Grid>
 inline void encode_super(const Rows& rows, const Grid& grid, const SuperShape& shape) {
   const int count = shape.samples.count(rows.importance != nullptr);
-  each_sixteen(rows, [&](Lanes& lanes) { solve_super(grid, shape, count, lanes); });
+  each_sixteen(rows, [&](BlockLanes& lanes) { solve_super(grid, shape, count, lanes); });
 }
 
 }  // namespace trit::TRIT_ISA::rtn

@@ -26,7 +26,7 @@ struct Normal {
   Floats uu, uv, vv, xu, xv;
 };
 
-inline Pair round_pair(const Lanes& lanes, const Pair& pair, uint16_t* d, uint16_t* dmin) {
+inline Pair round_pair(const BlockLanes& lanes, const Pair& pair, uint16_t* d, uint16_t* dmin) {
   return {round_scale(lanes, pair.d, d), round_offset(lanes, pair.dmin, dmin)};
 }
 
@@ -122,7 +122,7 @@ inline Pair improve(const SuperAffineShape& shape, const AffineGroup* groups, co
 }
 
 inline void store_affine_codes(const SuperAffineShape& shape, const Pair& block,
-                               const PairChoice* choices, Lanes& lanes) {
+                               const PairChoice* choices, BlockLanes& lanes) {
   for (int g = 0; g < shape.groups; ++g) {
     const Floats inverse_scale = inverse(block.d * choices[g].scale);
     const Floats offset = zeros() - block.dmin * choices[g].minimum;
@@ -133,7 +133,7 @@ inline void store_affine_codes(const SuperAffineShape& shape, const Pair& block,
   }
 }
 
-inline void solve_super_affine(const SuperAffineShape& shape, int count, Lanes& lanes) {
+inline void solve_super_affine(const SuperAffineShape& shape, int count, BlockLanes& lanes) {
   AffineGroup groups[kMaxBlockGroups];
   Line wishes[kMaxBlockGroups];
   PairChoice choices[kMaxBlockGroups];
@@ -160,7 +160,7 @@ inline void solve_super_affine(const SuperAffineShape& shape, int count, Lanes& 
 
 inline void encode_super_affine(const Rows& rows, const SuperAffineShape& shape) {
   const int count = shape.ends.count(rows.importance != nullptr);
-  each_sixteen(rows, [&](Lanes& lanes) { solve_super_affine(shape, count, lanes); });
+  each_sixteen(rows, [&](BlockLanes& lanes) { solve_super_affine(shape, count, lanes); });
 }
 
 }  // namespace trit::TRIT_ISA::rtn

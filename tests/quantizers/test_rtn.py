@@ -87,8 +87,8 @@ def test_near_the_best_of_all_scales(name: str, weighted: bool) -> None:
     x, w = (a.astype(np.float64).reshape(-1, block) for a in (weights[0], data))
     best = sum(least_error(*pair, name) for pair in zip(x, w, strict=True))
     got = error(weights, rtn.quantize(weights, name, data if weighted else None), name, data)
-    # What the samples may miss: more where the error hangs on luck in 32 roundings (255 steps), or in
-    # the few of them that an uneven importance leaves.
+    # What the samples may miss: more where the error hangs on luck in 32 roundings (255 steps), or
+    # in the few of them that an uneven importance leaves.
     allowed = (0.10 if name == "q8_0" else 0.02) * (3 if weighted else 1)
     assert best * (1 - 1e-6) < got < best * (1 + allowed)
 
