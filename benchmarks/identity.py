@@ -13,9 +13,10 @@ set; then again
     isa       all of the above on every instruction set; `scalar` on --scalar-prompts of them
 
 Chunks of 1 and 7 read all weights 80 and 12 times a prompt, so on all but the smallest model they,
-and company, run on a quarter of the prompts (--every-chunk: on all). The answers of all instruction sets have to
-be equal too. Each run (model, isa, setting) is recorded in the state file when it ends; a run
-started again with the same core goes on behind the last. Any difference is printed and the exit code is 1.
+and company, run on a quarter of the prompts (--every-chunk: on all). The answers of all instruction
+sets have to be equal too. Each run (model, isa, setting) is recorded in the state file when it
+ends; a run started again with the same core goes on behind the last. Any difference is printed and
+the exit code is 1.
 """
 
 from __future__ import annotations
