@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <cstring>
+#include <memory>
 #include <stdexcept>
 
 #include "decoder.h"
@@ -36,13 +37,15 @@ struct Fresh {
   explicit Fresh(std::vector<size_t> dims) : shape(std::move(dims)) {
     size_t size = 1;
     for (const size_t n : shape) size *= n;
-    data = new T[size + 64]();  // kernels may touch a register beyond the end
+    owned = std::make_unique<T[]>(size + 64);  // kernels may touch a register beyond the end
+    data = owned.get();
   }
   nb::ndarray<nb::numpy, T> take() {
-    nb::capsule owner(data, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+    nb::capsule owner(owned.release(), [](void* p) noexcept { delete[] static_cast<T*>(p); });
     return nb::ndarray<nb::numpy, T>(data, shape.size(), shape.data(), owner);
   }
   std::vector<size_t> shape;
+  std::unique_ptr<T[]> owned;
   T* data;
 };
 
@@ -159,6 +162,7 @@ auto quantize(const std::string& name, const In<float, 2>& weights,
   const int64_t columns = static_cast<int64_t>(weights.shape(1));
   require(columns > 0 && columns % format.block_weights == 0,
           name + " needs columns in multiples of " + std::to_string(format.block_weights));
+  require(threads >= 1 && threads <= 1024, "threads: 1 to 1024");
   require(!importance || static_cast<int64_t>(importance->shape(0)) == columns,
           "importance has one weight per column");
   const float* weight_of = importance ? importance->data() : nullptr;

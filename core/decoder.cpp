@@ -31,35 +31,74 @@ Decoder::Decoder(Model model, const Kernels& kernels, int threads, int64_t posit
   check();
 }
 
-// engine.py checks names and shapes; this guards what would read outside of memory.
+// Whoever built the plan, nothing below reads or writes outside of memory.
 void Decoder::check() const {
-  const auto fail = [](const std::string& what) { throw std::invalid_argument(what); };
-  const auto linear = [&](const Linear& l) {
-    if (l.weight < 0 || l.weight >= static_cast<int>(model_.weights.size())) fail("weight handle");
-    const Matrix& w = model_.weights[static_cast<size_t>(l.weight)];
-    if (l.row_start < 0 || l.rows <= 0 || l.row_start + l.rows > w.rows) fail("rows of a linear");
-    if (!l.bias.empty() && static_cast<int64_t>(l.bias.size()) != l.rows) fail("length of a bias");
-    if (w.columns % w.format->block_weights) fail("columns of a weight");
-    if (w.format->panel && w.columns % kActivationBlock) fail("columns of a weight");
+  const auto require = [](bool ok, const char* what) {
+    if (!ok) throw std::invalid_argument(what);
   };
-  linear(model_.head);
-  if (model_.embedding < 0 || model_.embedding >= static_cast<int>(model_.weights.size())) {
-    fail("embedding handle");
-  }
+  const auto weight = [&](int handle) -> const Matrix& {
+    require(handle >= 0 && handle < static_cast<int>(model_.weights.size()), "weight handle");
+    return model_.weights[static_cast<size_t>(handle)];
+  };
+  const auto linear = [&](const Linear& l, int64_t columns, int64_t rows, const char* what) {
+    const Matrix& w = weight(l.weight);
+    require(l.row_start >= 0 && l.rows == rows && l.row_start + l.rows <= w.rows, what);
+    require(w.columns == columns && columns % w.format->block_weights == 0, what);
+    require(!w.format->panel || columns % kActivationBlock == 0, what);
+    require(l.bias.empty() || static_cast<int64_t>(l.bias.size()) == l.rows, "length of a bias");
+  };
+  const auto norm = [&](const std::optional<Norm>& n, int64_t width) {
+    require(!n || static_cast<int64_t>(n->weight.size()) == width, "length of a norm");
+  };
+  const int64_t width = model_.width;
+  require(width > 0 && weight(model_.embedding).columns == width, "columns of the embedding");
+  require(width % weight(model_.embedding).format->block_weights == 0, "columns of the embedding");
+  require(static_cast<int64_t>(model_.output_norm.weight.size()) == width, "length of a norm");
+  linear(model_.head, width, model_.head.rows, "shape of the head");
   for (const Layer& layer : model_.layers) {
     const Attention& a = layer.mixer;
-    for (const Linear* l : {&a.q, &a.k, &a.v, &a.output}) linear(*l);
-    if (a.heads <= 0 || a.kv_heads <= 0 || a.heads % a.kv_heads) fail("attention heads");
-    if (a.head_dim <= 0 || a.head_dim > 512) fail("head dimension (at most 512)");
-    if (a.rope >= static_cast<int>(model_.ropes.size())) fail("rope index");
-    if (layer.feed_forward.gate) linear(*layer.feed_forward.gate);
-    linear(layer.feed_forward.up);
-    linear(layer.feed_forward.down);
+    require(a.heads > 0 && a.kv_heads > 0 && a.heads % a.kv_heads == 0, "attention heads");
+    require(a.head_dim > 0 && a.head_dim <= 512, "head dimension (at most 512)");
+    const int64_t q_width = static_cast<int64_t>(a.heads) * a.head_dim;
+    const int64_t kv_width = static_cast<int64_t>(a.kv_heads) * a.head_dim;
+    linear(a.q, width, q_width, "shape of the queries");
+    linear(a.k, width, kv_width, "shape of the keys");
+    linear(a.v, width, kv_width, "shape of the values");
+    linear(a.output, q_width, width, "shape of the attention's output");
+    require(a.rope < static_cast<int>(model_.ropes.size()), "rope index");
+    if (a.rope >= 0) {
+      const size_t pairs = model_.ropes[static_cast<size_t>(a.rope)].inv_freq.size();
+      require(2 * pairs <= static_cast<size_t>(a.head_dim), "rope wider than the head");
+    }
+    require(a.sinks.empty() || static_cast<int>(a.sinks.size()) == a.heads, "number of sinks");
+    norm(a.q_norm, a.head_dim);
+    norm(a.k_norm, a.head_dim);
+    norm(a.sub_norm, q_width);
+    const FeedForward& ff = layer.feed_forward;
+    const int64_t inner = ff.up.rows;
+    require(inner > 0, "rows of the feed-forward");
+    if (ff.gate) linear(*ff.gate, width, inner, "shape of the gate");
+    linear(ff.up, width, inner, "shape of the up projection");
+    linear(ff.down, inner, width, "shape of the down projection");
+    norm(ff.sub_norm, inner);
+    for (const std::optional<Norm>* n : {&layer.mixer_norm, &layer.mixer_post_norm,
+                                         &layer.feed_forward_norm, &layer.feed_forward_post_norm}) {
+      norm(*n, width);
+    }
   }
 }
 
 void Decoder::begin(const Rows& rows) {
-  for (int r = 0; r < rows.count; ++r) cache_.extend(rows.sequences[r], rows.positions[r]);
+  std::map<int, int64_t> held;
+  for (int r = 0; r < rows.count; ++r) {
+    held.try_emplace(rows.sequences[r], cache_.length(rows.sequences[r]));
+  }
+  try {
+    for (int r = 0; r < rows.count; ++r) cache_.extend(rows.sequences[r], rows.positions[r]);
+  } catch (...) {  // out of memory: what was written before stays, no empty cell does
+    for (const auto& [sequence, length] : held) cache_.remove(sequence, length);
+    throw;
+  }
   for (size_t i = 0; i < model_.ropes.size(); ++i) {
     const Rope& rope = model_.ropes[i];
     const size_t pairs = rope.inv_freq.size();

@@ -1,5 +1,9 @@
 #include "threads.h"
 
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
 namespace trit {
 namespace {
 
@@ -24,12 +28,21 @@ void pause() {
 
 Threads::Threads(int count) {
   spin_ = count <= static_cast<int>(std::thread::hardware_concurrency());
-  for (int worker = 1; worker < count; ++worker) {
-    threads_.emplace_back([this, worker] { loop(worker); });
+  try {
+    for (int worker = 1; worker < count; ++worker) {
+      threads_.emplace_back([this, worker] { loop(worker); });
+    }
+  } catch (const std::system_error& error) {
+    const std::string started = std::to_string(threads_.size() + 1);
+    stop();
+    throw std::runtime_error("only " + started + " of " + std::to_string(count) +
+                             " threads could be started: " + error.what());
   }
 }
 
-Threads::~Threads() {
+Threads::~Threads() { stop(); }
+
+void Threads::stop() {
   stop_.store(true);
   generation_.fetch_add(1);
   generation_.notify_all();

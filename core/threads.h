@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cassert>
 #include <cstdint>
 #include <thread>
 #include <vector>
@@ -10,7 +11,8 @@ namespace trit {
 
 class Threads {
  public:
-  // `count` workers, the calling thread included.
+  // `count` workers, the calling thread included. Throws std::runtime_error when the system gives
+  // fewer.
   explicit Threads(int count);
   ~Threads();
   Threads(const Threads&) = delete;
@@ -30,6 +32,7 @@ class Threads {
     const auto call = [](void* context, int64_t first, int64_t last, int worker) {
       for (int64_t i = first; i < last; ++i) (*static_cast<F*>(context))(i, worker);
     };
+    assert(tasks < int64_t{1} << 31);
     run_job({call, &f, tasks, grain});
   }
 
@@ -41,6 +44,7 @@ class Threads {
     int64_t grain;
   };
 
+  void stop();
   void run_job(const Job& job);
   void work(uint32_t generation, int worker);
   void loop(int worker);

@@ -91,7 +91,10 @@ inline Floats to_floats(Ints a) {
 }
 inline Ints round_to_ints(Floats a) {  // to nearest even
   Ints r;
-  for (int i = 0; i < 16; ++i) r.v[i] = static_cast<int32_t>(std::nearbyintf(a.v[i]));
+  for (int i = 0; i < 16; ++i) {
+    const bool fits = a.v[i] >= -0x1p31f && a.v[i] < 0x1p31f;  // else as the hardware answers
+    r.v[i] = fits ? static_cast<int32_t>(std::nearbyintf(a.v[i])) : INT32_MIN;
+  }
   return r;
 }
 inline Floats lookup(const float* table, Ints index) {  // sixteen entries; index in 0…15

@@ -82,8 +82,14 @@ class _Weights:
         return np.ascontiguousarray(self._tensors[name].decode(), dtype=np.float32).reshape(-1)
 
     def linear(self, linear: Linear) -> _core.Linear:
-        bias = None if linear.bias is None else self.vector(linear.bias)
-        if bias is not None and len(bias) != linear.rows:  # a slice of a fused matrix
+        bias = None
+        if linear.bias is not None:
+            bias, rows = self.vector(linear.bias), self._tensors[linear.weight].rows
+            if len(bias) != rows:
+                raise UnsupportedError(
+                    f"tensor '{linear.bias}': expected an entry per row of '{linear.weight}', "
+                    f"{rows}, got {len(bias)}. The file is damaged: fetch or convert it again."
+                )
             bias = bias[linear.row_start : linear.row_start + linear.rows]
         return _core.Linear(self.handle(linear.weight), linear.row_start, linear.rows, bias)
 
@@ -206,6 +212,8 @@ class Engine:
             )
         except ValueError as error:
             raise UnsupportedError(f"the engine cannot run this model: {error}.") from error
+        except RuntimeError as error:
+            raise DoesNotFitError(f"{error}. Choose a smaller --threads.") from error
 
     @property
     def isa(self) -> str:
