@@ -15,7 +15,7 @@ Activation = Literal["silu", "gelu", "relu2"]  # gelu is the tanh form
 
 @dataclass(frozen=True)
 class Linear:
-    """y = W[row_start : row_start + rows] @ x + bias. A slice of rows views a fused matrix."""
+    """y = (W @ x + bias)[row_start : row_start + rows]. A slice of rows views a fused matrix."""
 
     weight: str
     rows: int

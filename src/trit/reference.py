@@ -149,9 +149,9 @@ class Reference:
     def _linear(self, part: Linear, x: Matrix) -> Matrix:
         import torch
 
-        rows = self.weight(part.weight)[part.row_start : part.row_start + part.rows]
-        bias = None if part.bias is None else self.weight(part.bias)
-        return torch.nn.functional.linear(x, rows, bias)
+        chosen = slice(part.row_start, part.row_start + part.rows)
+        bias = None if part.bias is None else self.weight(part.bias)[chosen]
+        return torch.nn.functional.linear(x, self.weight(part.weight)[chosen], bias)
 
     def _norm(self, norm: Norm | None, x: Matrix) -> Matrix:
         import torch

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from small_plan import Parts, Tensors, small_plan
+from small_plan import Parts, Tensors, matrix, small_plan, vector
 
 from trit import _core, reference
 from trit.engine import Engine, Rows
@@ -407,6 +407,33 @@ def test_layers_and_shapes_that_are_not_there(engine: Engine) -> None:
         engine.layer(0, hidden[:2], rows)
     with pytest.raises(UsageError, match="shapes of hidden and logits"):
         engine.head(hidden[:, :-1])
+
+
+def fused(bias: int) -> tuple[Plan, Tensors]:
+    """One layer whose keys and values are slices of a matrix with a bias of so many entries."""
+    plan, tensors = small_plan(replace(PLAIN, layers=1))
+    mixer = plan.layers[0].mixer
+    assert isinstance(mixer, Attention)
+    rows, cols = mixer.k.rows, mixer.k.cols
+    tensors["kv"] = matrix("kv", "f32", 2 * rows, cols, seed=7)
+    tensors["kv.bias"] = vector("kv.bias", np.random.default_rng(7).standard_normal(bias))
+    k, v = (Linear("kv", rows, cols, "kv.bias", start) for start in (0, rows))
+    layer = replace(plan.layers[0], mixer=replace(mixer, k=k, v=v))
+    return replace(plan, layers=(layer,)), tensors
+
+
+def test_a_slice_of_a_fused_matrix_takes_its_part_of_the_bias() -> None:
+    plan, tensors = fused(bias=256)
+    tokens = random_tokens(plan.vocab_size)
+    found = all_logits(Engine(plan, tensors, threads=1), tokens)
+    assert_close(found, reference_logits(plan, tensors, tokens))
+
+
+@pytest.mark.parametrize("entries", [0, 1, 128, 255, 257])
+def test_a_bias_of_another_length_than_its_matrix(entries: int) -> None:
+    plan, tensors = fused(entries)
+    with pytest.raises(UnsupportedError, match=f"'kv.bias': expected .* 'kv', 256, got {entries}"):
+        Engine(plan, tensors)
 
 
 @pytest.mark.parametrize("threads", [0, -3, 5000])
