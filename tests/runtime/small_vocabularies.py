@@ -6,11 +6,14 @@ pair, again. They share no code with it but the split into words, which has test
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from archs import folders
 
 TEXT = (
     "The quick brown fox jumps over the lazy dog. It's 1234567 o'clock; they've come, we'll see. "
@@ -27,16 +30,9 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 
 def byte_pair(pre: str = "gpt-2", merges: int = 120) -> dict[str, Any]:
     """GGUF keys of a byte-pair vocabulary learned from TEXT: 256 letters, merges, four specials."""
-    words = Counter(tuple(LETTERS[byte] for byte in f" {word}".encode()) for word in TEXT.split())
-    pairs: list[tuple[str, str]] = []
-    for _ in range(merges):
-        counts: Counter[tuple[str, str]] = Counter()
-        for word, times in words.items():
-            for pair in pairwise(word):
-                counts[pair] += times
-        best = max(counts, key=lambda pair: (counts[pair], pair))
-        pairs.append(best)
-        words = Counter({tuple(_joined(list(word), best)): n for word, n in words.items()})
+    pairs = _learned(
+        (tuple(LETTERS[byte] for byte in f" {word}".encode()) for word in TEXT.split()), merges
+    )
     tokens = [*LETTERS.values(), *dict.fromkeys(left + right for left, right in pairs)]
     specials = {"<|endoftext|>": CONTROL, "<|im_end|>": CONTROL, "<tool>": USER_DEFINED}
     specials |= {"<tool><tool>": USER_DEFINED}
@@ -50,6 +46,21 @@ def byte_pair(pre: str = "gpt-2", merges: int = 120) -> dict[str, Any]:
         "tokenizer.ggml.bos_token_id": len(tokens),
         "tokenizer.ggml.eos_token_id": len(tokens),
     }
+
+
+def _learned(spelled: Iterable[tuple[str, ...]], merges: int) -> list[tuple[str, str]]:
+    """The most frequent pair of neighbours, joined, and again."""
+    words = Counter(spelled)
+    pairs: list[tuple[str, str]] = []
+    for _ in range(merges):
+        counts: Counter[tuple[str, str]] = Counter()
+        for word, times in words.items():
+            for pair in pairwise(word):
+                counts[pair] += times
+        best = max(counts, key=lambda pair: (counts[pair], pair))
+        pairs.append(best)
+        words = Counter({tuple(_joined(list(word), best)): n for word, n in words.items()})
+    return pairs
 
 
 def sentencepiece() -> dict[str, Any]:
@@ -184,7 +195,42 @@ def tokenizer_json(keys: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def write_hf_folder(folder: Path, document: dict[str, Any]) -> Path:
+def sentencepiece_json(merges: int = 120) -> dict[str, Any]:
+    """A SentencePiece vocabulary learned from TEXT, as transformers writes it: every way to split a
+    piece is a merge, earlier pieces first."""
+    pairs = _learned((tuple(f"▁{word}") for word in TEXT.split()), merges)
+    letters = sorted({*TEXT.replace(" ", "▁"), "▁"} - {"\n", "\t"})
+    pieces = [*letters, *dict.fromkeys(left + right for left, right in pairs)]
+    splits = [
+        [piece[:at], piece[at:]]
+        for piece in pieces
+        for at in range(1, len(piece))
+        if piece[:at] in pieces and piece[at:] in pieces
+    ]
+    first = ["<unk>", "<|endoftext|>", "<|im_end|>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    document = tokenizer_json(byte_pair())
+    for token, text in zip(document["added_tokens"], first, strict=False):
+        token.update(id=first.index(text), content=text, special=True)
+    del document["added_tokens"][3:]
+    document["post_processor"]["special_tokens"]["<|endoftext|>"]["ids"] = [1]
+    replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    prepend = {"type": "Prepend", "prepend": "▁"}
+    document["normalizer"] = {"type": "Sequence", "normalizers": [prepend, replace]}
+    document["pre_tokenizer"] = document["decoder"] = None
+    vocab = {text: id for id, text in enumerate([*first, *pieces])}
+    document["model"].update(unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    document["model"].update(vocab=vocab, merges=splits)
+    return document
+
+
+def write_hf_folder(folder: Path, document: dict[str, Any], rows: int | None = None) -> Path:
+    """A small model with this tokenizer.json; as many rows in its embedding as there are tokens."""
+    if rows is None:
+        added = {token["id"] for token in document["added_tokens"]}
+        rows = len(added | set(document["model"]["vocab"].values()))
+    tensors = folders.weights()
+    tensors["model.embed_tokens.weight"] = np.zeros((rows, folders.WIDTH), np.float32)
+    folders.write(folder, folders.CONFIG | {"vocab_size": rows}, tensors)
     (folder / "tokenizer.json").write_text(json.dumps(document), "utf-8")
     settings = {"bos_token": "<|endoftext|>", "eos_token": {"content": "<|im_end|>"}}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")

@@ -1,5 +1,6 @@
 """The tokenizer on vocabularies made here: against slow twins, and there and back again."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from small_vocabularies import (
     TEXT,
     byte_pair,
     sentencepiece,
+    sentencepiece_json,
     slow_byte_pair,
     slow_sentencepiece,
     tokenizer_json,
     write_hf_folder,
 )
 
-from trit.errors import InvalidFileError, UnsupportedError, UsageError
+from trit.errors import UnsupportedError, UsageError
 from trit.runtime.tokenizer import Tokenizer
 
 BPE, SPM = byte_pair(), sentencepiece()
@@ -233,25 +235,32 @@ def test_from_a_file(tmp_path: Path) -> None:
 
 
 def test_from_tokenizer_json_gives_the_same(tmp_path: Path) -> None:
-    library = Tokenizer.from_hf(write_hf_folder(tmp_path, tokenizer_json(BPE)))
-    assert library.add_bos and not library.add_eos
-    assert library.vocab_size == BPE_TOKENIZER.vocab_size
-    assert library.bos_id == bpe_id("<|endoftext|>") and library.eos_id == bpe_id("<|im_end|>")
-    assert library.eos_ids == BPE_TOKENIZER.eos_ids
-    text = TEXT + "<tool><|im_end|>x"
-    for parse_special in (False, True):
-        ids = library.encode(text, add_special=False, parse_special=parse_special)
-        assert ids == BPE_TOKENIZER.encode(text, add_special=False, parse_special=parse_special)
-        assert library.decode(ids) == text
-    assert library.encode("a") == [library.bos_id, bpe_id("a")]
-    assert library.decode(library.encode("a"), skip_special=True) == "a"
-    assert library.token_bytes(bpe_id("Ġ")) == b" "
+    found = Tokenizer.from_hf(write_hf_folder(tmp_path, tokenizer_json(BPE)))
+    assert found.add_bos and not found.add_eos
+    assert found.vocab_size == BPE_TOKENIZER.vocab_size
+    assert found.bos_id == bpe_id("<|endoftext|>") and found.eos_id == bpe_id("<|im_end|>")
+    assert found.eos_ids == BPE_TOKENIZER.eos_ids
+    assert found.encode("a") == [found.bos_id, bpe_id("a")]
+    assert found.decode(found.encode("a"), skip_special=True) == "a"
+    assert found.token_bytes(bpe_id("Ġ")) == b" "
 
 
-def test_generation_config_names_more_ends(tmp_path: Path) -> None:
-    folder = write_hf_folder(tmp_path, tokenizer_json(BPE))
-    (folder / "generation_config.json").write_text('{"eos_token_id": [5, 9]}')
-    assert {5, 9} < Tokenizer.from_hf(folder).eos_ids
-    (folder / "generation_config.json").write_text('{"eos_token_id": 99999}')
-    with pytest.raises(InvalidFileError, match="eos_token_id"):
-        Tokenizer.from_hf(folder)
+@pytest.mark.parametrize(
+    "document", [tokenizer_json(BPE), sentencepiece_json()], ids=["byte pair", "SentencePiece"]
+)
+def test_from_tokenizer_json_equals_the_library(document: dict[str, Any], tmp_path: Path) -> None:
+    library = pytest.importorskip("tokenizers").Tokenizer.from_str(json.dumps(document))
+    found = Tokenizer.from_hf(write_hf_folder(tmp_path, document))
+    random = np.random.default_rng(0)
+    words = [*TEXT.split(" "), "<|im_end|>", "<tool>", "<tool><tool>", "ab\n\n", "", "日本", "\x00"]
+    texts = ["", " ", "  a", TEXT, TEXT + "<tool><|im_end|>x"]
+    texts += [" ".join(random.choice(words, 12)) for _ in range(100)]
+    for text in texts:
+        for add_special in (False, True):
+            expected = library.encode(text, add_special_tokens=add_special).ids
+            assert found.encode(text, add_special) == expected, text
+        library.encode_special_tokens = True
+        plain = library.encode(text, add_special_tokens=False).ids
+        assert found.encode(text, add_special=False, parse_special=False) == plain, text
+        assert found.decode(plain) == text
+        library.encode_special_tokens = False

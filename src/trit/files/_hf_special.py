@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
+from trit.errors import InvalidFileError
 from trit.files._hf_json import Object, read_object, read_text
 
 # HF's name of a special token -> its GGUF key ("seperator" is how the format spells it).
@@ -34,6 +36,30 @@ def special_keys(
     for name, adds in _added_around(tokenizer, settings).items():
         keys[f"tokenizer.ggml.add_{name}_token"] = adds
     return keys | _chat_template(folder, settings)
+
+
+def check_template(path: Path, processor: object, ids: Container[int]) -> None:
+    """InvalidFileError unless all special tokens of a template are declared, with known ids."""
+    if not isinstance(processor, dict):
+        return
+    for step in _objects(processor.get("processors", [processor])):
+        if step.get("type") != "TemplateProcessing":
+            continue
+        declared = step.get("special_tokens", {})
+        if not isinstance(declared, dict):
+            raise InvalidFileError(path, "key 'special_tokens'", "expected an object.")
+        for side in ("single", "pair"):
+            for name in filter(None, map(_special, _objects(step.get(side)))):
+                if name not in declared:
+                    problem = f"names {name!r:.60}, which special_tokens does not declare."
+                    raise InvalidFileError(path, f"key 'post_processor.{side}'", problem)
+        for name, token in declared.items():
+            given = token.get("ids") if isinstance(token, dict) else None
+            if not isinstance(given, list) or any(
+                isinstance(id, bool) or not isinstance(id, int) or id not in ids for id in given
+            ):
+                problem = f"expected ids of the vocabulary, got {given!r:.60}."
+                raise InvalidFileError(path, f"special token {name!r:.60}", problem)
 
 
 def _text(entry: object) -> str | None:
@@ -99,7 +125,8 @@ def _of_template(step: Object, settings: Object) -> dict[str, bool]:
 
 def _special(entry: object) -> str | None:
     special = entry.get("SpecialToken") if isinstance(entry, dict) else None
-    return special.get("id") if isinstance(special, dict) else None
+    name = special.get("id") if isinstance(special, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _chat_template(folder: Path, settings: Object) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from trit.errors import InvalidFileError, UnsupportedError
 from trit.files import _sentencepiece as spm
 from trit.files._hf_json import Object, read_optional
 from trit.files._hf_pretokenizer import pre_name
-from trit.files._hf_special import special_keys
+from trit.files._hf_special import check_template, special_keys
 
 _SPACE = "\u2581"
 _PAD_SCORE = -10000.0
@@ -110,10 +110,14 @@ def _from_json(path: Path, tokenizer: Object, settings: Object, rows: int) -> di
     if not isinstance(vocab, Mapping) or not vocab:
         raise InvalidFileError(path, "key 'model.vocab'", "expected an object with tokens.")
     vocabulary = Vocabulary.blank(rows)
+    texts: dict[int, str] = {}
     for text, id in vocab.items():
-        _check_id(path, id, rows)
+        _check_same(path, _check_id(path, id, rows), texts.setdefault(id, text), text)
         vocabulary.put(id, text, spm.NORMAL)
     added = _added_of_json(path, tokenizer, rows)
+    for token in added:
+        _check_same(path, token.id, texts.setdefault(token.id, token.text), token.text)
+    check_template(path, tokenizer.get("post_processor"), texts)
     known = {token.id for token in added}
     settings_path = path.with_name("tokenizer_config.json")
     from_settings = _added_of_settings(settings_path, settings, rows)
@@ -220,6 +224,12 @@ def _check_id(path: Path, id: object, rows: int) -> int:
             f"expected 0 to {rows - 1}: the embedding has {rows} rows.",
         )
     return id
+
+
+def _check_same(path: Path, id: int, one: str, other: str) -> None:
+    if one != other:
+        problem = f"expected one text, got {one!r:.60} and {other!r:.60}."
+        raise InvalidFileError(path, f"token id {id}", problem)
 
 
 def _check_gaps(path: Path, trained: Iterable[int], added: set[int]) -> None:

@@ -4,9 +4,9 @@
     ids = tokenizer.encode("Hello")
     tokenizer.decode(ids)
 
-Two sources: the keys of a GGUF file, run by core/tokenizer.cpp (building 150,000 merges with the
-`tokenizers` library takes a second, and it is not exact for SentencePiece scores), and an HF
-folder's tokenizer.json, run by the `tokenizers` library.
+One source: the `tokenizer.ggml.*` keys, of a GGUF file or made from an HF folder's files just as
+`convert` writes them, run by core/tokenizer.cpp. The `tokenizers` library is only the tests' oracle:
+building 150,000 merges takes it a second, and it is not exact for SentencePiece scores.
 """
 
 from __future__ import annotations
@@ -14,20 +14,12 @@ from __future__ import annotations
 import codecs
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
     from trit import _core
-
-
-class Backend(Protocol):
-    """What does the work: core/tokenizer.cpp or the `tokenizers` library."""
-
-    def encode(self, text: str, add_special: bool, parse_special: bool) -> list[int]: ...
-
-    def decode(self, ids: list[int], skip_special: bool, strip_prefix: bool) -> bytes: ...
 
 
 class Tokenizer:
@@ -42,7 +34,7 @@ class Tokenizer:
 
     def __init__(
         self,
-        backend: Backend,
+        backend: _Compiled,
         vocab_size: int,
         special_ids: Mapping[str, int],
         eos_ids: frozenset[int],
@@ -85,11 +77,14 @@ class Tokenizer:
 
     @classmethod
     def from_hf(cls, folder: str | os.PathLike[str]) -> Tokenizer:
-        """From an HF folder's tokenizer.json. InvalidFileError for one that is broken."""
-        from trit.runtime._hf_tokenizer import load
+        """From the files of an HF folder (config.json, weights and tokenizer files).
 
-        parts = load(folder)
-        return cls(parts.backend, parts.size, parts.ids, parts.ends, parts.add_bos, parts.add_eos)
+        Errors as for `from_gguf`, and those of a folder that is no model.
+        """
+        from trit.files import checkpoint
+
+        with checkpoint.open(folder) as model:
+            return cls.from_gguf(model.metadata, name=folder)
 
     def encode(self, text: str, add_special: bool = True, parse_special: bool = True) -> list[int]:
         """The ids of `text`.
