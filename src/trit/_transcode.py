@@ -8,7 +8,6 @@ tensor where they are made on demand, plus some slabs.
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -39,8 +38,9 @@ class Transcoder:
     """How tensors of one file are rewritten.
 
     `path` names the source in errors; `encode` rounds onto the packed formats; `any_values` lets
-    ternary formats take weights that are not ternary. `threads` (None: all cores) share the
-    decoding and the plain formats' encoding, by rows; numpy lets go of the interpreter meanwhile.
+    ternary formats take weights that are not ternary. `threads` (None: those the process may
+    use) share the decoding and the plain formats' encoding, by rows; numpy lets go of the
+    interpreter meanwhile.
     """
 
     path: object
@@ -64,13 +64,18 @@ class Transcoder:
         matrices = 1 if importance is None else len(importance)
         rows = tensor.rows // matrices
         step = max(1, SLAB_WEIGHTS // tensor.cols)
-        with ThreadPoolExecutor(self.threads or os.cpu_count()) as pool:
+        with self._pool() as pool:
             for matrix in range(matrices):
                 columns = None if importance is None else importance[matrix]
                 last = (matrix + 1) * rows
                 for first in range(matrix * rows, last, step):
                     slab = stored[first : min(first + step, last)]
                     yield self._slab(pool, tensor, target, first, slab, columns)
+
+    def _pool(self) -> ThreadPoolExecutor:
+        from trit.engine import default_threads  # loads the compiled core
+
+        return ThreadPoolExecutor(self.threads or default_threads())
 
     def _slab(
         self,
@@ -114,7 +119,7 @@ class Transcoder:
         slab = tensor.data.reshape(tensor.rows, -1)[:rows]
         if tensor.format is target:
             return 0.0  # copied: the disk's affair
-        with ThreadPoolExecutor(self.threads or os.cpu_count()) as pool:
+        with self._pool() as pool:
             self._slab(pool, tensor, target, 0, slab, None)  # loads code, starts threads
             begun = time.perf_counter()
             self._slab(pool, tensor, target, 0, slab, None)
