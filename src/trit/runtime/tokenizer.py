@@ -5,7 +5,7 @@
     tokenizer.decode(ids)
 
 One source: the `tokenizer.ggml.*` keys, of a GGUF file or made from an HF folder's files just as
-`convert` writes them, run by core/tokenizer.cpp. The `tokenizers` library is only the tests' oracle:
+`convert` writes them, run by core/tokenizer.cpp. The `tokenizers` library is the tests' oracle:
 building 150,000 merges takes it a second, and it is not exact for SentencePiece scores.
 """
 
