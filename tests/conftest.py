@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
 # Read before any test points XDG_CACHE_HOME elsewhere.
 CACHE_HOME = os.environ.get("XDG_CACHE_HOME")
 
@@ -36,11 +35,13 @@ def zoo_model(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
-    """`shared_data(relative)`: a file of TRIT_SHARED_DATA or ../shared/data; skips when absent."""
-    folder = Path(os.environ.get("TRIT_SHARED_DATA", ROOT.parent / "shared" / "data"))
+    """`shared_data(relative)`: a file of the folder TRIT_SHARED_DATA; skips when absent."""
+    folder = os.environ.get("TRIT_SHARED_DATA")
 
     def find(relative: str) -> Path:
-        path = folder / relative
+        if not folder:
+            pytest.skip(f"needs the shared data {relative}: set TRIT_SHARED_DATA to its folder")
+        path = Path(folder) / relative
         if not path.exists():
             pytest.skip(f"no shared data {relative} in {folder} (TRIT_SHARED_DATA)")
         return path
