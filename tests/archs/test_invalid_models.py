@@ -1,7 +1,7 @@
 """Models whose keys or tensors make no sense: each is refused, typed, named, and fast.
 
-The cases of "Model" in docs/safety.md. Every one starts from a model that is accepted and breaks a
-single thing, so the refusal is for that thing.
+Every case starts from a model that is accepted and breaks a single thing, so the refusal is for
+that thing.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ _BLOCK = 512  # logits per block of the bound that finds the greatest k
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """What a user may set; the defaults are those of interface.md.
+    """What a user may set; the defaults are llama.cpp's.
 
     temperature        0: always the likeliest token
     top_k              0: off. top_p: 1 is off. min_p: 0 is off
