@@ -21,7 +21,7 @@
 namespace nb = nanobind;
 using namespace nb::literals;
 
-#include "bindings_tokenizer.inc"
+#include "bindings_tokenizer.h"
 
 namespace trit {
 namespace {

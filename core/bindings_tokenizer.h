@@ -1,6 +1,15 @@
-// Python's view of core/tokenizer.h. Included by bindings.cpp, which has included nanobind with its
-// ndarray and stl/{string,vector,optional}.h casters and declared `namespace nb = nanobind`.
+// Python's view of tokenizer.h; a part of bindings.cpp, which alone includes it.
+#pragma once
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
 #include "tokenizer.h"
+
+namespace nb = nanobind;
 
 namespace {
 
