@@ -32,7 +32,9 @@ def test_table_and_limits(
 ) -> None:
     monkeypatch.setattr(_machine, "READ_BYTES", 8 << 20)
     assert main(["bench", "-m", str(model), "-p", "8", "-n", "2", "-t", "1", "-r", "1"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    captured = capsys.readouterr()
+    assert captured.err.startswith("2 tests, 1 run of each after a warm-up")
+    lines = captured.out.splitlines()
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[:4]]
     assert cells[0] == ["model", "size", "params", "backend", "threads", "test", "t/s"]
     assert all(set(cell) <= {"-", ":"} for cell in cells[1])

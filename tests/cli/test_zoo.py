@@ -102,7 +102,7 @@ def test_progress_as_json_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = Clock(monkeypatch)
-    with _progress.Progress(jsonl=True, unit="tensors") as progress:
+    with _progress.Progress(jsonl=True, unit="tensor") as progress:
         for step in range(5):
             clock.now = 100.0 + step / 10
             progress("quantize", step, 4)

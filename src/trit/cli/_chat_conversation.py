@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from trit.cli._chat_settings import Asked, described
 from trit.cli._chat_terminal import Screen
+from trit.cli._terminal import counted
 from trit.errors import UsageError
 from trit.runtime.generate import Chunk, Stats, with_seed
 from trit.runtime.model import Model
@@ -101,7 +102,7 @@ class Conversation:
         used = stats.prompt_tokens + stats.tokens
         speed = "" if stats.generation_tps is None else f", {stats.generation_tps:.1f} t/s"
         self.screen.note(
-            f"[{stats.tokens} tokens{speed}, first after {stats.prompt_seconds:.2f} s, "
+            f"[{counted(stats.tokens, 'token')}{speed}, first after {stats.prompt_seconds:.2f} s, "
             f"context {min(used, self.model.ctx)} of {self.model.ctx}]"
         )
         if last.finish_reason == "length" and used > self.model.ctx:

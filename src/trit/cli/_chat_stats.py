@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trit.cli._terminal import size
+from trit.cli._terminal import counted, size
 
 if TYPE_CHECKING:
     from trit.runtime.generate import Stats
@@ -51,10 +51,10 @@ def seconds_since_start() -> float:
 
 def speeds(stats: "Stats") -> list[tuple[str, str]]:
     """Label and text of the prompt and of the generation."""
-    read = f"{stats.prompt_tokens} tokens"
+    read = counted(stats.prompt_tokens, "token")
     if stats.cached_tokens:
         read += f", {stats.cached_tokens} of them still in the cache"
-    written = f"{stats.tokens} tokens"
+    written = counted(stats.tokens, "token")
     if stats.generation_tps is not None:
         written += f", {stats.generation_tps:.1f} t/s"
     return [("prompt", f"{read}, {stats.prompt_tps:.1f} t/s"), ("generation", written)]

@@ -1,7 +1,8 @@
 """Progress of long jobs on stderr: a bar on a terminal, a line at times in a log, or JSON lines.
 
 A `Progress` is called as `progress(what, done, total)` by the verbs' `on_progress`; `total` 0 means
-unknown. With `unit="B"` the counts are bytes. rich is imported only when a bar is really drawn.
+unknown. `unit="B"`: bytes are counted; else it is the name of one of what is counted. rich is
+imported only when a bar is really drawn.
 """
 
 import json
@@ -10,7 +11,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from trit.cli._terminal import note, size
+from trit.cli._terminal import counted, note, size
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -66,7 +67,7 @@ class Progress:
         return (done - self._first) / max(now - self._begun, 1e-9)
 
     def _count(self, count: float) -> str:
-        return size(count) if self.unit == "B" else f"{count:,.0f} {self.unit}"
+        return size(count) if self.unit == "B" else counted(round(count), self.unit)
 
     def _line(self, done: int, total: int, now: float) -> str:
         rate = self._rate(done, now)
@@ -84,7 +85,7 @@ class Progress:
             "what": self._what,
             "done": done,
             "total": total,
-            "unit": "bytes" if self.unit == "B" else self.unit,
+            "unit": "bytes" if self.unit == "B" else f"{self.unit}s",
             "seconds": round(now - self._begun, 3),
         }
         note(json.dumps(event))

@@ -30,6 +30,11 @@ def size(count: float) -> str:
     raise AssertionError("unreachable")
 
 
+def counted(count: int, noun: str) -> str:
+    """'1 run', '2 runs', '1,234 runs'."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def table(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) -> str:
     """Columns padded to their widest cell; the numbers of `right` are flush right."""
     if not rows:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from trit.cli._progress import Progress
-from trit.cli._terminal import note, print_json, size, table, warn
+from trit.cli._terminal import counted, note, print_json, size, table, warn
 from trit.convert import ConvertResult, Job
 from trit.errors import UsageError
 
@@ -108,7 +108,7 @@ def _as_text(result: ConvertResult, dry_run: bool) -> str:
         count, total = sums.get(tensor.format, (0, 0))
         sums[tensor.format] = (count + 1, total + tensor.bytes)
     rows = [
-        (name.upper(), f"{count} tensors", size(total))
+        (name.upper(), counted(count, "tensor"), size(total))
         for name, (count, total) in sorted(sums.items(), key=lambda item: -item[1][1])
     ]
     done = f"{result.path}: " if not dry_run else ""
@@ -118,9 +118,9 @@ def _as_text(result: ConvertResult, dry_run: bool) -> str:
         table(rows, right=frozenset({1, 2})),
     ]
     if result.weighted:
-        lines.append(f"importance data used for {result.weighted} tensors")
+        lines.append(f"importance data used for {counted(result.weighted, 'tensor')}")
     if result.resumed:
-        lines.append(f"{result.resumed} tensors were there from an interrupted run")
+        lines.append(f"from an interrupted run: {counted(result.resumed, 'tensor')}")
     if not dry_run:
         lines.append(f"{result.seconds:.1f} seconds")
     return "\n".join(lines)

@@ -57,7 +57,7 @@ def command(
     from trit.cli._model_argument import chosen
     from trit.cli._progress import Progress
     from trit.cli._resolve import resolve
-    from trit.cli._terminal import note, print_json
+    from trit.cli._terminal import counted, note, print_json
     from trit.evaluate.speed import bench, speed_tests
 
     name = chosen("bench", model, model_option)
@@ -66,11 +66,11 @@ def command(
     path = resolve(name, jsonl=jsonl)
     total = len(tests) * len(counts or [0])
     note(
-        f"{total} test{'s' if total > 1 else ''}, {repetitions} runs of each after a warm-up"
+        f"{counted(total, 'test')}, {counted(repetitions, 'run')} of each after a warm-up"
         f"{', and 2 seconds with up to 1 GiB for the limits' if limits else ''}"
     )
     results = []
-    with Progress(jsonl=jsonl, unit="runs") as progress:
+    with Progress(jsonl=jsonl, unit="run") as progress:
         for result in bench(path, tests, counts, repetitions, limits, progress):
             results.append(result)
             if not json:
@@ -123,13 +123,15 @@ def _line(cells: Sequence[str]) -> str:
 
 def footer(results: Sequence["Speed"]) -> str:
     """The machine, its limits, and how much of them each test reached."""
+    from trit.cli._terminal import counted
+
     first = results[0]
     lines = ["", f"trit {first.commit} on {first.cpu}, {first.isa}"]
     for measured in dict.fromkeys(result.limits for result in results):
         if measured is None:
             continue
         lines.append(
-            f"limits with {_threads(measured.threads)}: memory read at "
+            f"limits with {counted(measured.threads, 'thread')}: memory read at "
             f"{measured.read_bytes_per_second / 1e9:.1f} GB/s, int8 products at "
             f"{measured.int8_ops_per_second / 1e9:.0f} Gop/s"
         )
@@ -137,11 +139,7 @@ def footer(results: Sequence["Speed"]) -> str:
         if result.share is not None:
             limit = "memory" if result.test.generate else "int8"
             lines.append(
-                f"  {result.test.label}, {_threads(result.threads)}: "
+                f"  {result.test.label}, {counted(result.threads, 'thread')}: "
                 f"{100 * result.share:.0f}% of the {limit} limit"
             )
     return "\n".join(lines)
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'s' if count > 1 else ''}"

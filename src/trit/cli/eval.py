@@ -102,10 +102,10 @@ class WindowProgress:
 
 
 def _cost(now: "Running") -> str:
-    from trit.cli._terminal import size
+    from trit.cli._terminal import counted, size
 
     return (
-        f"{now.total} windows of {now.ctx} tokens; {size(now.weight_bytes)} of weights "
+        f"{counted(now.total, 'window')} of {now.ctx} tokens; {size(now.weight_bytes)} of weights "
         "mapped; the time is known after the first window"
     )
 
@@ -136,7 +136,7 @@ def _event(now: "Running") -> dict[str, object]:
 
 def as_text(result: "Evaluation") -> str:
     """The answer for people; probabilities in percent."""
-    from trit.cli._terminal import table
+    from trit.cli._terminal import counted, table
 
     found = result.divergence
     rows = [("PPL", _plus_minus(result.ppl))]
@@ -159,9 +159,10 @@ def as_text(result: "Evaluation") -> str:
     return "\n".join(
         [
             f"{result.model}{against}",
-            f"on {result.text.name} (sha256 {result.text.sha256[:16]}…): {result.chunks} windows "
-            f"of {result.ctx}, {result.tokens:,} tokens scored",
-            f"{result.isa}, {result.threads} threads, {result.seconds:.1f} seconds",
+            f"on {result.text.name} (sha256 {result.text.sha256[:16]}…): "
+            f"{counted(result.chunks, 'window')} of {result.ctx}, "
+            f"{counted(result.tokens, 'token')} scored",
+            f"{result.isa}, {counted(result.threads, 'thread')}, {result.seconds:.1f} seconds",
             "",
             table(rows),
         ]
