@@ -113,6 +113,7 @@ def run(entry: CommandFile, arguments: list[str]) -> int:
         normal = list(normalise(arguments, known))
         _refuse_clusters(entry.name, normal, known, command.params)
         with command.make_context(f"trit {entry.name}", normal) as context:
+            _prefer_arguments(context)
             result = command.invoke(context)
     except typer.Exit as leave:
         return leave.exit_code
@@ -138,6 +139,15 @@ def _set_variable(parameter: Any) -> None:
     if long is not None:
         parameter.envvar = "TRIT_" + long[2:].replace("-", "_").upper()
         parameter.show_envvar = False  # the overview says it once for all
+
+
+def _prefer_arguments(context: Any) -> None:
+    """A variable gives way to what was typed: TRIT_MODEL to MODEL, as it would to --model."""
+    for name in [name for name in context.params if name.endswith("_option")]:
+        source = context.get_parameter_source(name)
+        typed = context.params.get(name.removesuffix("_option")) is not None
+        if typed and source is not None and source.name == "ENVIRONMENT":
+            context.params[name] = None
 
 
 def _refuse_clusters(
