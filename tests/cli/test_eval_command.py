@@ -72,7 +72,7 @@ def test_progress_as_json_lines(
         ([], 2, "no model"),
         (["MODEL"], 2, "no text"),
         (["MODEL", "-m", "other", "--text", "TEXT"], 2, "two models"),
-        (["MODEL", "--text", "absent.txt"], 1, "absent.txt: No such file"),
+        (["MODEL", "--text", "absent.txt"], 1, "absent.txt: expected a file of UTF-8 text, got"),
         (["MODEL", "--text", "TEXT", "--ctx", "2"], 2, "--ctx 2"),
         (["MODEL", "--text", "TEXT", "--ctx", "64", "--chunks", "0"], 2, "--chunks 0"),
         (["MODEL", "--text", "TEXT", "--ctx", "4096"], 3, "made for 128"),
@@ -92,6 +92,21 @@ def test_bad_requests_are_one_line(
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.count("\n") == 1 and says in captured.err
+
+
+def test_an_argument_wins_over_a_variable(
+    model: Path, text: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ["--text", str(text), "--ctx", "64", "--chunks", "1"]
+    monkeypatch.setenv("TRIT_MODEL", str(model))
+    assert main(["eval", *arguments]) == 0
+    monkeypatch.setenv("TRIT_MODEL", "absent.gguf")
+    assert main(["eval", str(model), *arguments]) == 0
+    assert main(["eval", "-m", str(model), *arguments]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.count("1 window of 64 tokens;") == 3 and "1 windows" not in captured.out
+    assert main(["eval", *arguments]) == 1
+    assert "absent.gguf" in capsys.readouterr().err
 
 
 def test_an_interruption_is_one_line(

@@ -169,7 +169,7 @@ def test_base_models_go_on_from_the_text(run: Callable[..., Any], tmp_path: Path
         (["-p", "x", "--logit-bias", "999+1"], 2, "999"),
         (["-p", "x", "--color=blue"], 2, "--color blue"),
         (["-p", "x", "-f", "y"], 2, "two prompts"),
-        (["-f", "/nonexistent/prompt"], 1, "/nonexistent/prompt"),
+        (["-f", "/nonexistent/prompt"], 1, "/nonexistent/prompt: expected a file with the prompt"),
         (["-p", "x", "-sys", "y", "-no-cnv"], 2, "--system"),
         (["-p", "x", "--stop", ""], 2, "--stop"),
         (["-p", "", "-no-cnv"], 2, "empty"),

@@ -97,6 +97,17 @@ def test_threads_and_slices_change_no_figure(
     assert figures(2) == expected
 
 
+def test_a_text_that_names_a_file_is_not_taken_for_a_text(model: Path, tmp_path: Path) -> None:
+    file = tmp_path / "text.txt"
+    file.write_text(text_model.TEXT, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"pathlib\.Path"):
+        evaluate(model, str(file), ctx=CTX)
+    with pytest.raises(InvalidFileError, match=r"expected a file of UTF-8 text.*directory"):
+        evaluate(model, tmp_path, ctx=CTX)
+    long = text_model.TEXT.replace("\n", " ") + "\0"
+    assert evaluate(model, long, ctx=CTX, chunks=1).text.name == "(text)"
+
+
 def test_the_answer_says_what_it_depends_on(model: Path, tmp_path: Path) -> None:
     file = tmp_path / "text.txt"
     file.write_text(text_model.TEXT, encoding="utf-8")
@@ -150,7 +161,7 @@ def test_bad_requests(model: Path, tmp_path: Path) -> None:
     latin.write_bytes("café".encode("latin-1"))
     with pytest.raises(InvalidFileError, match="byte 3: expected UTF-8"):
         evaluate(model, latin, ctx=CTX)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(InvalidFileError, match="absent.txt: expected a file"):
         evaluate(model, tmp_path / "absent.txt", ctx=CTX)
 
 

@@ -196,7 +196,11 @@ def read_prompt(prompt: str | None, file: Path | None) -> str | None:
     if prompt is not None and file is not None:
         raise UsageError("two prompts: -p and -f. Give one of them.")
     if file is not None:
-        prompt = _text(str(file), file.read_bytes())
+        try:
+            prompt = _text(str(file), file.read_bytes())
+        except OSError as error:
+            problem = f"expected a file with the prompt, got: {error.strerror}. Check -f."
+            raise InvalidFileError(file, "", problem) from None
     piped = _read_stdin(waiting=prompt is not None)
     if not piped:
         return prompt

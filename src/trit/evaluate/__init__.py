@@ -54,9 +54,9 @@ def evaluate(
     chunks             windows to read, the first ones; None: all that the text fills
     on_progress        called before the first window and after each
 
-    Errors: UsageError (text too short, vocabularies differ), DoesNotFitError (`ctx` beyond what the
-    model was made for), InvalidFileError and UnsupportedError (a model trit cannot run; a text
-    that is no UTF-8), TritError (logits that are not numbers).
+    Errors: UsageError (text too short or the name of a file, vocabularies differ), DoesNotFitError
+    (`ctx` beyond what the model was made for), InvalidFileError and UnsupportedError (a model trit
+    cannot run; a text file that is not there or no UTF-8), TritError (logits that are not numbers).
     """
     content, about = _text(text)
     with ExitStack() as stack:
@@ -90,8 +90,21 @@ def evaluate(
 
 
 def _text(text: PathLike) -> tuple[str, Text]:
-    name = "(text)" if isinstance(text, str) else os.fspath(text)
-    raw = text.encode("utf-8", "replace") if isinstance(text, str) else Path(text).read_bytes()
+    if isinstance(text, str):
+        name, raw = "(text)", text.encode("utf-8", "replace")
+        if _names_a_file(text):
+            raise UsageError(
+                f"text={text!r} is read as the text itself, and there is a file of this name. "
+                f"For the file pass pathlib.Path({text!r})."
+            )
+    else:
+        name = os.fspath(text)
+        try:
+            raw = Path(text).read_bytes()
+        except OSError as error:
+            raise InvalidFileError(
+                name, "", f"expected a file of UTF-8 text, got: {error.strerror}. Check the path."
+            ) from None
     try:
         content = raw.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -99,6 +112,13 @@ def _text(text: PathLike) -> tuple[str, Text]:
             name, f"byte {error.start}", "expected UTF-8 text; convert the file first."
         ) from None
     return content, Text(name, len(raw), hashlib.sha256(raw).hexdigest())
+
+
+def _names_a_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # too long, or of characters that no path has
+        return False
 
 
 def _require_same_vocabulary(model: Opened, reference: Opened) -> None:
