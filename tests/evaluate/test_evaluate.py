@@ -161,7 +161,7 @@ def test_bad_requests(model: Path, tmp_path: Path) -> None:
     latin.write_bytes("café".encode("latin-1"))
     with pytest.raises(InvalidFileError, match="byte 3: expected UTF-8"):
         evaluate(model, latin, ctx=CTX)
-    with pytest.raises(InvalidFileError, match="absent.txt: expected a file"):
+    with pytest.raises(InvalidFileError, match=r"absent\.txt: expected a file"):
         evaluate(model, tmp_path / "absent.txt", ctx=CTX)
 
 
