@@ -272,7 +272,9 @@ class Terminal:
                     said += os.read(self.file, 65536)
                 except OSError:  # the other side is closed
                     raise AssertionError(f"ended before {word!r}: {said!r}") from None
-        return re.sub(r"\x1b\[\?2004[hl]\r?", "", said.decode())  # readline's bracketed paste
+        # Ctrl-C makes a terminal drop what waits to be shown, in the middle of a character too.
+        text = said.decode(errors="replace")
+        return re.sub(r"\x1b\[\?2004[hl]\r?", "", text)  # readline's bracketed paste
 
     def ask(self, text: str) -> str:
         """Type a line; what is said until the next prompt."""
