@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import small_model
-from trit import _transcode, formats
+from trit import _job, _transcode, formats
 from trit.convert import convert, prepare_quantize, quantize, source_sha256
 from trit.errors import InvalidFileError, TritError, UnsupportedError, UsageError
 from trit.files import gguf
@@ -157,6 +158,17 @@ def test_another_job_does_not_take_up_the_partial_file(source: Path, tmp_path: P
     with pytest.raises(KeyboardInterrupt):
         quantize(source, out, "Q4_K_M", on_progress=Stop(100_000))
     small_model.write(source, small_model.arrays(seed=1))
+    assert quantize(source, out, "Q4_K_M").resumed == 0
+
+
+def test_another_core_does_not_take_up_the_partial_file(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.gguf"
+    assert re.fullmatch("[0-9a-f]{64}", _job.core_sha256())
+    with pytest.raises(KeyboardInterrupt):
+        quantize(source, out, "Q4_K_M", on_progress=Stop(100_000))
+    monkeypatch.setattr(_job, "core_sha256", lambda: "0" * 64)
     assert quantize(source, out, "Q4_K_M").resumed == 0
 
 

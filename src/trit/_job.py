@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from trit import formats
-from trit._source import Source, refuse_overwrite, trit_version
+from trit._source import Source, core_sha256, refuse_overwrite, trit_version
 from trit._transcode import TERNARY, Bytes, Encoder, Transcoder
 from trit.errors import DoesNotFitError, TritError
 from trit.files import gguf
@@ -211,7 +211,8 @@ class Job:
 
     def _name(self) -> str:
         """All that the bytes depend on beside the header: a partial file of another is not used."""
-        return json.dumps([trit_version(), self.source.fingerprint(), self._transcoder.any_values])
+        program = [trit_version(), core_sha256()]
+        return json.dumps([program, self.source.fingerprint(), self._transcoder.any_values])
 
 
 def _match(data: Imatrix | None, infos: list[TensorInfo]) -> dict[str, Floats]:

@@ -29,6 +29,15 @@ def trit_version() -> str:
         return "unknown"
 
 
+def core_sha256() -> str:
+    """Of the compiled core's file, which rounds: in development the version stays the same."""
+    from importlib.util import find_spec
+
+    spec = find_spec("trit._core")
+    assert spec is not None and spec.origin is not None, "the core is not built"
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+
+
 @dataclass(frozen=True)
 class Source:
     """An open model; `paths` are the files it is made of."""
