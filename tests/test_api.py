@@ -1,5 +1,6 @@
 """`import trit`: quick, complete, and functions stay functions."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 import talking_model
 import trit
 from trit import errors
+from trit.zoo import _manifest
 
 EXTRAS = {"torch", "gguf", "tokenizers", "huggingface_hub", "jinja2", "rich", "transformers"}
 
@@ -88,3 +90,34 @@ def test_the_verbs_together(path: Path, tmp_path: Path) -> None:
     answer = result.to_dict()
     assert answer["model"] == str(small.path)
     assert 0 <= answer["kld_mean"] < 0.05
+
+
+def test_the_verbs_take_names_of_the_zoo(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = tmp_path / "cache" / "trit" / "models"
+    shelf.mkdir(parents=True)
+    shutil.copy(path, shelf / "tiny.gguf")
+    manifest = tmp_path / "manifest.toml"
+    manifest.write_text(
+        '[[model]]\nname = "tiny"\ndescription = "for tests"\nfile = "tiny.gguf"\n'
+        f'size = {path.stat().st_size}\nsha256 = "{"0" * 64}"\nlicence = "MIT"\n'
+        'licence_url = "https://example.org"\nsource = []\n'
+    )
+    monkeypatch.setattr(_manifest, "MANIFEST", manifest)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    out, text = tmp_path / "out.gguf", "the cat and the other " * 20
+    assert trit.convert("tiny", None, "f16", dry_run=True).weights > 0
+    assert trit.quantize("tiny", out, "Q8_0").path == out
+    answer = trit.evaluate("tiny", text, reference="tiny", ctx=32, chunks=1).to_dict()
+    assert answer["model"] == answer["reference"] == str(shelf / "tiny.gguf")
+    for call in (
+        lambda name: trit.convert(name, out, "f16"),
+        lambda name: trit.quantize(name, out, "Q8_0"),
+        lambda name: trit.evaluate(name, text, ctx=32),
+        lambda name: trit.evaluate("tiny", text, reference=name, ctx=32),
+    ):
+        with pytest.raises(errors.SourceError, match="tinny"):
+            call("tinny")
+    with pytest.raises(errors.UsageError, match="Q8_9"):
+        trit.quantize("tinny", out, "Q8_9")  # the type is looked at before anything is pulled

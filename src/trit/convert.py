@@ -20,7 +20,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 
-from trit import recipe
+from trit import recipe, zoo
 from trit._job import ConvertResult, Job, Progress, TensorResult
 from trit._mixes import Mix
 from trit._source import Source, open_source, trit_version
@@ -64,11 +64,15 @@ def convert(
 ) -> ConvertResult:
     """Write `src` (a Hugging Face folder or a GGUF) as a GGUF of f32, f16, bf16, q8_0 or auto.
 
+    `src` may also be a name of the zoo or hf:org/repo[:QUANT], which is pulled when it is missing.
     A quantized GGUF is expanded. Vectors, norms and routers stay F32, as stock converters do it.
-    Errors: UsageError (unknown type, `out` is the source), InvalidFileError (source damaged, NaN or
-    Inf), UnsupportedError (architecture; a value beyond float16), DoesNotFitError (disk).
+    Errors: UsageError (unknown type, `out` is the source), SourceError (no such model),
+    InvalidFileError (source damaged, NaN or Inf), UnsupportedError (architecture; a value beyond
+    float16), DoesNotFitError (disk).
     """
-    with prepare_convert(src, out, type, threads=threads) as job:
+    _conversion(type)  # before anything is pulled
+    path = zoo.resolve(os.fspath(src), on_progress)
+    with prepare_convert(path, out, type, threads=threads) as job:
         return job.result() if dry_run else job.run(on_progress)
 
 
@@ -87,15 +91,17 @@ def quantize(
     force: bool = False,
     on_progress: Progress | None = None,
 ) -> QuantizeResult:
-    """Write `src` (a folder or a GGUF) as a GGUF of a named mix, such as Q4_K_M.
+    """Write `src` (as for `convert`) as a GGUF of a named mix, such as Q4_K_M.
 
     `imatrix` is a file of importance data; `tensor_types` are PATTERN=TYPE, the first that is found
     in a name decides; `force` lets TQ1_0 and TQ2_0 round weights that are not ternary.
     Errors: as for `convert`; UsageError also for unknown types and patterns.
     """
     wishes = recipe.overrides(tensor_types, output_type, embedding_type, pure)
+    recipe.mix(type)  # before anything is pulled
+    path = zoo.resolve(os.fspath(src), on_progress)
     with prepare_quantize(
-        src, out, type, wishes, imatrix=imatrix, threads=threads, force=force
+        path, out, type, wishes, imatrix=imatrix, threads=threads, force=force
     ) as job:
         return job.result() if dry_run else job.run(on_progress)
 
@@ -104,11 +110,7 @@ def prepare_convert(
     src: PathLike, out: PathLike | None, type: str, *, threads: int | None = None
 ) -> Job:
     """Open and check everything for `convert`; the Job tells what it will cost and runs it."""
-    target = type.lower()
-    if target not in (*CONVERSIONS, AUTO):
-        known = ", ".join((*CONVERSIONS, AUTO))
-        hint = f" 'trit quantize' writes {type.upper()}." if recipe.is_mix(type) else ""
-        raise UsageError(f"cannot convert to '{type}': expected one of {known}.{hint}")
+    target = _conversion(type)
     source = open_source(src)
     try:
         if target == AUTO:
@@ -122,6 +124,16 @@ def prepare_convert(
     except BaseException:
         source.close()
         raise
+
+
+def _conversion(type: str) -> str:
+    """The type in lower case; UsageError for one that `convert` does not write."""
+    target = type.lower()
+    if target not in (*CONVERSIONS, AUTO):
+        known = ", ".join((*CONVERSIONS, AUTO))
+        hint = f" 'trit quantize' writes {type.upper()}." if recipe.is_mix(type) else ""
+        raise UsageError(f"cannot convert to '{type}': expected one of {known}.{hint}")
+    return target
 
 
 def prepare_quantize(

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from trit import zoo
 from trit.errors import InvalidFileError, TritError, UsageError
 from trit.evaluate._estimate import Estimate
 from trit.evaluate._evaluation import Evaluation, Running, Text
@@ -48,22 +49,26 @@ def evaluate(
 ) -> Evaluation:
     """Measure a model on a text, and against a reference where one is given.
 
-    model, reference   GGUF files or Hugging Face folders with the same vocabulary
+    model, reference   GGUF files, Hugging Face folders, names of the zoo or hf:org/repo[:QUANT],
+                       pulled when missing; of the same vocabulary
     text               a str is the text itself; a path object names a UTF-8 file
     ctx                tokens per window
     chunks             windows to read, the first ones; None: all that the text fills
     on_progress        called before the first window and after each
 
-    Errors: UsageError (text too short or the name of a file, vocabularies differ), DoesNotFitError
-    (`ctx` beyond what the model was made for), InvalidFileError and UnsupportedError (a model trit
-    cannot run; a text file that is not there or no UTF-8), TritError (logits that are not numbers).
+    Errors: UsageError (text too short or the name of a file, vocabularies differ), SourceError (no
+    such model), DoesNotFitError (`ctx` beyond what the model was made for), InvalidFileError and
+    UnsupportedError (a model trit cannot run; a text file that is not there or no UTF-8), TritError
+    (logits that are not numbers).
     """
     content, about = _text(text)
+    path = zoo.resolve(os.fspath(model))
+    other = None if reference is None else zoo.resolve(os.fspath(reference))
     with ExitStack() as stack:
-        first = stack.enter_context(Opened(model, ctx, threads))
+        first = stack.enter_context(Opened(path, ctx, threads))
         models = [first]
-        if reference is not None:
-            models.append(stack.enter_context(Opened(reference, ctx, threads)))
+        if other is not None:
+            models.append(stack.enter_context(Opened(other, ctx, threads)))
             _require_same_vocabulary(*models)
         tokenizer = first.tokenizer()
         tokens = np.array(tokenizer.encode(content, parse_special=False), dtype=np.int32)
@@ -74,8 +79,8 @@ def evaluate(
         scores = _measure(models, parts, scorer, on_progress)
         seconds = time.perf_counter() - begun
         return Evaluation(
-            model=os.fspath(model),
-            reference=None if reference is None else os.fspath(reference),
+            model=os.fspath(path),
+            reference=None if other is None else os.fspath(other),
             text=about,
             text_tokens=len(tokens),
             ctx=ctx,
