@@ -39,7 +39,7 @@ def test_a_file_is_pulled_into_the_shared_cache_once(
     path = Path(result.stdout.strip())
     assert path.name == "m-Q8_0.gguf" and path.is_relative_to(tmp_path / "hf")
     assert path.read_bytes() == files["m-Q8_0.gguf"]
-    assert "downloading 0.0 MiB in 1 files" in result.stderr
+    assert "downloading 0.0 MiB in 1 file\n" in result.stderr
     copies = [p for p in tmp_path.rglob("*") if p.is_file() and not p.is_symlink()
               and p.stat().st_size == path.stat().st_size and p.parent != tmp_path]  # fmt: skip
     assert len(copies) == 1

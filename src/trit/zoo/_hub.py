@@ -93,7 +93,8 @@ def fetch(
     total = sum(missing.values())
     if missing:
         _cache.require_space(Path(HF_HUB_CACHE), total, f"hf:{repo}")
-        announce(f"hf:{repo}: downloading {total / (1 << 20):.1f} MiB in {len(missing)} files")
+        files = f"{len(missing)} file{'' if len(missing) == 1 else 's'}"
+        announce(f"hf:{repo}: downloading {total / (1 << 20):.1f} MiB in {files}")
     paths, done = [], 0
     for name in sizes:
 
