@@ -7,9 +7,9 @@
 namespace trit {
 namespace {
 
-// A worker spins this often before it parks: about 50 µs, longer than the gap between two products
-// of one token, shorter than anything a user would notice on a laptop's battery.
-constexpr int kSpins = 4000;
+// A worker spins this often before it parks: about a millisecond, longer than sampling and printing
+// take between two tokens, shorter than anything a user would notice on a laptop's battery.
+constexpr int kSpins = 60000;
 
 // The place in `next_` while a job replaces another. A worker that is a job late may read the old
 // place and then the new number of tasks, which would let it claim tasks of the new job under the

