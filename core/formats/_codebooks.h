@@ -1,4 +1,4 @@
-// Codebooks of the IQ formats, written by _generate_codebooks.py from the gguf package.
+// Codebooks of the IQ formats, written by scripts/iq_codebooks.py from the gguf package.
 //
 // One number per entry: the indices of its weights into the levels, first weight in the lowest
 // bits.

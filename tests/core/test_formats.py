@@ -182,7 +182,7 @@ def test_no_kernel_reads_past_the_last_row() -> None:
 
 def generator() -> ModuleType:
     """The script that writes the codebooks of the core."""
-    path = ROOT / "core" / "formats" / "_generate_codebooks.py"
+    path = ROOT / "scripts" / "iq_codebooks.py"
     spec = importlib.util.spec_from_file_location("generate_codebooks", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,9 +1,9 @@
-"""Writes `_codebooks.h`: the codebooks of the IQ formats, taken from the gguf package.
+"""Writes `core/formats/_codebooks.h`: the codebooks of the IQ formats, taken from the gguf package.
 
 The codebooks are data that a search found once; the core keeps them as constants so that decoding
 needs no set-up. Each entry (four or eight weights) is one 16-bit number, the indices of its weights
 into a short list of levels, first weight in the lowest bits. Run it from anywhere; it rewrites the
-header beside itself. `tests/core/test_formats.py` checks that header and package agree.
+header. `tests/core/test_formats.py` checks that header and package agree.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ FORMATS = ("iq1_s", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s")
 PER_LINE = 11
 
 HEADER = """\
-// Codebooks of the IQ formats, written by _generate_codebooks.py from the gguf package.
+// Codebooks of the IQ formats, written by scripts/iq_codebooks.py from the gguf package.
 //
 // One number per entry: the indices of its weights into the levels, first weight in the lowest
 // bits.
@@ -55,4 +55,5 @@ def generate() -> str:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("_codebooks.h").write_text(generate(), encoding="utf-8")
+    header = Path(__file__).parents[1] / "core" / "formats" / "_codebooks.h"
+    header.write_text(generate(), encoding="utf-8")
