@@ -340,6 +340,7 @@ def test_a_chat(terminal: Callable[..., Terminal], path: Path, tmp_path: Path) -
     assert "Did you mean /stats?" in chat.ask("/stat")
     assert "/regen" in chat.ask("/help")
     assert "the prompt has" in chat.ask("long " * 80)  # does not fit; the chat goes on
+    chat.ask("/set temp 0")  # above it, the answer may end at once
     chat.ask("/set n 2")
     assert "[2 tokens" in chat.ask("the")
     chat.send("/bye\n")
