@@ -5,6 +5,7 @@ takes `isa` runs once per instruction set of the machine; a machine without any 
 """
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import pytest
 
 # Read before any test points XDG_CACHE_HOME elsewhere.
 CACHE_HOME = os.environ.get("XDG_CACHE_HOME")
+
+# Started in the background of a script, this process ignores Ctrl-C, and so would what it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
