@@ -1,4 +1,4 @@
-// The module trit._core: the only file that includes Python.
+// The module trit._core. Only this file, with bindings_tokenizer.h that it includes, knows Python.
 //
 // Arrays are checked here, where bytes enter; the kernels trust them. Errors become ValueError or
 // IndexError, which engine.py turns into what the user reads.
