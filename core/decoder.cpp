@@ -11,6 +11,9 @@ namespace {
 // Kernels may read or write a register beyond the last value of a buffer.
 constexpr size_t kSlack = 64;
 
+// Linears that share an input: Q, K and V. Each may want its own arrangement of it.
+constexpr size_t kProducts = 3;
+
 void fit(std::vector<float>& buffer, int64_t values) {
   if (buffer.size() < static_cast<size_t>(values) + kSlack) {
     buffer.resize(static_cast<size_t>(values) + kSlack);
@@ -27,7 +30,7 @@ Decoder::Decoder(Model model, const Kernels& kernels, int threads, int64_t posit
       batch_(batch),
       rotations_(model_.ropes.size()),
       scratch_(static_cast<size_t>(threads_.count())),
-      prepared_(4) {
+      prepared_(kProducts) {
   check();
 }
 
@@ -140,7 +143,6 @@ Decoder::Prepared& Decoder::prepare(const float* x, int64_t columns, int count,
     const bool same = floats || (p.group == format.group && p.offset == format.offset);
     if (p.floats == floats && same) return p;
   }
-  if (prepared_count_ == prepared_.size()) prepared_.emplace_back();
   Prepared& p = prepared_[prepared_count_++];
   p.floats = floats;
   p.group = format.group;
@@ -187,10 +189,9 @@ void Decoder::products(const float* x, int64_t columns, int count, const Product
     int64_t stride;
     int64_t first_task;
   };
-  Work works[3];
+  Work works[kProducts];
   int64_t tasks = 0;
   prepared_count_ = 0;
-  if (prepared_.size() < 4) prepared_.resize(4);  // no reallocation below: at most three kinds
   for (int i = 0; i < n; ++i) {
     const Linear& linear = *products[i].linear;
     Matrix w = model_.weights[static_cast<size_t>(linear.weight)];
