@@ -1,8 +1,0 @@
-"""`python -m trit.cli`: the same as the `trit` command."""
-
-import sys
-
-from trit.cli import main
-
-if __name__ == "__main__":
-    sys.exit(main())
