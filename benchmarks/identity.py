@@ -3,9 +3,9 @@
     python benchmarks/identity.py [--prompts 100] [--state FILE] [--text FILE] [MODEL ...]
 
 MODEL: names of the zoo or files; without, the zoo's three. For each model, PROMPTS prompts of 20 to
-80 tokens are cut from the text (of the repository: docs and source, or --text). The logits of
-every position of every prompt are hashed, alone in one pass on one thread with the best instruction
-set; then again
+80 tokens (--tokens) are cut from the text (of the repository: docs and source, or --text). The
+logits of every position of every prompt are hashed, alone in one pass on one thread with the best
+instruction set; then again
 
     threads   1, 2, 3 and 4, all prompts
     chunks    1, 7, 64 and 512 rows per pass, and the prompt fed in pieces of as many
@@ -44,7 +44,7 @@ MODELS = ("smollm2-135m-instruct", "gemma-3-270m", "qwen2.5-coder-1.5b-instruct"
 THREADS = (1, 2, 3, 4)
 CHUNKS = (1, 7, 64, 512)
 COMPANY = 8  # sequences in a batch
-SHORTEST, LONGEST = 20, 80  # tokens of a prompt
+LONGEST = 80  # tokens of a prompt, unless told otherwise
 SMALL = 150 << 20  # bytes of a model that runs every chunk size on every prompt
 
 Prompts = list[list[int]]
@@ -80,14 +80,14 @@ def repository_text() -> str:
     return "\n".join(file.read_text(encoding="utf-8") for file in files)
 
 
-def cut_prompts(tokenizer: Tokenizer, text: str, count: int) -> Prompts:
+def cut_prompts(tokenizer: Tokenizer, text: str, count: int, tokens: tuple[int, int]) -> Prompts:
     """`count` pieces of the text at random places, each with the tokenizer's own beginning."""
     random = np.random.default_rng(0)
     prompts: Prompts = []
     while len(prompts) < count:
         start = int(random.integers(0, max(1, len(text) - 1000)))
         ids = tokenizer.encode(text[start : start + 1000], parse_special=False)
-        prompts.append(ids[: int(random.integers(SHORTEST, LONGEST + 1))])
+        prompts.append(ids[: int(random.integers(tokens[0], tokens[1] + 1))])
     return prompts
 
 
@@ -149,7 +149,7 @@ class Check:
         table = []
         with checkpoint.open(path) as file:
             tokenizer = Tokenizer.from_gguf(file.metadata, name=path)
-            prompts = cut_prompts(tokenizer, text, self.options.prompts)
+            prompts = cut_prompts(tokenizer, text, self.options.prompts, self.options.tokens)
             plan = archs.plan(file)
             expected: Hashes = []
             for isa_name in sorted(self.options.isas, key="scalar".__eq__):  # the slow one last
@@ -160,7 +160,7 @@ class Check:
                     key = f"{path.name} {self.build} {digest(repr(used).encode())} "
                     key += f"{isa_name} {setting.name}"
                     if key not in self.done:
-                        context = LONGEST + 8
+                        context = self.options.tokens[1] + 8
                         engine = Engine(plan, file.tensors, setting.threads, context, setting.batch)
                         assert engine.isa == isa_name == isa()
                         self.record(key, run_setting(engine, setting, used))
@@ -197,6 +197,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("models", nargs="*", default=list(MODELS), help="zoo names or files")
     parser.add_argument("--prompts", type=int, default=100)
+    parser.add_argument("--tokens", type=int, nargs=2, default=(20, LONGEST), help="of a prompt")
     parser.add_argument("--scalar-prompts", type=int, default=4)
     parser.add_argument("--every-chunk", action="store_true", help="slow settings on all prompts")
     parser.add_argument("--isas", nargs="+", default=list(_core.isas()), choices=_core.isas())
