@@ -134,16 +134,18 @@ auto pack(const std::string& name, const In<uint8_t, 2>& codes, const In<int16_t
 
 nb::tuple panel(const std::string& name, const In<uint8_t, 2>& data, int columns,
                 const std::string& isa) {
-  const Format& format = format_named(choose_kernels(isa), name);
+  const Kernels& kernels = choose_kernels(isa);
+  const Format& format = format_named(kernels, name);
   require(format.panel != nullptr, name + " has no panel");
   require(data.shape(0) == kTileRows && columns > 0 && columns <= kChunkColumns &&
               columns % kActivationBlock == 0,
           "a panel has 16 rows and up to 256 columns");
   require_rows(format, data, columns);
-  TileRows rows;
-  for (size_t r = 0; r < kTileRows; ++r) rows.row[r] = data.data() + r * data.shape(1);
+  const Matrix rows{&format, data.data(), static_cast<int64_t>(data.shape(1)), kTileRows, columns};
+  std::vector<uint8_t> tile(kMaxTileBytes);
+  kernels.pack(rows, 0, tile.data());
   Panel out{};
-  format.panel(rows, columns, out);
+  format.panel(tile.data(), columns, out);
   const size_t groups = static_cast<size_t>(columns / format.group);
   Fresh<uint8_t> codes({static_cast<size_t>(columns / 4), 16, 4});
   Fresh<float> scales({groups, 16});
@@ -216,11 +218,13 @@ std::vector<float> floats(const In<float, 1>& array) {
 
 // Handle of a weight; the caller keeps the array alive as long as the model.
 int add_weight(Model& model, const std::string& isa, const std::string& name,
-               const In<uint8_t, 2>& data, int64_t columns) {
+               const In<uint8_t, 2>& data, int64_t columns, bool mapped) {
   const Format& format = format_named(choose_kernels(isa), name);
   require_rows(format, data, columns);
-  model.weights.push_back({&format, data.data(), static_cast<int64_t>(data.shape(1)),
-                           static_cast<int64_t>(data.shape(0)), columns});
+  Matrix w{&format, data.data(), static_cast<int64_t>(data.shape(1)),
+           static_cast<int64_t>(data.shape(0)), columns};
+  w.mapped = mapped;
+  model.weights.push_back(w);
   return static_cast<int>(model.weights.size()) - 1;
 }
 
@@ -393,7 +397,8 @@ void bind_model(nb::module_& m) {
       .def_rw("feed_forward_post_norm", &Layer::feed_forward_post_norm);
   nb::class_<Model>(m, "Model")
       .def(nb::init<>())
-      .def("add_weight", &add_weight, "isa"_a, "format"_a, "data"_a, "columns"_a)
+      .def("add_weight", &add_weight, "isa"_a, "format"_a, "data"_a, "columns"_a,
+           "mapped"_a = false)
       .def("add_rope",
            [](Model& model, const Rope& rope) {
              model.ropes.push_back(rope);
@@ -414,12 +419,12 @@ void bind_decoder(nb::module_& m) {
       .def(
           "__init__",
           [](Decoder* self, const Model& model, const std::string& isa, int threads,
-             int64_t positions, int batch) {
+             int64_t positions, int batch, bool repack) {
             require(threads >= 1 && threads <= 1024, "threads: 1 to 1024");
             require(positions >= 1 && batch >= 1, "positions and batch are positive");
-            new (self) Decoder(model, choose_kernels(isa), threads, positions, batch);
+            new (self) Decoder(model, choose_kernels(isa), threads, positions, batch, repack);
           },
-          "model"_a, "isa"_a, "threads"_a, "positions"_a, "batch"_a)
+          "model"_a, "isa"_a, "threads"_a, "positions"_a, "batch"_a, "repack"_a)
       .def("forward", &forward, "tokens"_a, "sequences"_a, "positions"_a, "outputs"_a, "logits"_a,
            "out"_a)
       .def("embed", &embed, "tokens"_a, "hidden"_a)
@@ -429,6 +434,7 @@ void bind_decoder(nb::module_& m) {
            [](Decoder& d, int sequence, int64_t from) { d.cache().remove(sequence, from); })
       .def("length", [](Decoder& d, int sequence) { return d.cache().length(sequence); })
       .def("cache_bytes", [](Decoder& d) { return d.cache().bytes(); })
+      .def("tile_bytes", [](const Decoder& d) { return d.tile_bytes(); })
       .def("page_bytes", [](Decoder& d) { return d.cache().page_bytes(); })
       .def_prop_ro("isa", [](const Decoder& d) { return d.kernels().isa; })
       .def_prop_ro("threads", [](const Decoder& d) { return d.threads(); });

@@ -22,7 +22,8 @@ void fit(std::vector<float>& buffer, int64_t values) {
 
 }  // namespace
 
-Decoder::Decoder(Model model, const Kernels& kernels, int threads, int64_t positions, int batch)
+Decoder::Decoder(Model model, const Kernels& kernels, int threads, int64_t positions, int batch,
+                 bool repack)
     : model_(std::move(model)),
       kernels_(kernels),
       threads_(threads),
@@ -32,6 +33,41 @@ Decoder::Decoder(Model model, const Kernels& kernels, int threads, int64_t posit
       scratch_(static_cast<size_t>(threads_.count())),
       prepared_(kProducts) {
   check();
+  if (repack) make_room_for_tiles();
+}
+
+std::vector<Linear*> Decoder::linears() {
+  std::vector<Linear*> all;
+  for (Layer& layer : model_.layers) {
+    Attention& mixer = layer.mixer;
+    FeedForward& ff = layer.feed_forward;
+    all.insert(all.end(), {&mixer.q, &mixer.k, &mixer.v, &mixer.output, &ff.up, &ff.down});
+    if (ff.gate) all.push_back(&*ff.gate);
+  }
+  all.push_back(&model_.head);
+  return all;
+}
+
+void Decoder::make_room_for_tiles() {
+  int64_t bytes = 0;
+  std::vector<Linear*> packed;
+  for (Linear* linear : linears()) {
+    const Matrix w = matrix(*linear);
+    if (!w.format->panel) continue;
+    packed.push_back(linear);
+    bytes += packed_bytes(w);
+  }
+  tiles_.emplace(bytes);
+  for (Linear* linear : packed) linear->tiles = tiles_->take(packed_bytes(matrix(*linear)));
+}
+
+Matrix Decoder::matrix(const Linear& linear) const {
+  Matrix w = model_.weights[static_cast<size_t>(linear.weight)];
+  w.data += linear.row_start * w.row_bytes;
+  w.rows = linear.rows;
+  w.tiles = linear.tiles;
+  w.tiles_bytes = linear.tiles ? tiles_bytes(w) : 0;
+  return w;
 }
 
 // Whoever built the plan, nothing below reads or writes outside of memory.
@@ -183,6 +219,7 @@ Decoder::Prepared& Decoder::prepare(const float* x, int64_t columns, int count,
 void Decoder::products(const float* x, int64_t columns, int count, const Product* products, int n) {
   struct Work {
     Matrix matrix;
+    uint8_t* pack;  // its tiles, if they are still to be filled
     Prepared* input;
     const float* bias;
     float* out;
@@ -191,19 +228,19 @@ void Decoder::products(const float* x, int64_t columns, int count, const Product
   };
   Work works[kProducts];
   int64_t tasks = 0;
+  if (count == 0) return;
   prepared_count_ = 0;
   for (int i = 0; i < n; ++i) {
     const Linear& linear = *products[i].linear;
-    Matrix w = model_.weights[static_cast<size_t>(linear.weight)];
+    const Matrix w = matrix(linear);
     if (taps_) {
       const auto tap = taps_->find(linear.weight);
       if (tap != taps_->end()) {
         std::memcpy(tap->second, x, static_cast<size_t>(columns * count) * sizeof(float));
       }
     }
-    w.data += linear.row_start * w.row_bytes;
-    w.rows = linear.rows;
     works[i] = {w,
+                linear.packed ? nullptr : linear.tiles,
                 &prepare(x, columns, count, *w.format),
                 linear.bias.empty() ? nullptr : linear.bias.data(),
                 products[i].out,
@@ -225,9 +262,18 @@ void Decoder::products(const float* x, int64_t columns, int count, const Product
       kernels_.multiply_float(work.matrix, row, in, work.bias, scratch, work.out, work.stride);
     } else {
       const Activations in = integers(*work.input, columns, count);
+      if (work.pack) {
+        const int64_t at = row / kTileRows * work.matrix.tiles_bytes;
+        kernels_.pack(work.matrix, row, work.pack + at);
+      }
       kernels_.multiply(work.matrix, row, in, work.bias, scratch, work.out, work.stride);
     }
   });
+  for (int i = 0; i < n; ++i) {
+    if (!works[i].pack) continue;
+    products[i].linear->packed = true;
+    if (works[i].matrix.mapped) forget_pages(works[i].matrix);
+  }
 }
 
 void Decoder::normalize(const Norm& norm, const float* x, int count, int64_t width, float* out) {
@@ -249,7 +295,7 @@ void Decoder::add_branch(const std::optional<Norm>& norm, float* branch, int cou
 }
 
 void Decoder::layer(int index, const Rows& rows, float* hidden, const Taps* taps) {
-  const Layer& layer = model_.layers[static_cast<size_t>(index)];
+  Layer& layer = model_.layers[static_cast<size_t>(index)];
   const int n = rows.count;
   taps_ = taps;
   fit(normed_, n * model_.width);
@@ -272,7 +318,7 @@ void Decoder::layer(int index, const Rows& rows, float* hidden, const Taps* taps
 }
 
 void Decoder::attention(int index, const Rows& rows, const float* x, float* out) {
-  const Attention& mixer = model_.layers[static_cast<size_t>(index)].mixer;
+  Attention& mixer = model_.layers[static_cast<size_t>(index)].mixer;
   const int n = rows.count;
   const int64_t q_width = static_cast<int64_t>(mixer.heads) * mixer.head_dim;
   const int64_t kv_width = static_cast<int64_t>(mixer.kv_heads) * mixer.head_dim;
@@ -350,7 +396,7 @@ void Decoder::attend(int index, const Rows& rows) {
   });
 }
 
-void Decoder::feed_forward(const FeedForward& ff, const float* x, int count, float* out) {
+void Decoder::feed_forward(FeedForward& ff, const float* x, int count, float* out) {
   const int64_t inner = ff.up.rows;
   fit(up_, count * inner);
   if (ff.gate) {

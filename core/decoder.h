@@ -8,6 +8,7 @@
 #include "cache.h"
 #include "kernels.h"
 #include "model.h"
+#include "packed.h"
 #include "threads.h"
 
 namespace trit {
@@ -24,8 +25,10 @@ using Taps = std::map<int, float*>;
 
 class Decoder {
  public:
-  // Throws std::invalid_argument for a model the kernels cannot run.
-  Decoder(Model model, const Kernels& kernels, int threads, int64_t positions, int batch);
+  // `repack`: the first pass copies the weights into tiles, which are read faster. Throws
+  // std::invalid_argument for a model the kernels cannot run.
+  Decoder(Model model, const Kernels& kernels, int threads, int64_t positions, int batch,
+          bool repack);
 
   void embed(const int32_t* tokens, int count, float* hidden);
   // Writes keys and values of these rows, then hidden → hidden of the next layer. `begin` first.
@@ -56,11 +59,12 @@ class Decoder {
   Cache& cache() { return cache_; }
   const Kernels& kernels() const { return kernels_; }
   int threads() const { return threads_.count(); }
+  int64_t tile_bytes() const { return tiles_ ? tiles_->bytes() : 0; }
 
  private:
   // A linear and where its [rows][out_stride] output goes.
   struct Product {
-    const Linear* linear;
+    Linear* linear;
     float* out;
   };
   struct Rotation {
@@ -77,6 +81,9 @@ class Decoder {
   };
 
   void check() const;
+  std::vector<Linear*> linears();
+  void make_room_for_tiles();
+  Matrix matrix(const Linear& linear) const;
   void products(const float* x, int64_t columns, int count, const Product* products, int n);
   Prepared& prepare(const float* x, int64_t columns, int count, const Format& format);
   static Activations integers(Prepared& prepared, int64_t columns, int count);
@@ -85,13 +92,14 @@ class Decoder {
   void attention(int index, const Rows& rows, const float* x, float* out);
   void rotate_and_store(int index, const Rows& rows);
   void attend(int index, const Rows& rows);
-  void feed_forward(const FeedForward& ff, const float* x, int count, float* out);
+  void feed_forward(FeedForward& ff, const float* x, int count, float* out);
   void heads(const Attention& mixer, const std::optional<Norm>& norm, int row, int heads, float* x);
 
   Model model_;
   const Kernels& kernels_;
   Threads threads_;
   Cache cache_;
+  std::optional<Packed> tiles_;
   int batch_;
   const Taps* taps_ = nullptr;
   std::vector<Rotation> rotations_;  // one per Model::ropes

@@ -44,11 +44,26 @@ struct Panel {
   alignas(64) float mins[kMaxGroups][kTileRows];  // written only by formats with has_mins
 };
 
-// Sixteen rows of a panel as they lie in the file, already at the panel's first column.
-// Rows beyond the matrix repeat the last one, so a panel is always full.
+// Sixteen rows as they lie in the file, already at the first column wanted.
+// Rows beyond the matrix repeat the last one, so sixteen are always there.
 struct TileRows {
   const uint8_t* row[kTileRows];
 };
+
+// The same bytes side by side, up to 256 columns: a *tile*. Line k holds bytes 4k … 4k + 3 of the
+// sixteen rows; an odd pair of bytes at the end has a line of its own, its upper half zero.
+constexpr int kLineBytes = 4 * kTileRows;
+constexpr int kMaxTileBytes = kChunkColumns / 32 * 34 / 4 * kLineBytes;  // q8_0, the widest
+
+constexpr int64_t tile_bytes(int64_t row_bytes) { return (row_bytes + 3) / 4 * kLineBytes; }
+
+// Tokens that a fused dot multiplies at most.
+constexpr int kDotTokens = 4;
+
+// The product of a tile with T tokens, added to totals[T][16], without a panel in between.
+// x, scales, starts, sums: see Activations in kernels.h, at the tile's first column.
+using DotTile = void (*)(const uint8_t* tile, int columns, const int8_t* x, const float* scales,
+                         const int32_t* starts, const float* sums, float* totals);
 
 struct Format {
   const char* name;    // as GGUF names it, in lower case
@@ -69,13 +84,10 @@ struct Format {
 
   // `columns` ≤ 256, a multiple of 32 and of block_weights. Null for formats that are multiplied in
   // float (F32, F16, BF16 and the types that trit runs through dequantization).
-  void (*panel)(const TileRows& rows, int columns, Panel& out);
+  void (*panel)(const uint8_t* tile, int columns, Panel& out);
 
-  // The product of such a panel with one token, added to sixteen totals, without storing the panel.
-  // Null where an instruction set gains nothing by it.
-  // x, scales, starts, sums: see Activations in kernels.h, at the panel's first column.
-  void (*dot)(const TileRows& rows, int columns, const int8_t* x, const float* scales,
-              const int32_t* starts, const float* sums, float* totals);
+  // dot[T − 1] multiplies with T tokens; null where an instruction set gains nothing by it.
+  DotTile dot[kDotTokens];
 };
 
 struct FormatTable {

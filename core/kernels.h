@@ -30,13 +30,16 @@ struct FloatActivations {
   float* values;
 };
 
-// Rows of a weight matrix as they lie in the file.
+// Rows of a weight matrix: as they lie in the file, and as tiles where they have been packed.
 struct Matrix {
   const Format* format;
   const uint8_t* data;
   int64_t row_bytes;
   int64_t rows;
   int64_t columns;
+  const uint8_t* tiles = nullptr;  // of all rows, sixteen after sixteen
+  int64_t tiles_bytes = 0;         // of sixteen rows
+  bool mapped = false;             // `data` is a file's pages, which can be read again
 };
 
 struct AttentionShape {
@@ -69,6 +72,9 @@ struct Kernels {
                                const Activations& out);
   void (*arrange_activations)(const float* x, int64_t stride, int64_t columns, int first, int count,
                               const FloatActivations& out);
+
+  // Sixteen rows from `first_row` to their tiles, tiles_bytes(w) of them.
+  void (*pack)(const Matrix& w, int64_t first_row, uint8_t* tiles);
 
   // out[token · out_stride + row] for the 16 rows from `first_row` (fewer at the end of the
   // matrix). scratch: 16 floats per token.

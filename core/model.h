@@ -16,6 +16,8 @@ struct Linear {
   int64_t row_start = 0;
   int64_t rows = 0;
   std::vector<float> bias;
+  uint8_t* tiles = nullptr;  // where its tiles go, if they are to be packed
+  bool packed = false;       // they are there
 };
 
 struct Norm {

@@ -1,5 +1,5 @@
-// The dot of sixteen packed rows with one token: a panel whose lines are multiplied as they are
-// laid and never stored. Same sums, same order, same bits as the products of ops/matmul.h.
+// The dot of a tile with a few tokens: a panel whose lines are multiplied as they are laid and
+// never stored. Same sums, same order, same bits as the products of ops/matmul.h.
 #pragma once
 
 #include <cstdint>
@@ -9,62 +9,72 @@
 namespace trit::TRIT_ISA {
 
 // Stands where a Panel stands in the formats' `panel` functions.
-template <Grid grid>
+template <Grid grid, int tokens>
 struct Dot {
+  static constexpr int kGroups = kChunkColumns / grid.group;
   static constexpr int kLines = grid.group / 4;  // of a group
   const int8_t* x;
-  Ints sums[kChunkColumns / grid.group];
-  alignas(64) float scales[kChunkColumns / grid.group][kTileRows];
-  alignas(64) float mins[kChunkColumns / grid.group][kTileRows];
+  Ints sums[kGroups][tokens];
+  alignas(64) float scales[kGroups][kTileRows];
+  alignas(64) float mins[kGroups][kTileRows];
 };
 
-template <Grid grid>
-inline void store_line(int line, Bytes codes, Dot<grid>& out) {
-  Ints& sum = out.sums[line / Dot<grid>::kLines];
-  const int8_t* x = out.x + 4 * line;
-  sum = grid.offset == 128 ? dot4_wide(sum, codes, x) : dot4(sum, codes, x);
+template <Grid grid, int tokens>
+inline void store_line(int line, Bytes codes, Dot<grid, tokens>& out) {
+  TRIT_UNROLL
+  for (int t = 0; t < tokens; ++t) {
+    Ints& sum = out.sums[line / Dot<grid, tokens>::kLines][t];
+    const int8_t* x = out.x + 4 * (line * tokens + t);
+    sum = grid.offset == 128 ? dot4_wide(sum, codes, x) : dot4(sum, codes, x);
+  }
 }
 
-// Adds the product of `columns` columns to sixteen totals. x, scales, starts and sums as
-// Activations has them for one token, at the first of the columns.
-template <Grid grid, void (*lay)(const TileRows&, int, Dot<grid>&)>
-[[gnu::flatten]] void dot_tile(const TileRows& rows, int columns, const int8_t* x,
+// Adds the product of `columns` columns to totals[tokens][16]. x, scales, starts and sums as
+// Activations has them for a block of so many tokens, at the first of the columns.
+template <Grid grid, int tokens, void (*lay)(const uint8_t*, int, Dot<grid, tokens>&)>
+[[gnu::flatten]] void dot_tile(const uint8_t* tile, int columns, const int8_t* x,
                                const float* scales, const int32_t* starts, const float* sums,
                                float* totals) {
   constexpr int kGroups = kActivationBlock / grid.group;
-  Dot<grid> dot;
+  Dot<grid, tokens> dot;
   dot.x = x;
-  for (int g = 0; g < columns / grid.group; ++g) dot.sums[g] = broadcast_int(starts[g]);
-  if (columns == kChunkColumns) {
-    lay(rows, kChunkColumns, dot);  // unrolled: the sums stay in registers
-  } else {
-    lay(rows, columns, dot);
+  for (int g = 0; g < columns / grid.group; ++g) {
+    for (int t = 0; t < tokens; ++t) dot.sums[g][t] = broadcast_int(starts[g * tokens + t]);
   }
-  Floats total = load(totals);
+  if (columns == kChunkColumns) {
+    lay(tile, kChunkColumns, dot);  // unrolled: the sums stay in registers
+  } else {
+    lay(tile, columns, dot);
+  }
+  Floats total[tokens];
+  for (int t = 0; t < tokens; ++t) total[t] = load(totals + kTileRows * t);
   for (int block = 0; block < columns / kActivationBlock; ++block) {
     const int first = block * kGroups;
-    Floats part = to_floats(dot.sums[first]) * load(dot.scales[first]);
-    for (int g = first + 1; g < first + kGroups; ++g) {
-      part = fma(to_floats(dot.sums[g]), load(dot.scales[g]), part);
-    }
-    total = fma(part, broadcast(scales[block]), total);
-    if constexpr (grid.has_mins) {
-      for (int g = first; g < first + kGroups; ++g) {
-        total = fnma(load(dot.mins[g]), broadcast(sums[g]), total);
+    TRIT_UNROLL
+    for (int t = 0; t < tokens; ++t) {
+      Floats part = to_floats(dot.sums[first][t]) * load(dot.scales[first]);
+      for (int g = first + 1; g < first + kGroups; ++g) {
+        part = fma(to_floats(dot.sums[g][t]), load(dot.scales[g]), part);
+      }
+      total[t] = fma(part, broadcast(scales[block * tokens + t]), total[t]);
+      if constexpr (grid.has_mins) {
+        for (int g = first; g < first + kGroups; ++g) {
+          total[t] = fnma(load(dot.mins[g]), broadcast(sums[g * tokens + t]), total[t]);
+        }
       }
     }
   }
-  store(totals, total);
+  for (int t = 0; t < tokens; ++t) store(totals + kTileRows * t, total[t]);
 }
 
-// The function above where registers are many enough for it to gain, else null.
-template <Grid grid, void (*lay)(const TileRows&, int, Dot<grid>&)>
-constexpr auto fused_dot() -> decltype(Format::dot) {
-  if constexpr (kFusesDot) {
-    return dot_tile<grid, lay>;
-  } else {
-    return nullptr;
+// The `dot` row of format NAME, empty where an instruction set gains nothing by it.
+#if defined(TRIT_ISA_AVX512)
+#define TRIT_DOT(name, tokens) dot_tile<name::kGrid, tokens, name::panel<Dot<name::kGrid, tokens>>>
+#define TRIT_DOTS(name) {TRIT_DOT(name, 1), TRIT_DOT(name, 2), TRIT_DOT(name, 3), TRIT_DOT(name, 4)}
+#else
+#define TRIT_DOTS(name) \
+  {                     \
   }
-}
+#endif
 
 }  // namespace trit::TRIT_ISA

@@ -1,7 +1,4 @@
-// Laying sixteen packed rows side by side: what the formats' `panel` functions are made of.
-//
-// Codes are transposed while they are still packed, four bytes of a row per lane, and split
-// afterwards with the operations of isa/: every line of 64 bytes is then written once, whole.
+// Splitting the lines of a tile into codes: what the formats' `panel` functions are made of.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +6,16 @@
 #include "formats/_block.h"
 
 namespace trit::TRIT_ISA {
+
+inline Bytes load_line(const uint8_t* tile, int line) {
+  return load_bytes(tile + kLineBytes * line);
+}
+
+// Sixteen bytes of each row from byte `at`, a multiple of four.
+inline void load_lines(const uint8_t* tile, int at, Bytes out[4]) {
+  TRIT_UNROLL
+  for (int k = 0; k < 4; ++k) out[k] = load_line(tile, at / 4 + k);
+}
 
 inline void store_line(int line, Bytes codes, Panel& out) { store(&out.codes[line][0][0], codes); }
 
@@ -20,9 +27,9 @@ inline Bytes high_nibbles(Bytes packed) {
 // Sixteen bytes of nibbles of each row from byte `at`: the low ones are columns 4 · low …, the high
 // ones columns 4 · high ….
 template <typename Out>
-inline void store_nibbles(const TileRows& rows, int64_t at, int low, int high, Out& out) {
+inline void store_nibbles(const uint8_t* tile, int at, int low, int high, Out& out) {
   Bytes packed[4];
-  load_rows(rows.row, at, packed);
+  load_lines(tile, at, packed);
   TRIT_UNROLL
   for (int k = 0; k < 4; ++k) {
     store_line(low + k, low_nibbles(packed[k]), out);
@@ -33,10 +40,10 @@ inline void store_nibbles(const TileRows& rows, int64_t at, int low, int high, O
 // Sixteen bytes of each row from byte `at` hold four codes of two bits per byte: columns 4 · line
 // …, and the next three 32 columns further on each.
 template <typename Out>
-inline void store_two_bits(const TileRows& rows, int64_t at, int line, Out& out) {
+inline void store_two_bits(const uint8_t* tile, int at, int line, Out& out) {
   const Bytes mask = broadcast_lane(0x03030303);
   Bytes packed[4];
-  load_rows(rows.row, at, packed);
+  load_lines(tile, at, packed);
   TRIT_UNROLL
   for (int k = 0; k < 4; ++k) {
     store_line(line + k, packed[k] & mask, out);

@@ -32,7 +32,7 @@ constexpr Format format_bf16 = {
     .unpack = nullptr,
     .pack = nullptr,
     .panel = nullptr,
-    .dot = nullptr,
+    .dot = {},
 };
 
 }  // namespace trit::TRIT_ISA

@@ -34,7 +34,7 @@ constexpr Format format_f16 = {
     .unpack = nullptr,
     .pack = nullptr,
     .panel = nullptr,
-    .dot = nullptr,
+    .dot = {},
 };
 
 }  // namespace trit::TRIT_ISA

@@ -45,7 +45,7 @@ constexpr Format format_iq2_s = {
     .unpack = nullptr,
     .pack = nullptr,
     .panel = nullptr,
-    .dot = nullptr,
+    .dot = {},
 };
 
 }  // namespace trit::TRIT_ISA

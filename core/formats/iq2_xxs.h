@@ -47,7 +47,7 @@ constexpr Format format_iq2_xxs = {
     .unpack = nullptr,
     .pack = nullptr,
     .panel = nullptr,
-    .dot = nullptr,
+    .dot = {},
 };
 
 }  // namespace trit::TRIT_ISA

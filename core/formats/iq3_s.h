@@ -49,7 +49,7 @@ constexpr Format format_iq3_s = {
     .unpack = nullptr,
     .pack = nullptr,
     .panel = nullptr,
-    .dot = nullptr,
+    .dot = {},
 };
 
 }  // namespace trit::TRIT_ISA

@@ -26,25 +26,25 @@ inline void pack(const Block& block, uint8_t* out) {
   join_fields<4, 16>(block.codes, out + 2);
 }
 
-// The block at byte `first` of the span is columns 32b … 32b + 31.
-template <int first, int bytes, typename Out>
-inline void lay_block(const Span<bytes>& span, int b, Out& out) {
-  store(out.scales[b], halves<first>(span));
-  const Bytes packed[4] = {four_bytes<first + 2>(span), four_bytes<first + 6>(span),
-                           four_bytes<first + 10>(span), four_bytes<first + 14>(span)};
+// The block at byte `first` of the pair is columns 32b … 32b + 31.
+template <int first, typename Out>
+inline void lay_block(const uint8_t* pair, int b, Out& out) {
+  store(out.scales[b], halves<first>(pair));
+  const Bytes packed[4] = {four_bytes<first + 2>(pair), four_bytes<first + 6>(pair),
+                           four_bytes<first + 10>(pair), four_bytes<first + 14>(pair)};
   store_levels(packed, 8 * b, out);
 }
 
 template <typename Out>
-inline void panel(const TileRows& rows, int columns, Out& out) {
+inline void panel(const uint8_t* tile, int columns, Out& out) {
   const int blocks = columns / 32;
   TRIT_UNROLL
   for (int b = 0; b + 1 < blocks; b += 2) {
-    const Span<36> pair = load_span<36>(rows, b * 18);
+    const uint8_t* pair = tile + b / 2 * 9 * kLineBytes;
     lay_block<0>(pair, b, out);
     lay_block<18>(pair, b + 1, out);
   }
-  if (blocks % 2 != 0) lay_block<0>(load_span<18>(rows, (blocks - 1) * 18), blocks - 1, out);
+  if (blocks % 2 != 0) lay_block<0>(tile + blocks / 2 * 9 * kLineBytes, blocks - 1, out);
 }
 
 }  // namespace iq4_nl
@@ -62,7 +62,7 @@ constexpr Format format_iq4_nl = {
     .unpack = iq4_nl::unpack,
     .pack = iq4_nl::pack,
     .panel = iq4_nl::panel<Panel>,
-    .dot = fused_dot<iq4_nl::kGrid, iq4_nl::panel<Dot<iq4_nl::kGrid>>>(),
+    .dot = TRIT_DOTS(iq4_nl),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -41,9 +41,9 @@ inline void pack(const Block& block, uint8_t* out) {
 }
 
 template <typename Out>
-inline void panel(const TileRows& rows, int, Out& out) {
+inline void panel(const uint8_t* tile, int, Out& out) {
   Bytes header[4];
-  load_rows(rows.row, 0, header);
+  load_lines(tile, 0, header);
   const Floats d = low_half_to_floats(header[0]);
   const Bytes high = header[0];  // group g in bits 16 + 2g; its place is byte g / 2, bits 4 and 5
   const Bytes even = (shift_right<12>(high) & broadcast_lane(0x00000030)) |
@@ -61,7 +61,7 @@ inline void panel(const TileRows& rows, int, Out& out) {
   for (int g = 0; g < 8; ++g) {
     store(out.scales[g], load(scales[g % 2 * 4 + g / 2]));
     Bytes packed[4];
-    load_rows(rows.row, 8 + 16 * g, packed);
+    load_lines(tile, 8 + 16 * g, packed);
     store_levels(packed, 8 * g, out);
   }
 }
@@ -81,7 +81,7 @@ constexpr Format format_iq4_xs = {
     .unpack = iq4_xs::unpack,
     .pack = iq4_xs::pack,
     .panel = iq4_xs::panel<Panel>,
-    .dot = fused_dot<iq4_xs::kGrid, iq4_xs::panel<Dot<iq4_xs::kGrid>>>(),
+    .dot = TRIT_DOTS(iq4_xs),
 };
 
 }  // namespace trit::TRIT_ISA

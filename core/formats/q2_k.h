@@ -37,12 +37,12 @@ inline void pack(const Block& block, uint8_t* out) {
 }
 
 template <typename Out>
-inline void panel(const TileRows& rows, int, Out& out) {
-  const Bytes both = load_dwords(rows.row, 80);
+inline void panel(const uint8_t* tile, int, Out& out) {
+  const Bytes both = load_line(tile, 20);
   const Floats d = low_half_to_floats(both);
   const Floats dmin = low_half_to_floats(shift_right<16>(both));
   Bytes factors[4];
-  load_rows(rows.row, 0, factors);
+  load_lines(tile, 0, factors);
   TRIT_UNROLL
   for (int k = 0; k < 4; ++k) {
     store_groups(low_nibbles(factors[k]), 0.0f, d, out.scales + 4 * k);
@@ -50,7 +50,7 @@ inline void panel(const TileRows& rows, int, Out& out) {
   }
   TRIT_UNROLL
   for (int part = 0; part < 4; ++part) {
-    store_two_bits(rows, 16 + 16 * part, 32 * (part / 2) + 4 * (part % 2), out);
+    store_two_bits(tile, 16 + 16 * part, 32 * (part / 2) + 4 * (part % 2), out);
   }
 }
 
@@ -69,7 +69,7 @@ constexpr Format format_q2_k = {
     .unpack = q2_k::unpack,
     .pack = q2_k::pack,
     .panel = q2_k::panel<Panel>,
-    .dot = fused_dot<q2_k::kGrid, q2_k::panel<Dot<q2_k::kGrid>>>(),
+    .dot = TRIT_DOTS(q2_k),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -53,12 +53,11 @@ inline void pack(const Block& block, uint8_t* out) {
 }
 
 template <typename Out>
-inline void store_scales(const TileRows& rows, Out& out) {
+inline void store_scales(const uint8_t* tile, Out& out) {
   const Bytes two_bits = broadcast_lane(0x03030303);
-  Bytes packed[4], tail[4];
-  load_rows(rows.row, 92, packed);
-  load_rows(rows.row, 94, tail);  // its last two bytes are d; a row must not be read past its end
-  const Floats d = low_half_to_floats(shift_right<16>(tail[3]));
+  Bytes packed[4];
+  load_lines(tile, 92, packed);
+  const Floats d = low_half_to_floats(load_line(tile, 27));
   const Bytes top = packed[3];
   const Bytes scales[4] = {
       low_nibbles(packed[1]) | shift_left<4>(top & two_bits),
@@ -71,17 +70,17 @@ inline void store_scales(const TileRows& rows, Out& out) {
 }
 
 template <typename Out>
-inline void panel(const TileRows& rows, int, Out& out) {
+inline void panel(const uint8_t* tile, int, Out& out) {
   const Bytes two_bits = broadcast_lane(0x03030303);
   const Bytes third = broadcast_lane(0x04040404);
   TRIT_UNROLL
   for (int half = 0; half < 2; ++half) {
     Bytes bits[4];  // four of each byte are used up by either run
-    load_rows(rows.row, 16 * half, bits);
+    load_lines(tile, 16 * half, bits);
     TRIT_UNROLL
     for (int r = 0; r < 2; ++r) {
       Bytes packed[4];
-      load_rows(rows.row, 32 + 32 * r + 16 * half, packed);
+      load_lines(tile, 32 + 32 * r + 16 * half, packed);
       TRIT_UNROLL
       for (int k = 0; k < 4; ++k) {
         const int line = 32 * r + 4 * half + k;
@@ -96,7 +95,7 @@ inline void panel(const TileRows& rows, int, Out& out) {
       }
     }
   }
-  store_scales(rows, out);
+  store_scales(tile, out);
 }
 
 }  // namespace q3_k
@@ -114,7 +113,7 @@ constexpr Format format_q3_k = {
     .unpack = q3_k::unpack,
     .pack = q3_k::pack,
     .panel = q3_k::panel<Panel>,
-    .dot = fused_dot<q3_k::kGrid, q3_k::panel<Dot<q3_k::kGrid>>>(),
+    .dot = TRIT_DOTS(q3_k),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -27,24 +27,24 @@ inline void pack(const Block& block, uint8_t* out) {
   join_fields<4, 16>(block.codes, out + 4);
 }
 
-// The block at byte `first` of the span is columns 32b … 32b + 31.
-template <int first, int bytes, typename Out>
-inline void lay_block(const Span<bytes>& span, int b, Out& out) {
-  store(out.scales[b], halves<first>(span));
-  store(out.mins[b], negated_halves<first + 2>(span));
-  store_nibbles<first + 4>(span, 8 * b, out);
+// The block at byte `first` of the pair is columns 32b … 32b + 31.
+template <int first, typename Out>
+inline void lay_block(const uint8_t* pair, int b, Out& out) {
+  store(out.scales[b], halves<first>(pair));
+  store(out.mins[b], negated_halves<first + 2>(pair));
+  store_nibbles<first + 4>(pair, 8 * b, out);
 }
 
 template <typename Out>
-inline void panel(const TileRows& rows, int columns, Out& out) {
+inline void panel(const uint8_t* tile, int columns, Out& out) {
   const int blocks = columns / 32;
   TRIT_UNROLL
   for (int b = 0; b + 1 < blocks; b += 2) {
-    const Span<40> pair = load_span<40>(rows, b * 20);
+    const uint8_t* pair = tile + b / 2 * 10 * kLineBytes;
     lay_block<0>(pair, b, out);
     lay_block<20>(pair, b + 1, out);
   }
-  if (blocks % 2 != 0) lay_block<0>(load_span<20>(rows, (blocks - 1) * 20), blocks - 1, out);
+  if (blocks % 2 != 0) lay_block<0>(tile + blocks / 2 * 10 * kLineBytes, blocks - 1, out);
 }
 
 }  // namespace q4_1
@@ -62,7 +62,7 @@ constexpr Format format_q4_1 = {
     .unpack = q4_1::unpack,
     .pack = q4_1::pack,
     .panel = q4_1::panel<Panel>,
-    .dot = fused_dot<q4_1::kGrid, q4_1::panel<Dot<q4_1::kGrid>>>(),
+    .dot = TRIT_DOTS(q4_1),
 };
 
 }  // namespace trit::TRIT_ISA

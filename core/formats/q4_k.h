@@ -32,16 +32,16 @@ inline void pack(const Block& block, uint8_t* out) {
 }
 
 template <typename Out>
-inline void panel(const TileRows& rows, int, Out& out) {
+inline void panel(const uint8_t* tile, int, Out& out) {
   Bytes header[4];
-  load_rows(rows.row, 0, header);
+  load_lines(tile, 0, header);
   store_scales(header, out);
   TRIT_UNROLL
   for (int r = 0; r < 4; ++r) {
     TRIT_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int line = 16 * r + 4 * half;
-      store_nibbles(rows, 16 + 32 * r + 16 * half, line, line + 8, out);
+      store_nibbles(tile, 16 + 32 * r + 16 * half, line, line + 8, out);
     }
   }
 }
@@ -61,7 +61,7 @@ constexpr Format format_q4_k = {
     .unpack = q4_k::unpack,
     .pack = q4_k::pack,
     .panel = q4_k::panel<Panel>,
-    .dot = fused_dot<q4_k::kGrid, q4_k::panel<Dot<q4_k::kGrid>>>(),
+    .dot = TRIT_DOTS(q4_k),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -27,23 +27,23 @@ inline void pack(const Block& block, uint8_t* out) {
   join_fields<4, 16>(block.codes, out + 6);
 }
 
-// The block at byte `first` of the span is columns 32b … 32b + 31.
-template <int first, int bytes, typename Out>
-inline void lay_block(const Span<bytes>& span, int b, Out& out) {
-  store(out.scales[b], halves<first>(span));
-  store_five_bits<first + 2, first + 6>(span, 8 * b, out);
+// The block at byte `first` of the pair is columns 32b … 32b + 31.
+template <int first, typename Out>
+inline void lay_block(const uint8_t* pair, int b, Out& out) {
+  store(out.scales[b], halves<first>(pair));
+  store_five_bits<first + 2, first + 6>(pair, 8 * b, out);
 }
 
 template <typename Out>
-inline void panel(const TileRows& rows, int columns, Out& out) {
+inline void panel(const uint8_t* tile, int columns, Out& out) {
   const int blocks = columns / 32;
   TRIT_UNROLL
   for (int b = 0; b + 1 < blocks; b += 2) {
-    const Span<44> pair = load_span<44>(rows, b * 22);
+    const uint8_t* pair = tile + b / 2 * 11 * kLineBytes;
     lay_block<0>(pair, b, out);
     lay_block<22>(pair, b + 1, out);
   }
-  if (blocks % 2 != 0) lay_block<0>(load_span<22>(rows, (blocks - 1) * 22), blocks - 1, out);
+  if (blocks % 2 != 0) lay_block<0>(tile + blocks / 2 * 11 * kLineBytes, blocks - 1, out);
 }
 
 }  // namespace q5_0
@@ -61,7 +61,7 @@ constexpr Format format_q5_0 = {
     .unpack = q5_0::unpack,
     .pack = q5_0::pack,
     .panel = q5_0::panel<Panel>,
-    .dot = fused_dot<q5_0::kGrid, q5_0::panel<Dot<q5_0::kGrid>>>(),
+    .dot = TRIT_DOTS(q5_0),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -29,24 +29,24 @@ inline void pack(const Block& block, uint8_t* out) {
   join_fields<4, 16>(block.codes, out + 8);
 }
 
-// The block at byte `first` of the span is columns 32b … 32b + 31.
-template <int first, int bytes, typename Out>
-inline void lay_block(const Span<bytes>& span, int b, Out& out) {
-  store(out.scales[b], halves<first>(span));
-  store(out.mins[b], negated_halves<first + 2>(span));
-  store_five_bits<first + 4, first + 8>(span, 8 * b, out);
+// The block at byte `first` of the pair is columns 32b … 32b + 31.
+template <int first, typename Out>
+inline void lay_block(const uint8_t* pair, int b, Out& out) {
+  store(out.scales[b], halves<first>(pair));
+  store(out.mins[b], negated_halves<first + 2>(pair));
+  store_five_bits<first + 4, first + 8>(pair, 8 * b, out);
 }
 
 template <typename Out>
-inline void panel(const TileRows& rows, int columns, Out& out) {
+inline void panel(const uint8_t* tile, int columns, Out& out) {
   const int blocks = columns / 32;
   TRIT_UNROLL
   for (int b = 0; b + 1 < blocks; b += 2) {
-    const Span<48> pair = load_span<48>(rows, b * 24);
+    const uint8_t* pair = tile + b / 2 * 12 * kLineBytes;
     lay_block<0>(pair, b, out);
     lay_block<24>(pair, b + 1, out);
   }
-  if (blocks % 2 != 0) lay_block<0>(load_span<24>(rows, (blocks - 1) * 24), blocks - 1, out);
+  if (blocks % 2 != 0) lay_block<0>(tile + blocks / 2 * 12 * kLineBytes, blocks - 1, out);
 }
 
 }  // namespace q5_1
@@ -64,7 +64,7 @@ constexpr Format format_q5_1 = {
     .unpack = q5_1::unpack,
     .pack = q5_1::pack,
     .panel = q5_1::panel<Panel>,
-    .dot = fused_dot<q5_1::kGrid, q5_1::panel<Dot<q5_1::kGrid>>>(),
+    .dot = TRIT_DOTS(q5_1),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -42,19 +42,19 @@ inline void pack(const Block& block, uint8_t* out) {
 }
 
 template <typename Out>
-inline void panel(const TileRows& rows, int, Out& out) {
+inline void panel(const uint8_t* tile, int, Out& out) {
   const Bytes fifth = broadcast_lane(0x10101010);
   Bytes header[4];
-  load_rows(rows.row, 0, header);
+  load_lines(tile, 0, header);
   store_scales(header, out);
   TRIT_UNROLL
   for (int half = 0; half < 2; ++half) {
     Bytes bits[4];  // two of each byte are used up by every run
-    load_rows(rows.row, 16 + 16 * half, bits);
+    load_lines(tile, 16 + 16 * half, bits);
     TRIT_UNROLL
     for (int r = 0; r < 4; ++r) {
       Bytes packed[4];
-      load_rows(rows.row, 48 + 32 * r + 16 * half, packed);
+      load_lines(tile, 48 + 32 * r + 16 * half, packed);
       TRIT_UNROLL
       for (int k = 0; k < 4; ++k) {
         const int line = 16 * r + 4 * half + k;
@@ -81,7 +81,7 @@ constexpr Format format_q5_k = {
     .unpack = q5_k::unpack,
     .pack = q5_k::pack,
     .panel = q5_k::panel<Panel>,
-    .dot = fused_dot<q5_k::kGrid, q5_k::panel<Dot<q5_k::kGrid>>>(),
+    .dot = TRIT_DOTS(q5_k),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -42,11 +42,10 @@ inline void pack(const Block& block, uint8_t* out) {
 }
 
 template <typename Out>
-inline void store_scales(const TileRows& rows, Out& out) {
-  Bytes scales[4], tail[4];
-  load_rows(rows.row, 192, scales);
-  load_rows(rows.row, 194, tail);  // its last two bytes are d; a row must not be read past its end
-  const Floats d = low_half_to_floats(shift_right<16>(tail[3]));
+inline void store_scales(const uint8_t* tile, Out& out) {
+  Bytes scales[4];
+  load_lines(tile, 192, scales);
+  const Floats d = low_half_to_floats(load_line(tile, 52));
   TRIT_UNROLL
   for (int k = 0; k < 4; ++k) {
     store_groups(scales[k] ^ broadcast_lane(0x80808080u), 128.0f, d, out.scales + 4 * k);
@@ -56,16 +55,16 @@ inline void store_scales(const TileRows& rows, Out& out) {
 // Reads from the front to the back, as far as the layout lets it: the hardware prefetches such
 // reads.
 template <typename Out>
-inline void panel(const TileRows& rows, int, Out& out) {
+inline void panel(const uint8_t* tile, int, Out& out) {
   const Bytes high = broadcast_lane(0x30303030);
   TRIT_UNROLL
   for (int h = 0; h < 2; ++h) {
     TRIT_UNROLL
     for (int half = 0; half < 2; ++half) {
       Bytes first[4], second[4], top[4];
-      load_rows(rows.row, 64 * h + 16 * half, first);
-      load_rows(rows.row, 64 * h + 32 + 16 * half, second);
-      load_rows(rows.row, 128 + 32 * h + 16 * half, top);
+      load_lines(tile, 64 * h + 16 * half, first);
+      load_lines(tile, 64 * h + 32 + 16 * half, second);
+      load_lines(tile, 128 + 32 * h + 16 * half, top);
       TRIT_UNROLL
       for (int k = 0; k < 4; ++k) {
         const int line = 32 * h + 4 * half + k;
@@ -76,7 +75,7 @@ inline void panel(const TileRows& rows, int, Out& out) {
       }
     }
   }
-  store_scales(rows, out);
+  store_scales(tile, out);
 }
 
 }  // namespace q6_k
@@ -94,7 +93,7 @@ constexpr Format format_q6_k = {
     .unpack = q6_k::unpack,
     .pack = q6_k::pack,
     .panel = q6_k::panel<Panel>,
-    .dot = fused_dot<q6_k::kGrid, q6_k::panel<Dot<q6_k::kGrid>>>(),
+    .dot = TRIT_DOTS(q6_k),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -25,31 +25,31 @@ inline void pack(const Block& block, uint8_t* out) {
   for (int i = 0; i < 32; ++i) out[2 + i] = block.codes[i] ^ 0x80;
 }
 
-// The block at byte `first` of the span is columns 32b … 32b + 31.
-template <int first, int bytes, typename Out>
-inline void lay_block(const Span<bytes>& span, int b, Out& out) {
+// The block at byte `first` of the pair is columns 32b … 32b + 31.
+template <int first, typename Out>
+inline void lay_block(const uint8_t* pair, int b, Out& out) {
   const Bytes flip = broadcast_lane(0x80808080u);
-  store(out.scales[b], halves<first>(span));
-  store_line(8 * b, four_bytes<first + 2>(span) ^ flip, out);
-  store_line(8 * b + 1, four_bytes<first + 6>(span) ^ flip, out);
-  store_line(8 * b + 2, four_bytes<first + 10>(span) ^ flip, out);
-  store_line(8 * b + 3, four_bytes<first + 14>(span) ^ flip, out);
-  store_line(8 * b + 4, four_bytes<first + 18>(span) ^ flip, out);
-  store_line(8 * b + 5, four_bytes<first + 22>(span) ^ flip, out);
-  store_line(8 * b + 6, four_bytes<first + 26>(span) ^ flip, out);
-  store_line(8 * b + 7, four_bytes<first + 30>(span) ^ flip, out);
+  store(out.scales[b], halves<first>(pair));
+  store_line(8 * b, four_bytes<first + 2>(pair) ^ flip, out);
+  store_line(8 * b + 1, four_bytes<first + 6>(pair) ^ flip, out);
+  store_line(8 * b + 2, four_bytes<first + 10>(pair) ^ flip, out);
+  store_line(8 * b + 3, four_bytes<first + 14>(pair) ^ flip, out);
+  store_line(8 * b + 4, four_bytes<first + 18>(pair) ^ flip, out);
+  store_line(8 * b + 5, four_bytes<first + 22>(pair) ^ flip, out);
+  store_line(8 * b + 6, four_bytes<first + 26>(pair) ^ flip, out);
+  store_line(8 * b + 7, four_bytes<first + 30>(pair) ^ flip, out);
 }
 
 template <typename Out>
-inline void panel(const TileRows& rows, int columns, Out& out) {
+inline void panel(const uint8_t* tile, int columns, Out& out) {
   const int blocks = columns / 32;
   TRIT_UNROLL
   for (int b = 0; b + 1 < blocks; b += 2) {
-    const Span<68> pair = load_span<68>(rows, b * 34);
+    const uint8_t* pair = tile + b / 2 * 17 * kLineBytes;
     lay_block<0>(pair, b, out);
     lay_block<34>(pair, b + 1, out);
   }
-  if (blocks % 2 != 0) lay_block<0>(load_span<34>(rows, (blocks - 1) * 34), blocks - 1, out);
+  if (blocks % 2 != 0) lay_block<0>(tile + blocks / 2 * 17 * kLineBytes, blocks - 1, out);
 }
 
 }  // namespace q8_0
@@ -67,7 +67,7 @@ constexpr Format format_q8_0 = {
     .unpack = q8_0::unpack,
     .pack = q8_0::pack,
     .panel = q8_0::panel<Panel>,
-    .dot = fused_dot<q8_0::kGrid, q8_0::panel<Dot<q8_0::kGrid>>>(),
+    .dot = TRIT_DOTS(q8_0),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -65,19 +65,19 @@ inline void store_digits(Bytes rest, int line, int distance, Out& out) {
 }
 
 template <typename Out>
-inline void panel(const TileRows& rows, int, Out& out) {
+inline void panel(const uint8_t* tile, int, Out& out) {
   Bytes piece[4];
   TRIT_UNROLL
   for (int half = 0; half < 2; ++half) {
-    load_rows(rows.row, 16 * half, piece);
+    load_lines(tile, 16 * half, piece);
     TRIT_UNROLL
     for (int k = 0; k < 4; ++k) store_digits<5>(piece[k], 4 * half + k, 8, out);
   }
-  load_rows(rows.row, 32, piece);
+  load_lines(tile, 32, piece);
   TRIT_UNROLL
   for (int k = 0; k < 4; ++k) store_digits<5>(piece[k], 40 + k, 4, out);
-  store_digits<4>(load_dwords(rows.row, 48), 60, 1, out);
-  repeat_scale(low_half_to_floats(shift_right<16>(load_dwords(rows.row, 50))), out);
+  store_digits<4>(load_line(tile, 12), 60, 1, out);
+  repeat_scale(low_half_to_floats(load_line(tile, 13)), out);
 }
 
 }  // namespace tq1_0
@@ -95,7 +95,7 @@ constexpr Format format_tq1_0 = {
     .unpack = tq1_0::unpack,
     .pack = tq1_0::pack,
     .panel = tq1_0::panel<Panel>,
-    .dot = fused_dot<tq1_0::kGrid, tq1_0::panel<Dot<tq1_0::kGrid>>>(),
+    .dot = TRIT_DOTS(tq1_0),
 };
 
 }  // namespace trit::TRIT_ISA

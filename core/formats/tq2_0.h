@@ -28,13 +28,12 @@ inline void pack(const Block& block, uint8_t* out) {
 }
 
 template <typename Out>
-inline void panel(const TileRows& rows, int, Out& out) {
+inline void panel(const uint8_t* tile, int, Out& out) {
   TRIT_UNROLL
   for (int part = 0; part < 4; ++part) {
-    store_two_bits(rows, 16 * part, 32 * (part / 2) + 4 * (part % 2), out);
+    store_two_bits(tile, 16 * part, 32 * (part / 2) + 4 * (part % 2), out);
   }
-  // The last two bytes of the block, read as the upper half of four.
-  repeat_scale(low_half_to_floats(shift_right<16>(load_dwords(rows.row, 62))), out);
+  repeat_scale(low_half_to_floats(load_line(tile, 16)), out);
 }
 
 }  // namespace tq2_0
@@ -52,7 +51,7 @@ constexpr Format format_tq2_0 = {
     .unpack = tq2_0::unpack,
     .pack = tq2_0::pack,
     .panel = tq2_0::panel<Panel>,
-    .dot = fused_dot<tq2_0::kGrid, tq2_0::panel<Dot<tq2_0::kGrid>>>(),
+    .dot = TRIT_DOTS(tq2_0),
 };
 
 }  // namespace trit::TRIT_ISA

@@ -11,8 +11,7 @@
 
 namespace trit::TRIT_ISA {
 
-constexpr bool kFusesDot = false;  // thirty-two registers hold a panel's sums
-constexpr int kTokens = 2;         // 2 × (sums + totals) × 2 registers leaves room among sixteen
+constexpr int kTokens = 2;  // 2 × (sums + totals) × 2 registers leaves room among sixteen
 #if defined(TRIT_ISA_AVXVNNI)
 constexpr bool kWideIsSigned = false;
 #else
@@ -181,11 +180,6 @@ inline void load_rows(const uint8_t* const* row, int64_t at, Bytes out[4]) {
   load_eight(row, at, lo);
   load_eight(row + 8, at, hi);
   for (int k = 0; k < 4; ++k) out[k] = {lo[k], hi[k]};
-}
-inline Bytes load_dwords(const uint8_t* const* row, int64_t at) {
-  alignas(32) uint8_t lanes[64];
-  for (int i = 0; i < 16; ++i) std::memcpy(lanes + 4 * i, row[i] + at, 4);
-  return load_bytes(lanes);
 }
 inline Bytes broadcast_lane(uint32_t x) {
   const __m256i r = _mm256_set1_epi32(static_cast<int>(x));

@@ -19,7 +19,6 @@
 
 namespace trit::avx512 {
 
-constexpr bool kFusesDot = true;  // thirty-two registers hold a panel's sums
 constexpr int kTokens = 8;
 constexpr bool kWideIsSigned = false;
 
@@ -109,11 +108,6 @@ inline void load_rows(const uint8_t* const* row, int64_t at, Bytes out[4]) {
   out[1] = {_mm512_unpackhi_epi64(a, c)};
   out[2] = {_mm512_unpacklo_epi64(b, d)};
   out[3] = {_mm512_unpackhi_epi64(b, d)};
-}
-inline Bytes load_dwords(const uint8_t* const* row, int64_t at) {
-  alignas(64) uint8_t lanes[64];
-  for (int i = 0; i < 16; ++i) std::memcpy(lanes + 4 * i, row[i] + at, 4);
-  return load_bytes(lanes);
 }
 inline Bytes broadcast_lane(uint32_t x) { return {_mm512_set1_epi32(static_cast<int>(x))}; }
 inline Bytes operator&(Bytes a, Bytes b) { return {_mm512_and_si512(a.v, b.v)}; }

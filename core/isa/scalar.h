@@ -9,7 +9,6 @@
 
 namespace trit::scalar {
 
-constexpr bool kFusesDot = false;      // thirty-two registers hold a panel's sums
 constexpr int kTokens = 4;             // columns of the batch a product handles at once
 constexpr bool kWideIsSigned = false;  // dot4_wide already subtracts 128 from each code
 

@@ -1,7 +1,8 @@
 // Products of a weight matrix with a batch of activations, sixteen rows of the matrix at a time.
 //
-// For every tile of sixteen rows and every chunk of 256 columns the weights are laid into a panel
-// (in the first-level cache) and multiplied with all tokens of the batch. One lane is one output
+// For every tile of sixteen rows and 256 columns the weights are laid into a panel (in the
+// first-level cache) and multiplied with all tokens of the batch; up to kDotTokens tokens are
+// multiplied without one. One lane is one output
 // row: no horizontal sums. Each output is folded over its blocks of 32 columns in order, with exact
 // int32 sums inside, so its bits depend neither on the batch it came in, nor on threads, nor on the
 // ISA.
@@ -176,38 +177,89 @@ inline void finish_tile(const Matrix& w, int64_t first_row, int tokens, const fl
   }
 }
 
-// Asks for the bytes of the next tile while this one is worked on: sixteen rows read side by side
-// are no pattern a hardware prefetcher follows. Each panel fetches its share. (Inlined by force:
-// GCC takes a function of prefetches for one without effect and drops the call.)
-[[gnu::always_inline]] inline void prefetch_next_tile(const Matrix& w, int64_t first_row,
+// Asks for the bytes of the next sixteen rows while these are worked on: rows read side by side are
+// no pattern a hardware prefetcher follows. Each chunk fetches its share; more at once than a core
+// can have under way are dropped. (Inlined by force: GCC takes a function of prefetches for one
+// without effect and drops the call.)
+[[gnu::always_inline]] inline void prefetch_next_rows(const Matrix& w, int64_t first_row,
                                                       int64_t column, int columns) {
-  const int64_t tile_bytes = kTileRows * w.row_bytes;
+  const int64_t bytes = kTileRows * w.row_bytes;
   const uint8_t* next = w.data + (first_row + kTileRows) * w.row_bytes;
   const int64_t left = (w.rows - first_row - kTileRows) * w.row_bytes;
-  const int64_t end = tile_bytes * (column + columns) / w.columns;
-  for (int64_t at = tile_bytes * column / w.columns; at < end && at < left; at += 64) {
+  const int64_t end = bytes * (column + columns) / w.columns;
+  for (int64_t at = bytes * column / w.columns; at < end && at < left; at += 64) {
     __builtin_prefetch(next + at, 0, 2);
+  }
+}
+
+// `bytes` of sixteen rows to a tile.
+inline void pack_rows(const TileRows& rows, int bytes, uint8_t* tile) {
+  Bytes four[4];
+  int at = 0;
+  for (; at + 16 <= bytes; at += 16) {
+    load_rows(rows.row, at, four);
+    for (int k = 0; k < 4; ++k) store(tile + (at / 4 + k) * kLineBytes, four[k]);
+  }
+  if (at == bytes) return;
+  // The last piece overlaps the one before, so as not to read past the rows.
+  load_rows(rows.row, bytes - 16, four);
+  const int lines = (bytes - at + 3) / 4;
+  for (int k = 4 - lines; k < 4; ++k) {
+    const bool whole = bytes % 4 == 0;
+    const Bytes next = k < 3 ? shift_left<16>(four[k + 1]) : broadcast_lane(0);
+    const Bytes line = whole ? four[k] : shift_right<16>(four[k]) | next;
+    store(tile + (at / 4 + k - 4 + lines) * kLineBytes, line);
+  }
+}
+
+inline int chunk_columns(const Matrix& w, int64_t column) {
+  return w.columns - column < kChunkColumns ? static_cast<int>(w.columns - column) : kChunkColumns;
+}
+
+inline int chunk_bytes(const Format& format, int columns) {  // of a row
+  return columns / format.block_weights * format.block_bytes;
+}
+
+// All tiles of the sixteen rows from `first_row`, one chunk behind the other.
+inline void pack(const Matrix& w, int64_t first_row, uint8_t* tiles) {
+  for (int64_t column = 0; column < w.columns; column += kChunkColumns) {
+    const int columns = chunk_columns(w, column);
+    prefetch_next_rows(w, first_row, column, columns);
+    const int bytes = chunk_bytes(*w.format, columns);
+    pack_rows(tile_rows(w, first_row, column), bytes, tiles);
+    tiles += tile_bytes(bytes);
   }
 }
 
 inline void multiply(const Matrix& w, int64_t first_row, const Activations& x, const float* bias,
                      float* scratch, float* out, int64_t out_stride) {
+  const Format& format = *w.format;
+  const DotTile dot = x.tokens <= kDotTokens ? format.dot[x.tokens - 1] : nullptr;
+  const MultiplyChunk chunk = choose_chunk(format);
+  const uint8_t* packed = w.tiles ? w.tiles + first_row / kTileRows * w.tiles_bytes : nullptr;
+  alignas(64) uint8_t unpacked[kMaxTileBytes];
   Panel panel;
-  const MultiplyChunk chunk = choose_chunk(*w.format);
   for (int i = 0; i < 16 * x.tokens; ++i) scratch[i] = 0.0f;
   for (int64_t column = 0; column < w.columns; column += kChunkColumns) {
-    const int64_t left = w.columns - column;
-    const int columns = left < kChunkColumns ? static_cast<int>(left) : kChunkColumns;
-    prefetch_next_tile(w, first_row, column, columns);
-    const TileRows rows = tile_rows(w, first_row, column);
-    if (x.tokens == 1 && w.format->dot) {
-      const int64_t group = column / x.group;
-      w.format->dot(rows, columns, x.codes + column, x.scales + column / kBlock, x.starts + group,
-                    x.sums + group, scratch);
-      continue;
+    const int columns = chunk_columns(w, column);
+    const int bytes = chunk_bytes(format, columns);
+    const uint8_t* tile = packed;
+    if (packed) {
+      packed += tile_bytes(bytes);
+    } else {
+      prefetch_next_rows(w, first_row, column, columns);
+      pack_rows(tile_rows(w, first_row, column), bytes, unpacked);
+      tile = unpacked;
     }
-    w.format->panel(rows, columns, panel);
-    chunk(panel, column, columns, x, scratch);
+    if (dot) {
+      const int64_t block = column / kBlock * x.tokens;
+      const int64_t group = column / x.group * x.tokens;
+      dot(tile, columns, x.codes + column * x.tokens, x.scales + block, x.starts + group,
+          x.sums + group, scratch);
+    } else {
+      format.panel(tile, columns, panel);
+      chunk(panel, column, columns, x, scratch);
+    }
   }
   finish_tile(w, first_row, x.tokens, bias, scratch, out, out_stride);
 }
@@ -266,9 +318,8 @@ inline void multiply_float(const Matrix& w, int64_t first_row, const FloatActiva
   FloatPanel panel;
   for (int i = 0; i < 16 * x.tokens; ++i) scratch[i] = 0.0f;
   for (int64_t column = 0; column < w.columns; column += kChunkColumns) {
-    const int64_t left = w.columns - column;
-    const int columns = left < kChunkColumns ? static_cast<int>(left) : kChunkColumns;
-    prefetch_next_tile(w, first_row, column, columns);
+    const int columns = chunk_columns(w, column);
+    prefetch_next_rows(w, first_row, column, columns);
     decode_panel(tile_rows(w, first_row, column), *w.format, columns, panel);
     for (int t = 0; t < x.tokens; t += kTokens) {
       const int width = block_width(t, x.tokens);

@@ -21,6 +21,7 @@ const Kernels kKernels = {
     .quantize_rows = quantize_rows,
     .quantize_activations = quantize_activations,
     .arrange_activations = arrange_activations,
+    .pack = pack,
     .multiply = multiply,
     .multiply_float = multiply_float,
     .rms_norm = rms_norm,

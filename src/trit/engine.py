@@ -7,6 +7,7 @@ any thread count, batch composition and chunking.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from trit.files._tensor import Tensor
 
 Float32 = NDArray[np.float32]
+_COPIED_SHARE = 0.75  # of the free memory that a copy of the weights may take
 BATCH = 256  # rows per pass: large enough for the int8 units, small enough for the caches
 
 
@@ -51,6 +53,22 @@ def default_threads() -> int:
     return count
 
 
+def _is_mapped(data: NDArray[np.uint8]) -> bool:
+    """Whether an array views a file's mapping, whose pages can be given back and read again."""
+    owner: object = data
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    return isinstance(owner.obj if isinstance(owner, memoryview) else owner, mmap.mmap)
+
+
+def _has_room(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a copy of the weights fits well into the memory that is free."""
+    import psutil  # type: ignore[import-untyped,unused-ignore]
+
+    copied = sum(tensor.nbytes for tensor in tensors.values())
+    return copied <= float(psutil.virtual_memory().available) * _COPIED_SHARE
+
+
 class _Weights:
     """Registers tensors with the core, each once, and keeps their bytes alive."""
 
@@ -69,7 +87,9 @@ class _Weights:
                 data = data.view(np.uint8)
             self._alive.append(data)
             try:
-                handle = self.model.add_weight(self._isa, tensor.format.name, data, tensor.cols)
+                handle = self.model.add_weight(
+                    self._isa, tensor.format.name, data, tensor.cols, _is_mapped(data)
+                )
             except ValueError as error:
                 raise UnsupportedError(
                     f"tensor '{name}' ({tensor.format.name}): {error}. Requantize it to a type "
@@ -189,7 +209,9 @@ class Engine:
     """Runs a plan over its tensors.
 
     `ctx`: positions kept per sequence (None: the model's own). `threads` (None: those the process
-    may use). `batch`: rows per pass; changes speed and memory, never a result.
+    may use). `batch`: rows per pass; changes speed and memory, never a result. `repack`: the first
+    pass copies the quantized weights into an order that is read faster, and gives the file's pages
+    back; else every pass reads the mapped file (None: copy if there is room for it).
     Raises UnsupportedError for a plan or type the core cannot run.
     """
 
@@ -200,6 +222,7 @@ class Engine:
         threads: int | None = None,
         ctx: int | None = None,
         batch: int = BATCH,
+        repack: bool | None = None,
     ) -> None:
         if threads is not None and not 1 <= threads <= 1024:
             raise UsageError(f"--threads {threads}: expected a number from 1 to 1024.")
@@ -208,8 +231,9 @@ class Engine:
         self._weights = _Weights(tensors, isa())
         try:
             self._decoder = _core.Decoder(
-                _build(plan, self._weights), isa(), threads or default_threads(), self.ctx, batch
-            )
+                _build(plan, self._weights), isa(), threads or default_threads(), self.ctx, batch,
+                _has_room(tensors) if repack is None else repack,
+            )  # fmt: skip
         except ValueError as error:
             raise UnsupportedError(f"the engine cannot run this model: {error}.") from error
         except RuntimeError as error:
