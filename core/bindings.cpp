@@ -414,12 +414,13 @@ void bind_decoder(nb::module_& m) {
       .def(
           "__init__",
           [](Decoder* self, const Model& model, const std::string& isa, int threads,
-             int64_t positions, int batch) {
+             int64_t positions, int64_t pages, int batch) {
             require(threads >= 1 && threads <= 1024, "threads: 1 to 1024");
-            require(positions >= 1 && batch >= 1, "positions and batch are positive");
-            new (self) Decoder(model, choose_kernels(isa), threads, positions, batch);
+            require(positions >= 1 && pages >= 0 && batch >= 1,
+                    "positions and batch are positive, pages 0 or more");
+            new (self) Decoder(model, choose_kernels(isa), threads, positions, pages, batch);
           },
-          "model"_a, "isa"_a, "threads"_a, "positions"_a, "batch"_a)
+          "model"_a, "isa"_a, "threads"_a, "positions"_a, "pages"_a, "batch"_a)
       .def("forward", &forward, "tokens"_a, "sequences"_a, "positions"_a, "outputs"_a, "logits"_a,
            "out"_a)
       .def("embed", &embed, "tokens"_a, "hidden"_a)
@@ -427,8 +428,11 @@ void bind_decoder(nb::module_& m) {
       .def("head", &head, "hidden"_a, "logits"_a)
       .def("remove",
            [](Decoder& d, int sequence, int64_t from) { d.cache().remove(sequence, from); })
+      .def("fork", [](Decoder& d, int source, int target,
+                      int64_t length) { d.cache().fork(source, target, length); })
       .def("length", [](Decoder& d, int sequence) { return d.cache().length(sequence); })
       .def("cache_bytes", [](Decoder& d) { return d.cache().bytes(); })
+      .def("pages_used", [](Decoder& d) { return d.cache().pages_used(); })
       .def("page_bytes", [](Decoder& d) { return d.cache().page_bytes(); })
       .def_prop_ro("isa", [](const Decoder& d) { return d.kernels().isa; })
       .def_prop_ro("threads", [](const Decoder& d) { return d.threads(); });
@@ -439,6 +443,7 @@ void bind_decoder(nb::module_& m) {
 NB_MODULE(_core, m) {
   m.doc() = "The compiled core of trit; use it through trit.engine.";
   m.attr("page_positions") = kPage;
+  nb::exception<CacheFull>(m, "CacheFullError");
   m.def("isas", &isas, "Instruction sets this machine has, the best first.");
   m.def("formats", &formats);
   m.def("decode", &decode, "format"_a, "data"_a, "columns"_a, "isa"_a = "");

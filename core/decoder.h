@@ -25,7 +25,8 @@ using Taps = std::map<int, float*>;
 class Decoder {
  public:
   // Throws std::invalid_argument for a model the kernels cannot run.
-  Decoder(Model model, const Kernels& kernels, int threads, int64_t positions, int batch);
+  Decoder(Model model, const Kernels& kernels, int threads, int64_t positions, int64_t pages,
+          int batch);
 
   void embed(const int32_t* tokens, int count, float* hidden);
   // Writes keys and values of these rows, then hidden → hidden of the next layer. `begin` first.

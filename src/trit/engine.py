@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Float32 = NDArray[np.float32]
 BATCH = 256  # rows per pass: large enough for the int8 units, small enough for the caches
+PAGE = _core.page_positions  # of the cache
 
 
 def isa() -> str:
@@ -185,11 +186,17 @@ class Rows:
         )
 
 
+class CacheFullError(DoesNotFitError):
+    """Every position that the cache has for all sequences together is held. Nothing was run."""
+
+
 class Engine:
     """Runs a plan over its tensors.
 
     `ctx`: positions kept per sequence (None: the model's own). `threads` (None: those the process
-    may use). `batch`: rows per pass; changes speed and memory, never a result.
+    may use). `batch`: rows per pass; changes speed and memory, never a result. `cache_positions`:
+    most of all sequences together, in pages of PAGE (None: no bound); a page that sequences share
+    counts once.
     Raises UnsupportedError for a plan or type the core cannot run.
     """
 
@@ -200,7 +207,11 @@ class Engine:
         threads: int | None = None,
         ctx: int | None = None,
         batch: int = BATCH,
+        cache_positions: int | None = None,
     ) -> None:
+        if cache_positions is not None and cache_positions < 1:
+            raise UsageError(f"cache_positions is {cache_positions}; expected 1 or more.")
+        pages = -(-cache_positions // PAGE) if cache_positions else 0
         if threads is not None and not 1 <= threads <= 1024:
             raise UsageError(f"--threads {threads}: expected a number from 1 to 1024.")
         self.plan = plan
@@ -208,8 +219,9 @@ class Engine:
         self._weights = _Weights(tensors, isa())
         try:
             self._decoder = _core.Decoder(
-                _build(plan, self._weights), isa(), threads or default_threads(), self.ctx, batch
-            )
+                _build(plan, self._weights), isa(), threads or default_threads(), self.ctx, pages,
+                batch,
+            )  # fmt: skip
         except ValueError as error:
             raise UnsupportedError(f"the engine cannot run this model: {error}.") from error
         except RuntimeError as error:
@@ -287,14 +299,31 @@ class Engine:
         """Forgets the positions of a sequence from `from_position` on."""
         self._decoder.remove(sequence, from_position)
 
+    def fork(self, source: int, target: int, count: int) -> None:
+        """Let `target` hold the first `count` positions of `source`, not what it held before.
+
+        Pages are shared until one of the two writes into them. DoesNotFitError if `source` holds
+        fewer positions.
+        """
+        with self._errors():
+            self._decoder.fork(source, target, count)
+
     def cache_bytes(self) -> int:
-        """Bytes of KV cache allocated now."""
+        """Bytes of KV cache allocated now; what sequences share counts once."""
         return int(self._decoder.cache_bytes())
+
+    def cache_pages(self) -> int:
+        """Pages of PAGE positions that sequences hold now; what they share counts once."""
+        return int(self._decoder.pages_used())
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except _core.CacheFullError as error:
+            raise CacheFullError(
+                f"{error}. Remove sequences, or choose more cache positions."
+            ) from error
         except IndexError as error:
             raise DoesNotFitError(f"{error}. Choose a larger --ctx-size.") from error
         except ValueError as error:
