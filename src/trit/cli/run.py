@@ -182,8 +182,8 @@ def open_model(
         from trit.cli._resolve import resolve
 
         path = resolve(name)
-    from trit.runtime._generation_cache import PASS_ROWS
     from trit.runtime.model import load
+    from trit.runtime.scheduler import PASS_ROWS
 
     return load(path, ctx, threads, batch=batch or PASS_ROWS, chat=chat)
 
