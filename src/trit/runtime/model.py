@@ -39,7 +39,7 @@ from trit.runtime.sample import SamplerSettings
 from trit.runtime.scheduler import PASS_ROWS, Scheduler
 from trit.runtime.tokenizer import Tokenizer
 
-DRAFT_MAX = 8
+DRAFT_MAX = 15
 DEFAULT_CTX = 4096  # or the model's own context, if that is less
 TEMPLATE_KEY = "tokenizer.chat_template"
 # Keys under general.sampling -> SamplerSettings, and whether a count.
