@@ -17,6 +17,7 @@
 #include "decoder.h"
 #include "dispatch.h"
 #include "machine.h"
+#include "sampling.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -334,6 +335,26 @@ double int8_rate_of(int threads, const std::string& isa) {
   return int8_rate(pool, kernels);
 }
 
+// The greatest of the logits and the ids of the `count` greatest, none if any is not a number.
+nb::tuple greatest_of(const In<float, 1>& logits, int64_t count) {
+  const int64_t size = static_cast<int64_t>(logits.shape(0));
+  require(count >= 1 && count <= size, "count: 1 to the number of logits");
+  Fresh<int64_t> ids({static_cast<size_t>(count)});
+  const float top = greatest(logits.data(), size, count, ids.data);
+  if (top != top) ids.shape[0] = 0;
+  return nb::make_tuple(top, ids.take());
+}
+
+// The greatest of the logits, and the token drawn of them unless that is not finite.
+nb::tuple draw_of(const In<float, 1>& logits, int64_t top_k, double top_p, double least,
+                  double temperature, double uniform) {
+  const int64_t size = static_cast<int64_t>(logits.shape(0));
+  require(top_k >= 1 && top_k <= size, "top_k: 1 to the number of logits");
+  require(temperature > 0 && least <= 0 && uniform >= 0 && uniform < 1, "settings of a draw");
+  const Drawn drawn = draw(logits.data(), size, {top_k, top_p, least, temperature}, uniform);
+  return nb::make_tuple(drawn.top, drawn.token);
+}
+
 void bind_model(nb::module_& m) {
   nb::enum_<Activation>(m, "Activation")
       .value("silu", Activation::kSilu)
@@ -455,6 +476,9 @@ NB_MODULE(_core, m) {
         "isa"_a = "");
   m.def("read_bandwidth", &read_bandwidth_of, "threads"_a, "bytes"_a);
   m.def("int8_rate", &int8_rate_of, "threads"_a, "isa"_a = "");
+  m.def("draw", &draw_of, "logits"_a, "top_k"_a, "top_p"_a, "least"_a, "temperature"_a,
+        "uniform"_a);
+  m.def("greatest", &greatest_of, "logits"_a, "count"_a);
   bind_model(m);
   bind_decoder(m);
   bind_tokenizer(m);
