@@ -20,7 +20,7 @@ LONGEST = 16  # looked at; longer ones are all alike
 PLACES = 32  # where the last pair of tokens stood before, the last ones, that are compared
 # How likely the next token is right behind a match of so many tokens, before anything is known of
 # this text, and how many tokens that counts for.
-CHANCES = {2: 0.4, 3: 0.5, 4: 0.6, 6: 0.7, 9: 0.85, 13: 0.97}
+CHANCES = {2: 0.3, 3: 0.4, 4: 0.5, 6: 0.65, 9: 0.85, 13: 0.97}
 WEIGHT = 4.0
 FORGET = 0.95  # weight of what was learnt, with each token that is
 RETRY = 32  # matches that are not used before one is tried all the same

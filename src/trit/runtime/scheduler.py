@@ -226,11 +226,15 @@ class Scheduler:
 
     def _admit(self) -> None:
         """Let those in who wait, as far as there is room."""
+        if not self._waiting:
+            return
         ready = [run for run in self._running if not run.waits_for_reader]
         if self._full and ready:
             return
         self._full = False
-        for run in [run for run in self._waiting if not (run.dropped or run.waits_for_reader)]:
+        for run in list(self._waiting):  # a copy: other threads add
+            if run.dropped or run.waits_for_reader:
+                continue
             if len(self._running) >= self._together and not self._set_back_unread():
                 return
             used = [Held(one.sequence, one.tokens[: one.held]) for one in self._running]  # type: ignore[arg-type]
@@ -263,7 +267,7 @@ class Scheduler:
                     self._make_room(error)
                 drafting = False
                 continue
-            if all(part.run.rest == 1 for part in parts):
+            if self._draft_max and all(part.run.rest == 1 for part in parts):
                 rows = len(parts) + sum(len(part.draft) for part in parts)
                 self._costs.note(rows, time.perf_counter() - begun)
             first = 0
