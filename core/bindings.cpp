@@ -17,6 +17,7 @@
 #include "decoder.h"
 #include "dispatch.h"
 #include "machine.h"
+#include "sampling.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -338,6 +339,26 @@ double int8_rate_of(int threads, const std::string& isa) {
   return int8_rate(pool, kernels);
 }
 
+// The greatest of the logits and the ids of the `count` greatest, none if any is not a number.
+nb::tuple greatest_of(const In<float, 1>& logits, int64_t count) {
+  const int64_t size = static_cast<int64_t>(logits.shape(0));
+  require(count >= 1 && count <= size, "count: 1 to the number of logits");
+  Fresh<int64_t> ids({static_cast<size_t>(count)});
+  const float top = greatest(logits.data(), size, count, ids.data);
+  if (top != top) ids.shape[0] = 0;
+  return nb::make_tuple(top, ids.take());
+}
+
+// The greatest of the logits, and the token drawn of them unless that is not finite.
+nb::tuple draw_of(const In<float, 1>& logits, int64_t top_k, double top_p, double least,
+                  double temperature, double uniform) {
+  const int64_t size = static_cast<int64_t>(logits.shape(0));
+  require(top_k >= 1 && top_k <= size, "top_k: 1 to the number of logits");
+  require(temperature > 0 && least <= 0 && uniform >= 0 && uniform < 1, "settings of a draw");
+  const Drawn drawn = draw(logits.data(), size, {top_k, top_p, least, temperature}, uniform);
+  return nb::make_tuple(drawn.top, drawn.token);
+}
+
 void bind_model(nb::module_& m) {
   nb::enum_<Activation>(m, "Activation")
       .value("silu", Activation::kSilu)
@@ -419,12 +440,14 @@ void bind_decoder(nb::module_& m) {
       .def(
           "__init__",
           [](Decoder* self, const Model& model, const std::string& isa, int threads,
-             int64_t positions, int batch, bool repack) {
+             int64_t positions, int64_t pages, int batch, bool repack) {
             require(threads >= 1 && threads <= 1024, "threads: 1 to 1024");
-            require(positions >= 1 && batch >= 1, "positions and batch are positive");
-            new (self) Decoder(model, choose_kernels(isa), threads, positions, batch, repack);
+            require(positions >= 1 && pages >= 0 && batch >= 1,
+                    "positions and batch are positive, pages 0 or more");
+            new (self)
+                Decoder(model, choose_kernels(isa), threads, positions, pages, batch, repack);
           },
-          "model"_a, "isa"_a, "threads"_a, "positions"_a, "batch"_a, "repack"_a)
+          "model"_a, "isa"_a, "threads"_a, "positions"_a, "pages"_a, "batch"_a, "repack"_a)
       .def("forward", &forward, "tokens"_a, "sequences"_a, "positions"_a, "outputs"_a, "logits"_a,
            "out"_a)
       .def("embed", &embed, "tokens"_a, "hidden"_a)
@@ -432,9 +455,12 @@ void bind_decoder(nb::module_& m) {
       .def("head", &head, "hidden"_a, "logits"_a)
       .def("remove",
            [](Decoder& d, int sequence, int64_t from) { d.cache().remove(sequence, from); })
+      .def("fork", [](Decoder& d, int source, int target,
+                      int64_t length) { d.cache().fork(source, target, length); })
       .def("length", [](Decoder& d, int sequence) { return d.cache().length(sequence); })
       .def("cache_bytes", [](Decoder& d) { return d.cache().bytes(); })
       .def("tile_bytes", [](const Decoder& d) { return d.tile_bytes(); })
+      .def("pages_used", [](Decoder& d) { return d.cache().pages_used(); })
       .def("page_bytes", [](Decoder& d) { return d.cache().page_bytes(); })
       .def_prop_ro("isa", [](const Decoder& d) { return d.kernels().isa; })
       .def_prop_ro("threads", [](const Decoder& d) { return d.threads(); });
@@ -445,6 +471,7 @@ void bind_decoder(nb::module_& m) {
 NB_MODULE(_core, m) {
   m.doc() = "The compiled core of trit; use it through trit.engine.";
   m.attr("page_positions") = kPage;
+  nb::exception<CacheFull>(m, "CacheFullError");
   m.def("isas", &isas, "Instruction sets this machine has, the best first.");
   m.def("formats", &formats);
   m.def("decode", &decode, "format"_a, "data"_a, "columns"_a, "isa"_a = "");
@@ -456,6 +483,9 @@ NB_MODULE(_core, m) {
         "isa"_a = "");
   m.def("read_bandwidth", &read_bandwidth_of, "threads"_a, "bytes"_a);
   m.def("int8_rate", &int8_rate_of, "threads"_a, "isa"_a = "");
+  m.def("draw", &draw_of, "logits"_a, "top_k"_a, "top_p"_a, "least"_a, "temperature"_a,
+        "uniform"_a);
+  m.def("greatest", &greatest_of, "logits"_a, "count"_a);
   bind_model(m);
   bind_decoder(m);
   bind_tokenizer(m);

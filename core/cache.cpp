@@ -3,14 +3,16 @@
 #include <cstdlib>
 #include <cstring>
 #include <new>
-#include <stdexcept>
+#include <set>
 #include <string>
+#include <utility>
 
 namespace trit {
 
 void Cache::FreeHalves::operator()(uint16_t* page) const { std::free(page); }
 
-Cache::Cache(const Model& model, int64_t positions) : positions_(positions) {
+Cache::Cache(const Model& model, int64_t positions, int64_t pages)
+    : positions_(positions), most_pages_(pages) {
   for (const Layer& layer : model.layers) {
     const int64_t head = static_cast<int64_t>(padded_dim(layer.mixer)) * kPage;
     layer_offset_.push_back(page_halves_);
@@ -27,9 +29,23 @@ Cache::Page Cache::allocate() {
     free_.pop_back();
     return page;
   }
+  if (most_pages_ > 0 && allocated_ >= most_pages_) {
+    throw CacheFull("the cache has " + std::to_string(most_pages_ * kPage) +
+                    " positions for all sequences, and all of them are held");
+  }
   void* memory = std::calloc(static_cast<size_t>(page_halves_), sizeof(uint16_t));
   if (!memory) throw std::bad_alloc();
-  return Page(static_cast<uint16_t*>(memory));
+  Page page(static_cast<uint16_t*>(memory), FreeHalves());
+  ++allocated_;
+  return page;
+}
+
+// Lets go of the pages from `keep` on; those nobody else holds are free.
+void Cache::release(std::vector<Page>& pages, size_t keep) {
+  while (pages.size() > keep) {
+    if (pages.back().use_count() == 1) free_.push_back(std::move(pages.back()));
+    pages.pop_back();
+  }
 }
 
 void Cache::require(int sequence, int64_t position, int64_t held) const {
@@ -58,14 +74,63 @@ void Cache::check(const int32_t* sequences, const int64_t* positions, int count)
     require(sequences[r], positions[r], first ? length(sequences[r]) : found->second);
     found->second = positions[r] + 1;
   }
+  if (most_pages_ == 0) return;
+  const int64_t needed = pages_needed(sequences, positions, count);
+  if (needed > most_pages_ - pages_used()) {
+    throw CacheFull("the cache has " + std::to_string(most_pages_ * kPage) +
+                    " positions for all sequences; this batch needs " +
+                    std::to_string(needed * kPage) + " more, free are " +
+                    std::to_string((most_pages_ - pages_used()) * kPage));
+  }
+}
+
+// New pages, and copies of shared ones: the last holder to write keeps the original.
+int64_t Cache::pages_needed(const int32_t* sequences, const int64_t* positions, int count) const {
+  std::set<std::pair<int, int64_t>> written;
+  std::map<const uint16_t*, int64_t> writers;
+  int64_t needed = 0;
+  for (int r = 0; r < count; ++r) {
+    const int64_t at = positions[r] / kPage;
+    if (!written.emplace(sequences[r], at).second) continue;
+    const auto found = sequences_.find(sequences[r]);
+    const bool held =
+        found != sequences_.end() && at < static_cast<int64_t>(found->second.pages.size());
+    if (!held) {
+      ++needed;
+      continue;
+    }
+    const Page& page = found->second.pages[static_cast<size_t>(at)];
+    if (++writers[page.get()] < page.use_count()) ++needed;
+  }
+  return needed;
 }
 
 void Cache::extend(int sequence, int64_t position) {
   require(sequence, position, length(sequence));
   Sequence& entry = sequences_[sequence];
-  if (position / kPage == static_cast<int64_t>(entry.pages.size()))
+  const size_t at = static_cast<size_t>(position / kPage);
+  if (at == entry.pages.size()) {
     entry.pages.push_back(allocate());
+  } else if (entry.pages[at].use_count() > 1) {
+    Page own = allocate();
+    std::memcpy(own.get(), entry.pages[at].get(), static_cast<size_t>(page_bytes()));
+    entry.pages[at] = std::move(own);
+  }
   if (position == entry.length) ++entry.length;
+}
+
+void Cache::fork(int source, int target, int64_t count) {
+  if (source == target) throw std::invalid_argument("a sequence cannot be forked onto itself");
+  if (count < 0 || count > length(source)) {
+    throw std::out_of_range("sequence " + std::to_string(source) + " holds " +
+                            std::to_string(length(source)) + " positions, not " +
+                            std::to_string(count));
+  }
+  remove(target, 0);
+  if (count == 0) return;
+  const std::vector<Page>& pages = sequences_.find(source)->second.pages;
+  const int64_t shared = (count + kPage - 1) / kPage;
+  sequences_[target] = {{pages.begin(), pages.begin() + shared}, count};
 }
 
 void Cache::remove(int sequence, int64_t from) {
@@ -73,23 +138,13 @@ void Cache::remove(int sequence, int64_t from) {
   if (found == sequences_.end() || from >= found->second.length) return;
   Sequence& entry = found->second;
   entry.length = from < 0 ? 0 : from;
-  const size_t keep = static_cast<size_t>((entry.length + kPage - 1) / kPage);
-  while (entry.pages.size() > keep) {
-    free_.push_back(std::move(entry.pages.back()));
-    entry.pages.pop_back();
-  }
+  release(entry.pages, static_cast<size_t>((entry.length + kPage - 1) / kPage));
   if (entry.length == 0) sequences_.erase(found);
 }
 
 int64_t Cache::length(int sequence) const {
   const auto found = sequences_.find(sequence);
   return found == sequences_.end() ? 0 : found->second.length;
-}
-
-int64_t Cache::bytes() const {
-  int64_t pages = static_cast<int64_t>(free_.size());
-  for (const auto& entry : sequences_) pages += static_cast<int64_t>(entry.second.pages.size());
-  return pages * page_bytes();
 }
 
 uint16_t* Cache::keys(int sequence, int64_t page, int layer, int head) {

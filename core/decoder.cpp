@@ -22,12 +22,12 @@ void fit(std::vector<float>& buffer, int64_t values) {
 
 }  // namespace
 
-Decoder::Decoder(Model model, const Kernels& kernels, int threads, int64_t positions, int batch,
-                 bool repack)
+Decoder::Decoder(Model model, const Kernels& kernels, int threads, int64_t positions, int64_t pages,
+                 int batch, bool repack)
     : model_(std::move(model)),
       kernels_(kernels),
       threads_(threads),
-      cache_(model_, positions),
+      cache_(model_, positions, pages),
       batch_(batch),
       rotations_(model_.ropes.size()),
       scratch_(static_cast<size_t>(threads_.count())),

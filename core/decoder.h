@@ -27,8 +27,8 @@ class Decoder {
  public:
   // `repack`: the first pass copies the weights into tiles, which are read faster. Throws
   // std::invalid_argument for a model the kernels cannot run.
-  Decoder(Model model, const Kernels& kernels, int threads, int64_t positions, int batch,
-          bool repack);
+  Decoder(Model model, const Kernels& kernels, int threads, int64_t positions, int64_t pages,
+          int batch, bool repack);
 
   void embed(const int32_t* tokens, int count, float* hidden);
   // Writes keys and values of these rows, then hidden → hidden of the next layer. `begin` first.

@@ -39,7 +39,7 @@ LEVELS = [
 REGISTRIES = {"formats", "archs", "quantizers", "cli"}  # a file is an entry; entries are strangers
 
 CORE_LEVELS = [
-    {"format.h", "isa", "threads", "unicode_table"},
+    {"format.h", "isa", "sampling", "threads", "unicode_table"},
     {"kernels.h"},
     {"formats", "quantizers", "ops", "pretokenizer"},
     {"dispatch", "machine", "vocabulary"},

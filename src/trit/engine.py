@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Float32 = NDArray[np.float32]
 _COPIED_SHARE = 0.75  # of the free memory that a copy of the weights may take
 BATCH = 256  # rows per pass: large enough for the int8 units, small enough for the caches
+PAGE = _core.page_positions  # of the cache
 
 
 def isa() -> str:
@@ -205,13 +206,19 @@ class Rows:
         )
 
 
+class CacheFullError(DoesNotFitError):
+    """Every position that the cache has for all sequences together is held. Nothing was run."""
+
+
 class Engine:
     """Runs a plan over its tensors.
 
     `ctx`: positions kept per sequence (None: the model's own). `threads` (None: those the process
-    may use). `batch`: rows per pass; changes speed and memory, never a result. `repack`: the first
-    pass copies the quantized weights into an order that is read faster, and gives the file's pages
-    back; else every pass reads the mapped file (None: copy if there is room for it).
+    may use). `batch`: rows per pass; changes speed and memory, never a result. `cache_positions`:
+    most of all sequences together, in pages of PAGE (None: no bound); a page that sequences share
+    counts once. `repack`: the first pass copies the quantized weights into an order that is read
+    faster, and gives the file's pages back; else every pass reads the mapped file (None: copy if
+    there is room for it).
     Raises UnsupportedError for a plan or type the core cannot run.
     """
 
@@ -222,8 +229,12 @@ class Engine:
         threads: int | None = None,
         ctx: int | None = None,
         batch: int = BATCH,
+        cache_positions: int | None = None,
         repack: bool | None = None,
     ) -> None:
+        if cache_positions is not None and cache_positions < 1:
+            raise UsageError(f"cache_positions is {cache_positions}; expected 1 or more.")
+        pages = -(-cache_positions // PAGE) if cache_positions else 0
         if threads is not None and not 1 <= threads <= 1024:
             raise UsageError(f"--threads {threads}: expected a number from 1 to 1024.")
         self.plan = plan
@@ -231,8 +242,8 @@ class Engine:
         self._weights = _Weights(tensors, isa())
         try:
             self._decoder = _core.Decoder(
-                _build(plan, self._weights), isa(), threads or default_threads(), self.ctx, batch,
-                _has_room(tensors) if repack is None else repack,
+                _build(plan, self._weights), isa(), threads or default_threads(), self.ctx, pages,
+                batch, _has_room(tensors) if repack is None else repack,
             )  # fmt: skip
         except ValueError as error:
             raise UnsupportedError(f"the engine cannot run this model: {error}.") from error
@@ -311,14 +322,31 @@ class Engine:
         """Forgets the positions of a sequence from `from_position` on."""
         self._decoder.remove(sequence, from_position)
 
+    def fork(self, source: int, target: int, count: int) -> None:
+        """Let `target` hold the first `count` positions of `source`, not what it held before.
+
+        Pages are shared until one of the two writes into them. DoesNotFitError if `source` holds
+        fewer positions.
+        """
+        with self._errors():
+            self._decoder.fork(source, target, count)
+
     def cache_bytes(self) -> int:
-        """Bytes of KV cache allocated now."""
+        """Bytes of KV cache allocated now; what sequences share counts once."""
         return int(self._decoder.cache_bytes())
+
+    def cache_pages(self) -> int:
+        """Pages of PAGE positions that sequences hold now; what they share counts once."""
+        return int(self._decoder.pages_used())
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except _core.CacheFullError as error:
+            raise CacheFullError(
+                f"{error}. Remove sequences, or choose more cache positions."
+            ) from error
         except IndexError as error:
             raise DoesNotFitError(f"{error}. Choose a larger --ctx-size.") from error
         except ValueError as error:

@@ -97,6 +97,19 @@ def test_old_habits(run: Callable[..., Any], path: Path) -> None:
     assert "\x1b" not in run("-p", "the", *GREEDY)[2]  # no terminal: no colour
 
 
+def test_guesses_change_no_answer(run: Callable[..., Any]) -> None:
+    again = ("-p", "the", "--temp", "0", "-n", "60", "--logit-bias", "65+1000")
+    plain, drafted, short = (
+        json.loads(run(*again, "--draft-max", count, "--json")[1]) for count in ("0", "8", "1")
+    )
+    assert plain["text"] == drafted["text"] == short["text"]
+    assert plain["drafted_tokens"] == plain["accepted_tokens"] == 0
+    assert 0 < drafted["accepted_tokens"] <= drafted["drafted_tokens"]
+    assert re.search(r"guessed ahead +\d+ tokens?, \d+ of them right", run(*again)[2])
+    assert "guessed" not in run(*again, "--draft-max", "0")[2]
+    assert run("-p", "the", "--draft-max", "-1")[0] == 2
+
+
 def test_json(run: Callable[..., Any], path: Path) -> None:
     code, out, _ = run("-p", "the", *GREEDY, "--json", "-s", "5")
     answer = json.loads(out)

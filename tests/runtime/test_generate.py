@@ -13,11 +13,11 @@ import talking_model
 from trit.engine import Engine, Rows
 from trit.errors import DoesNotFitError, UsageError
 from trit.runtime import generate as generation
-from trit.runtime._generation_cache import Sequences
 from trit.runtime._generation_text import StopCutter
 from trit.runtime.generate import Generation, PromptTooLongError, Request, join, stream
 from trit.runtime.model import Model, load
 from trit.runtime.sample import SamplerSettings
+from trit.runtime.scheduler import Scheduler
 
 GREEDY = SamplerSettings(temperature=0, seed=0)
 WARM = SamplerSettings(temperature=1.5, top_k=0, top_p=1, min_p=0, seed=7)
@@ -32,13 +32,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
 
 
 @pytest.fixture
-def fresh(model: Model) -> Sequences:
-    """The engine's sequences, with nothing in them that is known to hold."""
-    return Sequences(model.engine)
+def fresh(model: Model) -> Scheduler:
+    """A scheduler of the engine, with nothing in them that is known to hold."""
+    return Scheduler(model.engine)
 
 
-def answer(model: Model, sequences: Sequences, request: Request) -> Generation:
-    return generation.generate(sequences, model.tokenizer, [request])[0]
+def answer(model: Model, scheduler: Scheduler, request: Request) -> Generation:
+    return generation.generate(scheduler, model.tokenizer, [request])[0]
 
 
 def by_hand(engine: Engine, prompt: list[int], count: int) -> list[int]:
@@ -53,7 +53,7 @@ def by_hand(engine: Engine, prompt: list[int], count: int) -> list[int]:
     return tokens
 
 
-def test_greedy_is_a_loop_over_the_engine(model: Model, fresh: Sequences) -> None:
+def test_greedy_is_a_loop_over_the_engine(model: Model, fresh: Scheduler) -> None:
     for text in PROMPTS:
         prompt = model.tokenize(text)
         expected = by_hand(model.engine, prompt, 20)
@@ -64,27 +64,25 @@ def test_greedy_is_a_loop_over_the_engine(model: Model, fresh: Sequences) -> Non
 
 
 @pytest.mark.parametrize("rows", [1, 7])
-def test_prefill_in_pieces_changes_nothing(model: Model, fresh: Sequences, rows: int) -> None:
+def test_prefill_in_pieces_changes_nothing(model: Model, fresh: Scheduler, rows: int) -> None:
     request = Request(model.tokenize(PROMPTS[1] * 4), WARM, 12, logprobs=1)
     whole = answer(model, fresh, request)
-    again = answer(model, Sequences(model.engine, rows), request)
+    again = answer(model, Scheduler(model.engine, pass_rows=rows), request)
     assert (again.tokens, again.logprobs) == (whole.tokens, whole.logprobs)
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, WARM])
-def test_a_batch_answers_as_one_by_one(
-    model: Model, sampling: SamplerSettings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(generation, "TOGETHER", 3)  # five prompts: a full group and a part
+def test_a_batch_answers_as_one_by_one(model: Model, sampling: SamplerSettings) -> None:
     ids = [model.tokenize(text) for text in PROMPTS]
     requests = [Request(prompt, sampling, 5 + 3 * n, logprobs=2) for n, prompt in enumerate(ids)]
-    batch = generation.generate(Sequences(model.engine), model.tokenizer, requests)
+    few = Scheduler(model.engine, together=3)  # of five prompts: some have to wait
+    batch = generation.generate(few, model.tokenizer, requests)
     for request, together in zip(requests, batch, strict=True):
-        alone = answer(model, Sequences(model.engine), request)
+        alone = answer(model, Scheduler(model.engine), request)
         assert replace(together, stats=alone.stats) == alone
 
 
-def test_seeds(model: Model, fresh: Sequences) -> None:
+def test_seeds(model: Model, fresh: Scheduler) -> None:
     request = Request(model.tokenize("the"), WARM, 16)
     first = answer(model, fresh, request)
     assert answer(model, fresh, request).tokens == first.tokens
@@ -98,7 +96,7 @@ def test_seeds(model: Model, fresh: Sequences) -> None:
     assert repeated.tokens == pair[0].tokens
 
 
-def test_streamed_pieces_make_the_text(model: Model, fresh: Sequences) -> None:
+def test_streamed_pieces_make_the_text(model: Model, fresh: Scheduler) -> None:
     request = Request(model.tokenize("the"), WARM, 40, logprobs=0)
     whole = answer(model, fresh, request)
     chunks = list(stream(fresh, model.tokenizer, [request]))
@@ -108,7 +106,7 @@ def test_streamed_pieces_make_the_text(model: Model, fresh: Sequences) -> None:
     assert replace(join(chunks, request), stats=whole.stats) == whole
 
 
-def test_a_stop_string_across_tokens(model: Model, fresh: Sequences) -> None:
+def test_a_stop_string_across_tokens(model: Model, fresh: Scheduler) -> None:
     request = Request(model.tokenize("the"), GREEDY, 20)
     free = answer(model, fresh, request)
     assert all(len(model.tokenizer.token_bytes(token)) == 1 for token in free.tokens)
@@ -144,14 +142,14 @@ def test_stop_cutter_is_a_search_in_the_whole(pieces: list[str], stops: list[str
     assert cutter.stopped == bool(places)
 
 
-def test_the_model_ends_its_answer(model: Model, fresh: Sequences) -> None:
+def test_the_model_ends_its_answer(model: Model, fresh: Scheduler) -> None:
     ending = replace(GREEDY, logit_bias={talking_model.EOS: 1000.0})
     got = answer(model, fresh, Request(model.tokenize("the"), ending, 9, logprobs=1))
     assert (got.text, got.tokens, got.finish_reason, got.logprobs) == ("", (), "stop", ())
     assert got.stats.generation_tps is None
 
 
-def test_an_answer_ends_with_the_context(model: Model, fresh: Sequences) -> None:
+def test_an_answer_ends_with_the_context(model: Model, fresh: Scheduler) -> None:
     prompt = model.tokenize("ab" * 120)[:240]
     got = answer(model, fresh, Request(prompt, GREEDY))
     assert model.ctx == talking_model.CONTEXT
@@ -161,7 +159,7 @@ def test_an_answer_ends_with_the_context(model: Model, fresh: Sequences) -> None
     assert len(full.tokens) == 1
 
 
-def test_a_prompt_that_does_not_fit(model: Model, fresh: Sequences) -> None:
+def test_a_prompt_that_does_not_fit(model: Model, fresh: Scheduler) -> None:
     prompt = model.tokenize("ab" * 200)
     with pytest.raises(PromptTooLongError, match=f"{len(prompt)} tokens.*256") as caught:
         next(stream(fresh, model.tokenizer, [Request(prompt, GREEDY)]))
@@ -181,7 +179,7 @@ def test_requests_that_make_no_sense(wrong: dict[str, Any]) -> None:
         Request(**{"prompt": [1], "sampling": GREEDY, **wrong})
 
 
-def test_logprobs_are_of_the_plain_softmax(model: Model, fresh: Sequences) -> None:
+def test_logprobs_are_of_the_plain_softmax(model: Model, fresh: Scheduler) -> None:
     prompt = model.tokenize("the")
     got = answer(model, fresh, Request(prompt, WARM, 3, logprobs=4))
     assert got.logprobs is not None and len(got.logprobs) == 3
@@ -194,14 +192,14 @@ def test_logprobs_are_of_the_plain_softmax(model: Model, fresh: Sequences) -> No
     assert [value for _, value in first.top] == pytest.approx(np.sort(exact)[:-5:-1], abs=1e-5)
 
 
-def test_what_the_cache_holds_is_not_read_again(model: Model, fresh: Sequences) -> None:
+def test_what_the_cache_holds_is_not_read_again(model: Model, fresh: Scheduler) -> None:
     prompt = model.tokenize("the beginning of a conversation")
     first = answer(model, fresh, Request(prompt, WARM, 10))
     assert first.stats.cached_tokens == 0
     second = [*prompt, *first.tokens, *model.tokenize("and on")]
     kept = answer(model, fresh, Request(second, WARM, 10, logprobs=3))
     assert kept.stats.cached_tokens == len(prompt) + 9  # the last token was never run
-    anew = answer(model, Sequences(model.engine), Request(second, WARM, 10, logprobs=3))
+    anew = answer(model, Scheduler(model.engine), Request(second, WARM, 10, logprobs=3))
     assert anew.stats.cached_tokens == 0
     assert replace(kept, stats=anew.stats) == anew
     again = answer(model, fresh, Request(second, WARM, 10))
@@ -211,7 +209,7 @@ def test_what_the_cache_holds_is_not_read_again(model: Model, fresh: Sequences) 
     assert answer(model, fresh, Request(second, WARM, 10)).stats.cached_tokens == 0
 
 
-def test_streams_at_the_same_time(model: Model, fresh: Sequences) -> None:
+def test_streams_at_the_same_time(model: Model, fresh: Scheduler) -> None:
     requests = [Request(model.tokenize(text), WARM, 12) for text in PROMPTS[:3]]
     streams = [stream(fresh, model.tokenizer, [request]) for request in requests]
     texts = [""] * 3
@@ -219,12 +217,12 @@ def test_streams_at_the_same_time(model: Model, fresh: Sequences) -> None:
         for number, one in enumerate(streams):
             texts[number] += next(one).text
     for request, text in zip(requests, texts, strict=True):
-        assert text == answer(model, Sequences(model.engine), request).text
+        assert text == answer(model, Scheduler(model.engine), request).text
 
 
-def test_a_stream_left_early_spoils_nothing(model: Model, fresh: Sequences) -> None:
+def test_a_stream_left_early_spoils_nothing(model: Model, fresh: Scheduler) -> None:
     request = Request(model.tokenize("the cat"), WARM, 12)
-    expected = answer(model, Sequences(model.engine), request)
+    expected = answer(model, Scheduler(model.engine), request)
     left = stream(fresh, model.tokenizer, [request])
     for _ in range(2):
         next(left)
@@ -235,11 +233,11 @@ def test_a_stream_left_early_spoils_nothing(model: Model, fresh: Sequences) -> N
 
 
 def test_an_interrupted_pass_spoils_nothing(
-    model: Model, fresh: Sequences, monkeypatch: pytest.MonkeyPatch
+    model: Model, fresh: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ctrl-C is heard after a pass: the cache then holds more than was noted."""
     request = Request(model.tokenize("the cat"), WARM, 12)
-    expected = answer(model, Sequences(model.engine), request)
+    expected = answer(model, Scheduler(model.engine), request)
     forward = model.engine.forward
 
     def interrupted(rows: Rows, outputs: Any = None) -> Any:
@@ -256,7 +254,7 @@ def test_an_interrupted_pass_spoils_nothing(
     assert answer(model, fresh, request).tokens == expected.tokens
 
 
-def test_penalties_see_the_prompt_too(model: Model, fresh: Sequences) -> None:
+def test_penalties_see_the_prompt_too(model: Model, fresh: Scheduler) -> None:
     prompt = model.tokenize("the")
     likeliest = by_hand(model.engine, prompt, 1)
     harsh = replace(GREEDY, presence_penalty=1000.0)

@@ -1,6 +1,7 @@
 """`trit.load` and the model: defaults, prompts, chat in OpenAI's shape, what is refused."""
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -230,3 +231,32 @@ def test_a_closed_model_answers_no_more(path: Path) -> None:
         with pytest.raises(UsageError, match="the model is closed"):
             ask()
     assert model._template is None
+
+
+def test_guesses_are_a_setting_that_changes_no_answer(path: Path) -> None:
+    again = {"sampling": SamplerSettings(temperature=0, logit_bias={65: 1000.0}), "max_tokens": 50}
+    with load(path, threads=1) as model, load(path, threads=1, draft_max=0) as plain:
+        got, expected = model.generate("the", **again), plain.generate("the", **again)
+    assert got.tokens == expected.tokens
+    assert got.stats.drafted_tokens > expected.stats.drafted_tokens == 0
+    with pytest.raises(UsageError, match="draft_max -1"):
+        load(path, draft_max=-1)
+
+
+def test_threads_that_generate_at_the_same_time(path: Path) -> None:
+    prompts = ["the", "the cat", "x", "the cat and the other"]
+    with load(path, threads=1) as model, load(path, threads=1) as alone:
+        found: dict[str, str] = {}
+
+        def work(prompt: str) -> None:
+            found[prompt] = "".join(
+                chunk.text for chunk in model.stream(prompt, max_tokens=60, seed=3)
+            )
+
+        threads = [threading.Thread(target=work, args=(prompt,)) for prompt in prompts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        for prompt in prompts:
+            assert found[prompt] == alone.generate(prompt, max_tokens=60, seed=3).text

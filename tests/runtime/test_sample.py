@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from trit import _core
 from trit.errors import TritError, UsageError
 from trit.runtime.sample import Sampler, SamplerSettings, log_probabilities
 
@@ -137,6 +138,59 @@ def test_distribution_equals_llama_cpp(chain: dict[str, Any]) -> None:
     got = {id: probability for id, probability in got.items() if probability > 0}
     assert got.keys() == expected.keys()
     assert got == pytest.approx(expected, rel=tolerance(values, settings), abs=0)
+
+
+def awkward_logits(random: np.random.Generator) -> NDArray[np.float32]:
+    """Of any size, with ties, signed zeros, forbidden tokens, and any spread."""
+    size = int(random.choice([1, 2, 63, 64, 65, 130, 1000, 3000]))
+    values = random.standard_normal(size) * random.choice([0.01, 1.0, 5.0, 50.0])
+    if random.random() < 0.5:
+        values = np.round(values)  # many are equal, some are -0
+    values[random.random(size) < random.choice([0.0, 0.3])] = -np.inf
+    values[random.integers(0, size)] = random.standard_normal()  # one that is finite
+    return values.astype(np.float32)
+
+
+def test_the_greatest_are_those_of_a_sort() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        values = awkward_logits(random)
+        count = int(random.integers(1, len(values) + 1))
+        top, ids = _core.greatest(values, count)
+        expected = sorted(range(len(values)), key=lambda id: (-values[id], id))[:count]
+        assert ids.tolist() == expected
+        assert top == values.max()
+
+
+def test_a_draw_is_that_of_the_plain_chain() -> None:
+    random = np.random.default_rng(1)
+    chosen = set()
+    for number in range(600):
+        values = awkward_logits(random)
+        settings = {
+            "temperature": random.choice([0.0, 0.05, 0.8, 3.0]),
+            "top_k": int(random.choice([1, 2, 5, 40, 1000, 4000])),
+            "top_p": random.choice([0.0, 0.3, 0.95, 1.0]),
+            "min_p": random.choice([0.0, 0.05, 0.5, 1.0]),
+            "repeat_penalty": random.choice([1.0, 1.3]),
+        }
+        draw = sampler(len(values), seed=number, **settings)
+        draw.accept_all(random.integers(0, len(values), 20).tolist())
+        for position in range(4):
+            token = draw.sample(values, position)
+            assert token == draw._sample_plainly(values, position), (number, settings)
+            chosen.add(token)
+    assert len(chosen) > 200
+
+
+@pytest.mark.parametrize("place", [0, 63, 64, 100, 129])
+def test_a_logit_that_is_no_number_is_found_wherever_it_is(place: int) -> None:
+    for sign in (math.nan, -math.nan):
+        values = logits(6, size=130)
+        values[place] = sign
+        for settings in ({}, {"temperature": 0}, {"top_k": 0}):
+            with pytest.raises(TritError, match="greatest is nan"):
+                sampler(130, **settings).sample(values, 0)
 
 
 def test_defaults_are_those_of_the_interface() -> None:

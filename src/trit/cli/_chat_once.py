@@ -77,6 +77,8 @@ def _as_json(
         "prompt_tokens": stats.prompt_tokens,
         "prompt_tps": stats.prompt_tps,
         "generation_tps": stats.generation_tps,
+        "drafted_tokens": stats.drafted_tokens,
+        "accepted_tokens": stats.accepted_tokens,
         "first_token_seconds": round(first, 3),
         "threads": model.engine.threads,
         "isa": model.engine.isa,

@@ -50,14 +50,18 @@ def seconds_since_start() -> float:
 
 
 def speeds(stats: "Stats") -> list[tuple[str, str]]:
-    """Label and text of the prompt and of the generation."""
+    """Label and text of the prompt, of the generation, and of guesses if there were any."""
     read = counted(stats.prompt_tokens, "token")
     if stats.cached_tokens:
         read += f", {stats.cached_tokens} of them still in the cache"
     written = counted(stats.tokens, "token")
     if stats.generation_tps is not None:
         written += f", {stats.generation_tps:.1f} t/s"
-    return [("prompt", f"{read}, {stats.prompt_tps:.1f} t/s"), ("generation", written)]
+    rows = [("prompt", f"{read}, {stats.prompt_tps:.1f} t/s"), ("generation", written)]
+    if stats.drafted_tokens:
+        guessed = counted(stats.drafted_tokens, "token")
+        rows.append(("guessed ahead", f"{guessed}, {stats.accepted_tokens} of them right"))
+    return rows
 
 
 def _anonymous() -> int | None:

@@ -81,6 +81,18 @@ def command(
             "--batch-size", "-b", min=1, metavar="N", help="Prompt tokens per pass; default: 64."
         ),
     ] = None,
+    draft_max: Annotated[
+        int | None,
+        typer.Option(
+            "--draft-max",
+            "--draft",
+            "--draft-n",
+            "--spec-draft-n-max",
+            min=0,
+            metavar="N",
+            help="Most tokens guessed ahead where the text repeats itself; 0: none; default: 15.",
+        ),
+    ] = None,
     temp: Annotated[
         float | None, typer.Option("--temp", "--temperature", metavar="T", help="0: no chance.")
     ] = None,
@@ -158,7 +170,7 @@ def command(
     chat_possible = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
     if text is None and (json or not chat_possible):
         raise UsageError(f"no prompt: trit run {name} -p TEXT, or pipe a text into it.")
-    with open_model(name, ctx, threads, batch, chat=conversation is not False) as opened:
+    with open_model(name, ctx, threads, batch, draft_max, chat=conversation is not False) as opened:
         _run(opened, asked, text, screen, json)
 
 
@@ -174,7 +186,13 @@ def _run(model: "Model", asked: "Asked", text: str | None, screen: "Screen", jso
 
 
 def open_model(
-    name: str, ctx: int | None, threads: int | None, batch: int | None, *, chat: bool
+    name: str,
+    ctx: int | None,
+    threads: int | None,
+    batch: int | None,
+    draft_max: int | None,
+    *,
+    chat: bool,
 ) -> "Model":
     """Load a model by path or name, pulling what is not here."""
     path = Path(name).expanduser()
@@ -182,10 +200,11 @@ def open_model(
         from trit.cli._resolve import resolve
 
         path = resolve(name)
-    from trit.runtime._generation_cache import PASS_ROWS
-    from trit.runtime.model import load
+    from trit.runtime.model import DRAFT_MAX, load
+    from trit.runtime.scheduler import PASS_ROWS
 
-    return load(path, ctx, threads, batch=batch or PASS_ROWS, chat=chat)
+    draft_max = DRAFT_MAX if draft_max is None else draft_max
+    return load(path, ctx, threads, batch=batch or PASS_ROWS, draft_max=draft_max, chat=chat)
 
 
 def read_prompt(prompt: str | None, file: Path | None) -> str | None:

@@ -1,8 +1,8 @@
 """Generates: prompts of token ids to text, one prompt or several decoded together.
 
-Every token is a `Chunk`, the last one of an answer says why it ended and what it took. A batch is
-rows of several sequences through one engine, which promises logits that do not depend on the
-company; draws are keyed by (seed, position). So a batch answers exactly as one by one.
+Every token is a `Chunk`, the last one of an answer says why it ended and what it took. Answers are
+runs of a scheduler, which decodes all that are under way together, those of other calls and threads
+too; a batch answers exactly as one by one.
 """
 
 from __future__ import annotations
@@ -10,20 +10,21 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trit.engine import Engine
 from trit.errors import DoesNotFitError, UsageError
-from trit.runtime._generation_cache import Held, Sequences
 from trit.runtime._generation_text import StopCutter
 from trit.runtime.sample import Sampler, SamplerSettings, log_probabilities
+from trit.runtime.scheduler import Run, Scheduler
 from trit.runtime.tokenizer import Tokenizer
 
 FinishReason = Literal["stop", "length"]
-TOGETHER = 16  # prompts of a batch that are decoded at the same time
 SEED_BITS = 32
 
 
@@ -91,6 +92,7 @@ class Stats:
     tokens              of the answer, without the token that ended it
     prompt_seconds      until the first token was chosen
     generation_seconds  from then to the last; `passes` is how many tokens were chosen in it
+    drafted_tokens      guessed ahead and run; `accepted_tokens` of them each saved a step
     """
 
     prompt_tokens: int
@@ -99,6 +101,8 @@ class Stats:
     prompt_seconds: float
     generation_seconds: float
     passes: int
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def prompt_tps(self) -> float:
@@ -153,20 +157,14 @@ def with_seed(settings: SamplerSettings) -> SamplerSettings:
 
 
 def generate(
-    sequences: Sequences, tokenizer: Tokenizer, requests: Sequence[Request]
+    scheduler: Scheduler, tokenizer: Tokenizer, requests: Sequence[Request]
 ) -> list[Generation]:
-    """Answer all requests, up to TOGETHER of them at a time."""
+    """Answer all requests."""
     seeded = [replace(one, sampling=with_seed(one.sampling)) for one in requests]
-    for request in seeded:
-        require_room(sequences, request)
-    answers: list[Generation] = []
-    for first in range(0, len(seeded), TOGETHER):
-        group = seeded[first : first + TOGETHER]
-        chunks: list[list[Chunk]] = [[] for _ in group]
-        for chunk in stream(sequences, tokenizer, group):
-            chunks[chunk.index].append(chunk)
-        answers += [join(own, one) for own, one in zip(chunks, group, strict=True)]
-    return answers
+    chunks: list[list[Chunk]] = [[] for _ in seeded]
+    for chunk in stream(scheduler, tokenizer, seeded):
+        chunks[chunk.index].append(chunk)
+    return [join(own, one) for own, one in zip(chunks, seeded, strict=True)]
 
 
 def join(chunks: Iterable[Chunk], request: Request) -> Generation:
@@ -186,101 +184,72 @@ def join(chunks: Iterable[Chunk], request: Request) -> Generation:
 
 
 def stream(
-    sequences: Sequences, tokenizer: Tokenizer, requests: Sequence[Request]
+    scheduler: Scheduler, tokenizer: Tokenizer, requests: Sequence[Request]
 ) -> Iterator[Chunk]:
-    """The chunks of all requests, decoded together; closing the iterator frees their sequences.
+    """The chunks of all requests, decoded together; closing the iterator drops their sequences.
 
     PromptTooLongError where a prompt does not fit; UsageError for a bias on an unknown token.
     """
     begun = time.perf_counter()
     for request in requests:
-        require_room(sequences, request)
-    answers: list[_Answer] = []
-    try:
-        for index, request in enumerate(requests):
-            answers.append(_Answer(index, request, sequences, tokenizer, begun))
-        for answer, logits in _prefill(sequences, answers):
-            yield answer.choose(logits)
-        while running := [answer for answer in answers if not answer.finished]:
-            rows = [(answer.held, answer.tokens[-1]) for answer in running]
-            all_logits = sequences.forward(rows, range(len(rows)))
-            for answer, logits in zip(running, all_logits, strict=True):
-                yield answer.choose(logits)
-    finally:
-        for answer in answers:
-            sequences.give(answer.held)
+        require_room(scheduler.engine, request)
+    answers = [
+        _Answer(index, request, scheduler.engine, tokenizer, begun)
+        for index, request in enumerate(requests)
+    ]
+    with closing(scheduler.follow(answers)) as chosen:
+        for _, chunk in chosen:
+            yield chunk
 
 
-def require_room(sequences: Sequences, request: Request) -> None:
+def require_room(engine: Engine, request: Request) -> None:
     """PromptTooLongError unless the prompt fits into the context."""
-    engine = sequences.engine
     if len(request.prompt) > engine.ctx:
         raise PromptTooLongError(len(request.prompt), engine.ctx, engine.plan.context_length)
 
 
-def _prefill(
-    sequences: Sequences, answers: Sequence[_Answer]
-) -> Iterator[tuple[_Answer, NDArray[np.float32]]]:
-    """Run what the cache lacks of the prompts; each answer with the logits (vocab,) of its last."""
-    rows: list[tuple[Held, int]] = []
-    ends: dict[int, _Answer] = {}
-    for answer in answers:
-        rest = answer.request.prompt[answer.cached :]
-        rows += [(answer.held, token) for token in rest]
-        ends[len(rows) - 1] = answer
-    for first in range(0, len(rows), sequences.pass_rows):
-        part = rows[first : first + sequences.pass_rows]
-        outputs = [row for row in range(len(part)) if first + row in ends]
-        all_logits = sequences.forward(part, outputs)
-        for row, logits in zip(outputs, all_logits, strict=True):
-            yield ends[first + row], logits
-
-
-class _Answer:
+class _Answer(Run[Chunk]):
     """One answer while it is written."""
 
     def __init__(
         self,
         index: int,
         request: Request,
-        sequences: Sequences,
+        engine: Engine,
         tokenizer: Tokenizer,
         begun: float,
     ) -> None:
         self.index, self.request = index, request
-        self.tokens: list[int] = []
-        self.finished = False
+        room = engine.ctx - len(request.prompt) + 1  # the last token is not run
+        self._most = room if request.max_tokens is None else min(request.max_tokens, room)
+        super().__init__(request.prompt, len(request.prompt) + self._most)
         self._tokenizer = tokenizer
-        self._sampler = Sampler(request.sampling, sequences.engine.vocab_size)
+        self._sampler = Sampler(request.sampling, engine.vocab_size)
         self._sampler.accept_all(request.prompt)
         self._decoder = tokenizer.stream()
         self._cutter = StopCutter(request.stop)
-        room = sequences.engine.ctx - len(request.prompt) + 1  # the last token is not run
-        self._most = room if request.max_tokens is None else min(request.max_tokens, room)
         self._begun = begun
         self._first_at = 0.0
-        self._chosen = 0
-        self.held = sequences.take(request.prompt)
-        self.cached = len(self.held.tokens)
+        self._chosen = self._written = 0
 
-    def choose(self, logits: NDArray[np.float32]) -> Chunk:
-        """The chunk of the next token, from logits (vocab,)."""
-        token = self._sampler.sample(logits, len(self.request.prompt) + len(self.tokens))
+    def choose(self, logits: NDArray[np.float32]) -> tuple[Chunk, int | None]:
+        """The chunk of the next token, and that token unless the answer is over."""
+        token = self._sampler.sample(logits, len(self.tokens))
         now = time.perf_counter()
         self._chosen += 1
         if self._chosen == 1:
             self._first_at = now
         if token in self._tokenizer.eos_ids:
-            return self._last("", (), (), "stop", now)
-        self.tokens.append(token)
+            return self._last("", (), (), "stop", now), None
+        self._written += 1
         self._sampler.accept(token)
         logprobs = self._logprobs(logits, token)
         text = self._cutter.push(self._decoder.push(token))
         if self._cutter.stopped:
-            return self._last(text, (token,), logprobs, "stop", now)
-        if len(self.tokens) >= self._most:
-            return self._last(text, (token,), logprobs, "length", now)
-        return Chunk(text, (token,), self.index, logprobs)
+            return self._last(text, (token,), logprobs, "stop", now), None
+        if self._written >= self._most:
+            return self._last(text, (token,), logprobs, "length", now), None
+        return Chunk(text, (token,), self.index, logprobs), token
 
     def _last(
         self,
@@ -290,16 +259,17 @@ class _Answer:
         reason: FinishReason,
         now: float,
     ) -> Chunk:
-        self.finished = True
         if not self._cutter.stopped:
             text += self._cutter.push(self._decoder.finish()) + self._cutter.finish()
         stats = Stats(
             prompt_tokens=len(self.request.prompt),
             cached_tokens=self.cached,
-            tokens=len(self.tokens),
+            tokens=self._written,
             prompt_seconds=self._first_at - self._begun,
             generation_seconds=now - self._first_at,
             passes=self._chosen - 1,
+            drafted_tokens=self.drafted,
+            accepted_tokens=self.accepted,
         )
         return Chunk(text, tokens, self.index, logprobs, reason, stats)
 

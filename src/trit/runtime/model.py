@@ -27,7 +27,6 @@ from trit.errors import DoesNotFitError, InvalidFileError, UnsupportedError, Usa
 from trit.files import checkpoint
 from trit.files.checkpoint import Checkpoint
 from trit.runtime import generate as generation
-from trit.runtime._generation_cache import PASS_ROWS, Sequences
 from trit.runtime._generation_openai import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -37,8 +36,10 @@ from trit.runtime._generation_openai import (
 from trit.runtime.chat import ChatTemplate
 from trit.runtime.generate import Chunk, Generation, Request
 from trit.runtime.sample import SamplerSettings
+from trit.runtime.scheduler import PASS_ROWS, Scheduler
 from trit.runtime.tokenizer import Tokenizer
 
+DRAFT_MAX = 15
 DEFAULT_CTX = 4096  # or the model's own context, if that is less
 TEMPLATE_KEY = "tokenizer.chat_template"
 # Keys under general.sampling -> SamplerSettings, and whether a count.
@@ -63,6 +64,7 @@ def load(
     threads: int | None = None,
     *,
     batch: int = PASS_ROWS,
+    draft_max: int = DRAFT_MAX,
     chat: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Model:
@@ -72,6 +74,8 @@ def load(
                  that is less; 0: the model's own
     threads      None: as many as the process may use
     batch        rows of a prompt per pass; changes speed and memory, never an answer
+    draft_max    most tokens guessed ahead from text that repeats itself, 0: none; changes speed,
+                 never an answer
     chat         prepare the chat template while the model loads, not with the first message
     on_progress  called with (what, done, total) while a model is pulled
     Errors: SourceError (no such model), InvalidFileError, UnsupportedError (trit cannot run it),
@@ -82,7 +86,7 @@ def load(
         from trit import zoo
 
         path = zoo.resolve(os.fspath(reference), on_progress)
-    return Model(checkpoint.open(path), ctx, threads, batch=batch, chat=chat)
+    return Model(checkpoint.open(path), ctx, threads, batch=batch, draft_max=draft_max, chat=chat)
 
 
 class Model:
@@ -91,7 +95,7 @@ class Model:
     path       what was opened
     ctx        tokens a prompt and its answer may have together
     sampling   the settings used where a call names no others: the model's own, else trit's
-    plan, engine, tokenizer   its parts
+    plan, engine, scheduler, tokenizer   its parts
     """
 
     def __init__(
@@ -101,11 +105,15 @@ class Model:
         threads: int | None = None,
         *,
         batch: int = PASS_ROWS,
+        draft_max: int = DRAFT_MAX,
         chat: bool = False,
     ) -> None:
         """As `load`; the file is closed with the model, or if it cannot be run."""
-        if (ctx is not None and ctx < 0) or batch < 1:
-            raise UsageError(f"ctx is {ctx}, batch {batch}; expected 0 or more, and 1 or more.")
+        if (ctx is not None and ctx < 0) or batch < 1 or draft_max < 0:
+            raise UsageError(
+                f"ctx is {ctx}, batch {batch}, draft_max {draft_max}; expected 0 or more, 1 or "
+                "more, and 0 or more."
+            )
         with ExitStack() as stack:
             stack.enter_context(file)
             self.path = file.path
@@ -126,7 +134,7 @@ class Model:
             self.sampling = _sampling(file)
             self.engine = Engine(self.plan, file.tensors, threads, self.ctx, batch)
             self.weight_bytes = sum(tensor.nbytes for tensor in file.tensors.values())
-            self._sequences = Sequences(self.engine, batch)
+            self.scheduler = Scheduler(self.engine, pass_rows=batch, draft_max=draft_max)
             self._close = stack.pop_all()
 
     def __enter__(self) -> Model:
@@ -252,7 +260,7 @@ class Model:
         single = _is_prompt(prompt)
         prompts = [cast(Prompt, prompt)] if single else cast(list[Prompt], prompt)
         requests = [Request(self._ids(one), chosen, max_tokens, stop, logprobs) for one in prompts]
-        answers = generation.generate(self._sequences, self.tokenizer, requests)
+        answers = generation.generate(self.scheduler, self.tokenizer, requests)
         return answers[0] if single else answers
 
     def stream(
@@ -275,8 +283,8 @@ class Model:
         """
         chosen = _chosen(sampling or self.sampling, temperature, top_k, top_p, min_p, seed)
         request = Request(self._ids(prompt), chosen, max_tokens, stop, logprobs)
-        generation.require_room(self._sequences, request)
-        return generation.stream(self._sequences, self.tokenizer, [request])
+        generation.require_room(self.engine, request)
+        return generation.stream(self.scheduler, self.tokenizer, [request])
 
     @overload
     def chat(
@@ -346,7 +354,7 @@ class Model:
 
     def forget(self) -> None:
         """Empty the cache of what no generation is using; changes speed and memory alone."""
-        self._sequences.forget()
+        self.scheduler.forget()
 
     def _ids(self, prompt: Prompt) -> Sequence[int]:
         self._require_open()

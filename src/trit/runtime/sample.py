@@ -3,8 +3,8 @@
     logit bias → penalties → top-k → top-p → min-p → temperature → draw
 
 The draw is keyed by (seed, position), so an answer does not depend on what else was computed, in
-which order, or how often. Written for vocabularies of 262,144: candidates are cut down before
-anything is sorted.
+which order, or how often. Written for vocabularies of 262,144: the core finds the few greatest, and
+the rest is never sorted.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from trit import _core
 from trit.errors import TritError, UsageError
 
 Float32 = NDArray[np.float32]
-_BLOCK = 512  # logits per block of the bound that finds the greatest k
+_NUCLEUS = 1024  # of the greatest logits: they reach top_p most of the time, and are cheap
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,7 @@ class Sampler:
                 raise UsageError(f"logit_bias names token {token}; ids are below {vocab_size}.")
         self._bias_ids = np.fromiter(settings.logit_bias.keys(), np.int64)
         self._bias = np.fromiter(settings.logit_bias.values(), np.float32)
+        self._least = math.log(settings.min_p) if settings.min_p > 0 else -math.inf
         last_n = settings.penalty_last_n
         self._recent: deque[int] = deque(maxlen=None if last_n < 0 else last_n)
 
@@ -125,6 +127,22 @@ class Sampler:
 
         TritError if no logit is a finite number.
         """
+        settings = self.settings
+        if settings.temperature == 0:
+            top, ids = _core.greatest(self._penalized(logits), 1)
+            _check_finite(top)
+            return int(ids[0])
+        if settings.top_k == 0:
+            return self._sample_plainly(logits, position)
+        top, token = _core.draw(
+            self._penalized(logits), min(settings.top_k, len(logits)), settings.top_p, self._least,
+            settings.temperature, self._uniform(position),
+        )  # fmt: skip
+        _check_finite(top)
+        return token
+
+    def _sample_plainly(self, logits: Float32, position: int) -> int:
+        """The same from the distribution: what there is without top-k, and the twin of the rest."""
         ids, probabilities = self.distribution(logits)
         if len(ids) == 1:
             return int(ids[0])
@@ -135,34 +153,38 @@ class Sampler:
     def distribution(self, logits: Float32) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """The ids that may be drawn from logits (vocab,) float32, and their probabilities."""
         logits = self._penalized(logits)
-        top = logits.max()  # not a number if any logit is not
-        _check_finite(top)
         if self.settings.temperature == 0:
-            return np.array([np.argmax(logits)]), np.ones(1)
-        ids, kept = self._candidates(logits, float(top))
-        weights = np.exp((kept.astype(np.float64) - float(top)) / self.settings.temperature)
+            top, ids = _core.greatest(logits, 1)
+            _check_finite(top)
+            return ids, np.ones(1)
+        top, ids, kept = self._candidates(logits)
+        weights = np.exp((kept.astype(np.float64) - top) / self.settings.temperature)
         return ids, weights / weights.sum()
 
-    def _candidates(self, logits: Float32, top: float) -> tuple[NDArray[np.int64], Float32]:
-        """Ids and logits that top-k, top-p and min-p leave; `top` is the greatest logit.
+    def _candidates(self, logits: Float32) -> tuple[float, NDArray[np.int64], Float32]:
+        """The greatest logit; ids and logits that top-k, top-p and min-p leave.
 
         Each of them keeps a beginning of the sorted candidates, so what is sorted need not be more
         than any one of them keeps. Probabilities for top-p are among what top-k leaves.
         """
         settings = self.settings
-        bound = top + math.log(settings.min_p) if settings.min_p > 0 else -math.inf
+        count = min(settings.top_k or _NUCLEUS, len(logits))
+        top, ids = _core.greatest(logits, count)
+        _check_finite(top)
+        bound = top + self._least
         if settings.top_k == 0 and settings.top_p == 1:
             ids = np.flatnonzero(logits >= bound)
-            return ids, logits[ids]
-        if settings.top_k:
-            ids, kept = _greatest(logits, settings.top_k)
-            total = _mass(kept, top)
-        else:
-            ids, kept, total = _nucleus(logits, settings.top_p, top, bound)
+            return top, ids, logits[ids]
+        kept = logits[ids]
+        total = _mass(kept if settings.top_k else logits, top)
+        if settings.top_k == 0 and kept[-1] >= bound and _mass(kept, top) < settings.top_p * total:
+            count = max(1, int(np.count_nonzero(logits >= bound)))
+            ids = _core.greatest(logits, count)[1]
+            kept = logits[ids]
         sums = np.cumsum(np.exp(kept.astype(np.float64) - top))
         reached = 1 + int(np.searchsorted(sums, settings.top_p * total))
         count = max(1, min(reached, int(np.count_nonzero(kept >= bound))))
-        return ids[:count], kept[:count]
+        return top, ids[:count], kept[:count]
 
     def _uniform(self, position: int) -> float:
         """A number in [0, 1) that (seed, position) alone decides."""
@@ -194,11 +216,10 @@ def log_probabilities(
 ) -> tuple[float, list[tuple[int, float]]]:
     """Natural log probabilities under the plain softmax of logits (vocab,) float32: that of
     `chosen`, and the `count` greatest as (id, log probability), greatest first."""
-    top = float(np.max(logits))
+    top, ids = _core.greatest(logits, max(1, min(count, len(logits))))
     _check_finite(top)
     total = top + math.log(_mass(logits, top))
-    ids, values = _greatest(logits, count) if count else (np.empty(0, np.int64), logits[:0])
-    best = [(int(token), float(value) - total) for token, value in zip(ids, values, strict=True)]
+    best = [(int(token), float(logits[token]) - total) for token in ids[:count]]
     return float(logits[chosen]) - total, best
 
 
@@ -213,46 +234,3 @@ def _check_finite(greatest: float | np.float32) -> None:
 def _mass(logits: Float32, top: float) -> float:
     """The sum of exp(logit - top), in double precision."""
     return float(np.exp(logits - np.float32(top)).sum(dtype=np.float64))
-
-
-def _greatest(logits: Float32, count: int) -> tuple[NDArray[np.int64], Float32]:
-    """Ids and logits of the `count` greatest (at least 1), greatest first, equal ones by id."""
-    size = len(logits)
-    whole = size - size % _BLOCK
-    # The count-th greatest of the blocks' maxima bounds the count-th greatest logit from below.
-    maxima = np.append(logits[:whole].reshape(-1, _BLOCK).max(axis=1), logits[whole:])
-    if count < len(maxima):
-        ids = np.flatnonzero(logits >= np.partition(maxima, -count)[-count])
-    elif count < size:
-        ids = np.flatnonzero(logits >= np.partition(logits, -count)[-count])
-    else:
-        ids = np.arange(size)
-    ids = _descending(ids, logits[ids])[:count]
-    return ids, logits[ids]
-
-
-def _descending(ids: NDArray[np.int64], values: Float32) -> NDArray[np.int64]:
-    """`ids` by descending value, equal ones by id.
-
-    Sorted as integers of value and id together: distinct, so any sort gives the same order, and the
-    fast ones are not stable.
-    """
-    bits = (values + np.float32(0)).view(np.uint32)  # adding makes -0 and 0 equal
-    ascending = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
-    keys = (~ascending).astype(np.uint64) << np.uint64(32) | ids.astype(np.uint64)
-    keys.sort()
-    return (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
-
-
-def _nucleus(
-    logits: Float32, top_p: float, top: float, bound: float
-) -> tuple[NDArray[np.int64], Float32, float]:
-    """Enough of the greatest logits to reach top_p of all probability, or all that reach `bound`;
-    and the mass of all. A thousand are enough most of the time, and cheap."""
-    total = _mass(logits, top)
-    ids, kept = _greatest(logits, 1024)
-    if kept[-1] >= bound and _mass(kept, top) < top_p * total:
-        ids = np.flatnonzero(logits >= bound)
-        ids = _descending(ids, logits[ids])
-        kept = logits[ids]
-    return ids, kept, total
