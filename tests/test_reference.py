@@ -66,6 +66,13 @@ CASES = [
     ("phi3", Variant(rope=PARTIAL, heads=2)),
     ("phi3", Variant(rope=longrope(pairs=8, original=64))),
     ("phi3", Variant(rope=longrope(pairs=8, original=128))),
+    ("mixtral", Variant()),
+    ("mixtral", Variant(window=16, fused=True)),
+    ("qwen2moe", Variant()),
+    ("qwen2moe", Variant(renormalize=True, window=16, fused=True)),
+    ("qwen3moe", Variant()),
+    ("qwen3moe", Variant(renormalize=False, tied=True, biases=True, window=16, fused=True)),
+    ("qwen3moe", Variant(experts=1, experts_used=1, dtype="bfloat16")),
 ]
 
 
