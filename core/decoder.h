@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "cache.h"
+#include "experts.h"
 #include "kernels.h"
 #include "model.h"
 #include "threads.h"
@@ -19,8 +20,13 @@ struct Rows {
   int count;
 };
 
-// weight handle → where the inputs of that linear go, [rows][columns] floats.
-using Taps = std::map<int, float*>;
+// What a layer shows of itself.
+struct Taps {
+  // weight handle → where the inputs of that linear go, [rows][columns] floats; of a stack of
+  // experts [rows][top_k][columns].
+  std::map<int, float*> inputs;
+  int32_t* experts = nullptr;  // where the chosen experts go, [rows][top_k], ascending
+};
 
 class Decoder {
  public:
@@ -63,6 +69,12 @@ class Decoder {
     const Linear* linear;
     float* out;
   };
+  // A stack of experts and where its [slots][rows] output goes.
+  struct ExpertProduct {
+    int weight;
+    int64_t rows;  // of each expert
+    float* out;
+  };
   struct Rotation {
     std::vector<float> cos, sin;  // [rows][pairs]
   };
@@ -86,6 +98,15 @@ class Decoder {
   void rotate_and_store(int index, const Rows& rows);
   void attend(int index, const Rows& rows);
   void feed_forward(const FeedForward& ff, const float* x, int count, float* out);
+  void feed_forward(const MixtureOfExperts& mixture, const float* x, int count, float* out);
+  void route(const MixtureOfExperts& mixture, const float* x, int count);
+  void prepare_experts(const float* x, int64_t columns, const Format& format,
+                       const std::vector<ExpertRows>& groups, Prepared& p);
+  static Activations integers_of(Prepared& p, int64_t columns, int first, int count);
+  void multiply_experts(const float* x, int64_t columns, bool one_row,
+                        const ExpertProduct* products, int n);
+  void tap_experts(int weight, const float* x, int64_t columns, bool one_row) const;
+  void mix_experts(const MixtureOfExperts& mixture, int count, float* out);
   void heads(const Attention& mixer, const std::optional<Norm>& norm, int row, int heads, float* x);
 
   Model model_;
@@ -99,6 +120,8 @@ class Decoder {
   std::vector<std::vector<float>> scratch_;  // per worker
   std::vector<Prepared> prepared_;
   size_t prepared_count_ = 0;  // of the current products
+  Routing routing_;
+  Prepared expert_inputs_[2];
 };
 
 }  // namespace trit

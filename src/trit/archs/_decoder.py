@@ -14,6 +14,7 @@ from trit.archs._tensors import Shapes, Tensors
 from trit.errors import InvalidFileError, UnsupportedError
 from trit.plan import Activation, Attention, FeedForward, GatedFeedForward, Layer, Plan, Rope
 
+
 @dataclass(frozen=True)
 class Sizes:
     """Checked hyper-parameters; the tuples have one value per layer."""

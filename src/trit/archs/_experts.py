@@ -107,11 +107,13 @@ def metadata_from_hf(
 ) -> dict[str, Any]:
     """The keys, without prefix, of a qwen family whose stock reader `renormalizes`, or not.
 
-    Layers without experts have no keys: UnsupportedError for a model that has some.
+    UnsupportedError for a model of which some layers have no experts: there is no key for that.
     """
     fields = Fields(config, path)
     if fields.count("decoder_sparse_step") != 1 or config.get("mlp_only_layers"):
-        raise UnsupportedError(f"{path}: layers without experts among those with are not supported.")
+        raise UnsupportedError(
+            f"{path}: layers without experts among those with are not supported."
+        )
     keys: dict[str, Any] = counts_from_hf(config, path)
     keys["expert_feed_forward_length"] = fields.count("moe_intermediate_size")
     if fields.flag("norm_topk_prob") != renormalizes:

@@ -106,9 +106,7 @@ def plan(
     sizes = _decoder.read_sizes(keys, shapes)
     positions = context or sizes.context_length
     rope = _rope.scaled(keys, sizes.head_dim, shapes, read, "halves", positions)
-    shared = keys.per_layer(
-        "expert_shared_feed_forward_length", sizes.layers, sizes.feed_forward
-    )
+    shared = keys.per_layer("expert_shared_feed_forward_length", sizes.layers, sizes.feed_forward)
     inner = _experts.inner_of_all(keys, sizes.feed_forward)
     traits = _decoder.Traits(
         ropes=(rope,) * sizes.layers,

@@ -55,13 +55,17 @@ class Stacks:
 
     def tensors(self) -> dict[str, Tensor]:
         """The stacks by GGUF name; InvalidFileError if an expert is missing or unlike the rest."""
-        return self._whole | {name: self._stacked(name, self._single[name]) for name in self._single}
+        return self._whole | {
+            name: self._stacked(name, self._single[name]) for name in self._single
+        }
 
     def _stacked(self, name: str, experts: Mapping[int, Tensor]) -> Tensor:
         for index in range(len(experts)):
             if index not in experts:
                 raise InvalidFileError(
-                    self.folder, f"tensor '{name}'", f"expert {index} of {max(experts) + 1} is missing."
+                    self.folder,
+                    f"tensor '{name}'",
+                    f"expert {index} of {max(experts) + 1} is missing.",
                 )
         parts = [experts[index] for index in range(len(experts))]
         first = parts[0]

@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from trit import archs, formats
 from trit.errors import InvalidFileError, UnsupportedError
 from trit.files import gguf, safetensors
+from trit.files._hf_experts import Stacks
 from trit.files._hf_general import general_keys, size_label
 from trit.files._hf_json import Object, read_object
-from trit.files._hf_experts import Stacks
 from trit.files._hf_tokenizer import tokenizer_keys
 from trit.files._tensor import Tensor
 from trit.files._values import Plain, Value, value_of
