@@ -58,7 +58,9 @@ def metadata_from_hf(config: Mapping[str, Any], path: object = "config.json") ->
     _config.check_activation(config, ("silu", "swish"), path)
     parameters, _ = _config.rope_parameters(config, path)
     head = _config.head_length(config, ARCH, path)
-    keys = _config.sizes(config, ARCH, path) | head
+    keys = _config.sizes(config, ARCH, path)
+    if config.get("head_dim") is not None:
+        keys |= head
     keys |= _config.rope(parameters, config, ARCH, path, by_tensor="llama3")
     keys["llama.vocab_size"] = Fields(config, path).count("vocab_size")
     keys["llama.rope.dimension_count"] = head["llama.attention.key_length"]
