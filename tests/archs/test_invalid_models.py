@@ -134,6 +134,14 @@ def replace(name: str, *shape: int, format: str = "f32", fill: float = 1.0) -> C
     return change
 
 
+def qwen2_with_experts(model: Model) -> None:
+    """A family that has none."""
+    for name, value in list(model.metadata.items()):
+        model.metadata[name.replace("llama.", "qwen2.")] = value
+    del model.tensors["rope_freqs.weight"]
+    model.metadata |= {"general.architecture": "qwen2", "qwen2.expert_count": 4}
+
+
 def case(change: Callable[[Model], None], names: str) -> Any:
     """A change, and what the error must name."""
     return pytest.param(change, names)
@@ -193,6 +201,7 @@ INVALID = [
 UNSUPPORTED = [
     case(key("general.architecture", "mamba"), "mamba"),
     case(key("general.type", "adapter"), "adapter"),
+    case(qwen2_with_experts, "experts"),
     case(key("llama.attention.causal", False), "future"),
     case(key("llama.attention.clamp_kqv", 8.0), "clamp_kqv"),
     case(key("llama.attention.value_length", 32), "values"),
@@ -238,7 +247,6 @@ UNSUPPORTED_MIXTURES = [
     case(key("qwen2moe.expert_group_count", 4), "groups"),
     case(replace("blk.0.ffn_gate_exps.bias", EXPERTS, 32), "blk.0.ffn_gate_exps.bias"),
     case(replace("blk.1.exp_probs_b.bias", EXPERTS), "exp_probs_b"),
-    case(key("general.architecture", "qwen2"), "experts"),
 ]
 
 
