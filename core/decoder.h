@@ -103,6 +103,8 @@ class Decoder {
   void prepare_experts(const float* x, int64_t columns, const Format& format,
                        const std::vector<ExpertRows>& groups, Prepared& p);
   static Activations integers_of(Prepared& p, int64_t columns, int first, int count);
+  Prepared& expert_inputs(const float* x, int64_t columns, bool one_row, int index,
+                          const Format& format);
   void multiply_experts(const float* x, int64_t columns, bool one_row,
                         const ExpertProduct* products, int n);
   void tap_experts(int weight, const float* x, int64_t columns, bool one_row) const;

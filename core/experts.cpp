@@ -47,7 +47,6 @@ void Decoder::route(const MixtureOfExperts& mixture, const float* x, int count) 
   Routing& r = routing_;
   const int k = mixture.top_k;
   const int64_t experts = mixture.router.rows;
-  r.top_k = k;
   fit(r.logits, count * experts);
   fit(r.experts, static_cast<int64_t>(count) * k);
   fit(r.shares, static_cast<int64_t>(count) * k);
@@ -128,55 +127,65 @@ void Decoder::prepare_experts(const float* x, int64_t columns, const Format& for
   });
 }
 
-// Up to two stacks times the same inputs [slots][columns]; with `one_row` a single row is the
+// The inputs of a stack in the arrangement that its format wants; the second stack of two may find
+// that of the first.
+Decoder::Prepared& Decoder::expert_inputs(const float* x, int64_t columns, bool one_row, int index,
+                                          const Format& format) {
+  const Prepared& before = expert_inputs_[0];
+  const bool floats = format.panel == nullptr;
+  const bool same = floats || (before.group == format.group && before.offset == format.offset);
+  if (index == 1 && before.floats == floats && same) return expert_inputs_[0];
+  Prepared& p = expert_inputs_[index];
+  const std::vector<ExpertRows> single = {{0, 0, 1}};
+  prepare_experts(x, columns, format, one_row ? single : routing_.groups, p);
+  return p;
+}
+
+// One stack or two times the same inputs [slots][columns]; with `one_row` a single row is the
 // input of every slot.
 void Decoder::multiply_experts(const float* x, int64_t columns, bool one_row,
                                const ExpertProduct* products, int n) {
-  const std::vector<ExpertRows>& groups = routing_.groups;
-  const std::vector<ExpertRows> single = {{0, 0, 1}};
-  int64_t tiles[2] = {0, 0};
-  Prepared* inputs[2] = {};
-  int largest = 0;
-  for (const ExpertRows& g : groups) largest = std::max(largest, g.count);
+  struct Work {
+    Matrix matrix;  // of the first expert
+    Prepared* input;
+    float* out;
+    int64_t tiles;
+  };
+  Work works[2] = {};
+  int64_t per_expert = 0;  // tiles
   for (int i = 0; i < n; ++i) {
+    Matrix w = model_.weights[static_cast<size_t>(products[i].weight)];
+    w.rows = products[i].rows;
     tap_experts(products[i].weight, x, columns, one_row);
-    const Format& format = *model_.weights[static_cast<size_t>(products[i].weight)].format;
-    tiles[i] = (products[i].rows + kTileRows - 1) / kTileRows;
-    Prepared& p = expert_inputs_[i];
-    const Prepared& before = expert_inputs_[0];
-    const bool floats = format.panel == nullptr;
-    const bool same = floats || (before.group == format.group && before.offset == format.offset);
-    if (i == 1 && before.floats == floats && same) {
-      inputs[i] = inputs[0];
-      continue;
-    }
-    prepare_experts(x, columns, format, one_row ? single : groups, p);
-    inputs[i] = &p;
+    works[i] = {w, &expert_inputs(x, columns, one_row, i, *w.format), products[i].out,
+                (w.rows + kTileRows - 1) / kTileRows};
+    per_expert += works[i].tiles;
   }
-  for (std::vector<float>& scratch : scratch_) fit(scratch, int64_t{largest} * kTileRows);
-  const int64_t per_expert = tiles[0] + tiles[1];
+  const std::vector<ExpertRows>& groups = routing_.groups;
+  int64_t largest = 0;
+  for (const ExpertRows& g : groups) largest = std::max<int64_t>(largest, g.count);
+  for (std::vector<float>& scratch : scratch_) fit(scratch, largest * kTileRows);
+  const int64_t padded = (columns + 3) / 4 * 4;
   const int64_t tasks = static_cast<int64_t>(groups.size()) * per_expert;
   const int64_t grain = std::max<int64_t>(1, tasks / (threads_.count() * 8));
   threads_.run(tasks, grain, [&](int64_t task, int worker) {
     const ExpertRows& g = groups[static_cast<size_t>(task / per_expert)];
     const int64_t tile = task % per_expert;
-    const int i = tile < tiles[0] ? 0 : 1;
-    const int64_t row = (i == 0 ? tile : tile - tiles[0]) * kTileRows;
-    const int64_t rows = products[i].rows;
-    Matrix w = model_.weights[static_cast<size_t>(products[i].weight)];
-    w.data += rows * g.expert * w.row_bytes;
-    w.rows = rows;
-    Prepared& p = *inputs[i];
+    const bool second = tile >= works[0].tiles;
+    const Work& work = works[second ? 1 : 0];
+    const int64_t row = (second ? tile - works[0].tiles : tile) * kTileRows;
+    Matrix w = work.matrix;
+    w.data += w.rows * g.expert * w.row_bytes;
+    Prepared& p = *work.input;
     const int first = one_row ? 0 : g.first;
     float* scratch = scratch_[static_cast<size_t>(worker)].data();
-    float* out = products[i].out + rows * g.first;
+    float* out = work.out + w.rows * g.first;
     if (p.floats) {
-      const int64_t padded = (columns + 3) / 4 * 4;
       const FloatActivations in{padded, g.count, p.values.data() + padded * first};
-      kernels_.multiply_float(w, row, in, nullptr, scratch, out, rows);
+      kernels_.multiply_float(w, row, in, nullptr, scratch, out, w.rows);
     } else {
       const Activations in = integers_of(p, columns, first, g.count);
-      kernels_.multiply(w, row, in, nullptr, scratch, out, rows);
+      kernels_.multiply(w, row, in, nullptr, scratch, out, w.rows);
     }
   });
 }
@@ -195,6 +204,7 @@ void Decoder::tap_experts(int weight, const float* x, int64_t columns, bool one_
 }
 
 void Decoder::feed_forward(const MixtureOfExperts& mixture, const float* x, int count, float* out) {
+  if (count == 0) return;
   Routing& r = routing_;
   route(mixture, x, count);
   const int64_t width = model_.width;

@@ -14,7 +14,6 @@ struct ExpertRows {
 };
 
 struct Routing {
-  int top_k = 0;
   std::vector<float> logits;         // [rows][experts]
   std::vector<int32_t> experts;      // [rows][top_k], ascending
   std::vector<float> shares;         // [rows][top_k]

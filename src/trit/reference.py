@@ -157,7 +157,7 @@ class Reference:
             chosen = chosen / chosen.sum(dim=-1, keepdim=True)
         weights = torch.zeros_like(shares).scatter(-1, order, chosen * part.scale)
         mixed = torch.zeros_like(x)
-        for expert in order.unique().tolist():
+        for expert in sorted(set(order.flatten().tolist())):
             rows = (order == expert).any(dim=-1).nonzero()[:, 0]
             gate, up, down = (
                 self.weight(stack.weight)[expert] for stack in (part.gate, part.up, part.down)

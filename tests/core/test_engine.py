@@ -298,6 +298,12 @@ def test_taps_of_experts(parts: Parts, count: int) -> None:
     assert np.array_equal(hidden, Engine(plan, tensors).hidden(rows))
 
 
+def test_no_rows_choose_no_experts() -> None:
+    plan, tensors = small_plan(EXPERTS)
+    empty = np.empty((0, plan.width), np.float32)
+    assert Engine(plan, tensors).layer(0, empty, Rows.of([])) == {}
+
+
 def test_taps_of_experts_that_do_not_fit() -> None:
     plan, tensors = small_plan(EXPERTS)
     engine, rows = Engine(plan, tensors), Rows.of([1, 2])

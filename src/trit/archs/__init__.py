@@ -27,7 +27,6 @@ from trit.plan import (
     Norm,
     PlainFeedForward,
     Plan,
-    Stack,
 )
 
 Floats = npt.NDArray[np.float32]
@@ -190,12 +189,6 @@ def linears(layer: Layer) -> dict[str, Linear]:
     if isinstance(feed_forward, GatedFeedForward | PlainFeedForward):
         parts |= {"up": feed_forward.up, "down": feed_forward.down}
     return parts
-
-
-def stacks(layer: Layer) -> tuple[Stack, ...]:
-    """The stacks of a layer's experts; none in a dense one."""
-    part = layer.feed_forward
-    return (part.gate, part.up, part.down) if isinstance(part, MixtureOfExperts) else ()
 
 
 def vectors(plan: Plan) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""The plan of a decoder-only transformer: what the six families share.
+"""The plan of a decoder-only transformer: what the families share.
 
 An arch file says in `Traits` how its family differs; here the sizes are read and checked, every
 tensor's shape is compared with what the sizes ask for, and the layers are put together.
@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trit.archs import _experts
+from trit.archs import _experts, _tensors
 from trit.archs._fields import MAX_HEAD_DIM, Fields, is_list
-from trit.archs._tensors import Shapes, Tensors
+from trit.archs._tensors import Tensors
 from trit.errors import InvalidFileError, UnsupportedError
 from trit.plan import Activation, Attention, FeedForward, GatedFeedForward, Layer, Plan, Rope
+
+Shapes = _tensors.Shapes
 
 
 @dataclass(frozen=True)

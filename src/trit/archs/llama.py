@@ -45,7 +45,7 @@ _MIXTRAL = _MISTRAL | {
     "num_local_experts": 8,
     "num_experts_per_tok": 2,
 }
-_BY_TYPE = {"mistral": _MISTRAL, "mixtral": _MIXTRAL}
+_BY_TYPE: dict[str, Mapping[str, Any]] = {"mistral": _MISTRAL, "mixtral": _MIXTRAL}
 
 
 def complete(config: Mapping[str, Any]) -> Mapping[str, Any]:
