@@ -6,9 +6,9 @@
 #include <vector>
 
 #include "cache.h"
-#include "experts.h"
 #include "kernels.h"
 #include "model.h"
+#include "routing.h"
 #include "threads.h"
 
 namespace trit {
