@@ -50,7 +50,11 @@ _BY_TYPE: dict[str, Mapping[str, Any]] = {"mistral": _MISTRAL, "mixtral": _MIXTR
 
 def complete(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """`config` with the values its class fills in."""
-    return _config.merged(config, _BY_TYPE.get(str(config.get("model_type")), _LLAMA))
+    return _config.merged(config, _BY_TYPE.get(_type(config), _LLAMA))
+
+
+def _type(config: Mapping[str, Any]) -> str:
+    return str(config.get("model_type"))
 
 
 def metadata_from_hf(config: Mapping[str, Any], path: object = "config.json") -> dict[str, Any]:
@@ -64,9 +68,9 @@ def metadata_from_hf(config: Mapping[str, Any], path: object = "config.json") ->
     keys |= _config.rope(parameters, config, ARCH, path, by_tensor="llama3")
     keys["llama.vocab_size"] = Fields(config, path).count("vocab_size")
     keys["llama.rope.dimension_count"] = head["llama.attention.key_length"]
-    if config.get("model_type") == "mixtral":
+    if _type(config) == "mixtral":
         keys |= _config.with_prefix(_experts.counts_from_hf(config, path), ARCH)
-    if config.get("model_type") in _BY_TYPE and config.get("sliding_window") is not None:
+    if _type(config) in _BY_TYPE and config.get("sliding_window") is not None:
         window = Fields(config, path).count("sliding_window")
         listed = _config.sliding_layers(config, path)
         keys |= _config.trit_windows(window, listed or (True,) * keys["llama.block_count"])
