@@ -7,6 +7,7 @@
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/variant.h>
 #include <nanobind/stl/vector.h>
 
 #include <atomic>
@@ -283,8 +284,20 @@ void forward(Decoder& decoder, const Tokens& tokens, const Tokens& sequences,
   });
 }
 
+// The values of a row that a tap of this weight gives: one input, or one per chosen expert.
+int64_t tapped(const Decoder& decoder, int index, int handle) {
+  const Matrix& w = decoder.model().weights[static_cast<size_t>(handle)];
+  const Layer& layer = decoder.model().layers[static_cast<size_t>(index)];
+  const auto* mixture = std::get_if<MixtureOfExperts>(&layer.feed_forward);
+  const bool stack =
+      mixture && (handle == mixture->gate || handle == mixture->up || handle == mixture->down);
+  return w.columns * (stack ? mixture->top_k : 1);
+}
+
+// `experts`: room for the chosen experts of each row of a mixture, or none.
 void layer(Decoder& decoder, int index, Floats2& hidden, const Tokens& sequences,
-           const Positions& positions, const std::vector<std::pair<int, Floats2>>& taps) {
+           const Positions& positions, const std::vector<std::pair<int, Floats2>>& taps,
+           const std::optional<Out<int32_t, 2>>& experts) {
   const Rows rows = rows_of(sequences, positions);
   require(index >= 0 && index < static_cast<int>(decoder.model().layers.size()), "layer index");
   require(static_cast<int>(hidden.shape(0)) == rows.count &&
@@ -293,16 +306,24 @@ void layer(Decoder& decoder, int index, Floats2& hidden, const Tokens& sequences
   Taps outs;
   for (const auto& [handle, out] : taps) {
     require(handle >= 0 && handle < static_cast<int>(decoder.model().weights.size()), "tap handle");
-    const Matrix& w = decoder.model().weights[static_cast<size_t>(handle)];
     require(static_cast<int>(out.shape(0)) == rows.count &&
-                static_cast<int64_t>(out.shape(1)) == w.columns,
+                static_cast<int64_t>(out.shape(1)) == tapped(decoder, index, handle),
             "shape of a tap");
-    outs[handle] = const_cast<float*>(out.data());
+    outs.inputs[handle] = const_cast<float*>(out.data());
+  }
+  if (experts) {
+    const Layer& layer = decoder.model().layers[static_cast<size_t>(index)];
+    const auto* mixture = std::get_if<MixtureOfExperts>(&layer.feed_forward);
+    require(mixture != nullptr, "this layer has no experts");
+    require(static_cast<int>(experts->shape(0)) == rows.count &&
+                static_cast<int>(experts->shape(1)) == mixture->top_k,
+            "shape of the experts");
+    outs.experts = const_cast<int32_t*>(experts->data());
   }
   decoder.cache().check(rows.sequences, rows.positions, rows.count);
   nb::gil_scoped_release release;
   decoder.begin(rows);
-  decoder.layer(index, rows, hidden.data(), outs.empty() ? nullptr : &outs);
+  decoder.layer(index, rows, hidden.data(), &outs);
 }
 
 void embed(Decoder& decoder, const Tokens& tokens, Floats2& hidden) {
@@ -408,6 +429,18 @@ void bind_model(nb::module_& m) {
       .def_rw("down", &FeedForward::down)
       .def_rw("activation", &FeedForward::activation)
       .def_rw("sub_norm", &FeedForward::sub_norm);
+  nb::class_<MixtureOfExperts>(m, "MixtureOfExperts")
+      .def(nb::init<>())
+      .def_rw("router", &MixtureOfExperts::router)
+      .def_rw("gate", &MixtureOfExperts::gate)
+      .def_rw("up", &MixtureOfExperts::up)
+      .def_rw("down", &MixtureOfExperts::down)
+      .def_rw("top_k", &MixtureOfExperts::top_k)
+      .def_rw("activation", &MixtureOfExperts::activation)
+      .def_rw("renormalize", &MixtureOfExperts::renormalize)
+      .def_rw("scale", &MixtureOfExperts::scale)
+      .def_rw("shared", &MixtureOfExperts::shared)
+      .def_rw("shared_gate", &MixtureOfExperts::shared_gate);
   nb::class_<Layer>(m, "Layer")
       .def(nb::init<>())
       .def_rw("mixer", &Layer::mixer)
@@ -451,7 +484,8 @@ void bind_decoder(nb::module_& m) {
       .def("forward", &forward, "tokens"_a, "sequences"_a, "positions"_a, "outputs"_a, "logits"_a,
            "out"_a)
       .def("embed", &embed, "tokens"_a, "hidden"_a)
-      .def("layer", &layer, "index"_a, "hidden"_a, "sequences"_a, "positions"_a, "taps"_a)
+      .def("layer", &layer, "index"_a, "hidden"_a, "sequences"_a, "positions"_a, "taps"_a,
+           "experts"_a.none())
       .def("head", &head, "hidden"_a, "logits"_a)
       .def("remove",
            [](Decoder& d, int sequence, int64_t from) { d.cache().remove(sequence, from); })

@@ -5,20 +5,13 @@
 #include <stdexcept>
 #include <string>
 
+#include "buffers.h"
+
 namespace trit {
 namespace {
 
-// Kernels may read or write a register beyond the last value of a buffer.
-constexpr size_t kSlack = 64;
-
 // Linears that share an input: Q, K and V. Each may want its own arrangement of it.
 constexpr size_t kProducts = 3;
-
-void fit(std::vector<float>& buffer, int64_t values) {
-  if (buffer.size() < static_cast<size_t>(values) + kSlack) {
-    buffer.resize(static_cast<size_t>(values) + kSlack);
-  }
-}
 
 }  // namespace
 
@@ -40,9 +33,16 @@ std::vector<Linear*> Decoder::linears() {
   std::vector<Linear*> all;
   for (Layer& layer : model_.layers) {
     Attention& mixer = layer.mixer;
-    FeedForward& ff = layer.feed_forward;
-    all.insert(all.end(), {&mixer.q, &mixer.k, &mixer.v, &mixer.output, &ff.up, &ff.down});
-    if (ff.gate) all.push_back(&*ff.gate);
+    all.insert(all.end(), {&mixer.q, &mixer.k, &mixer.v, &mixer.output});
+    FeedForward* dense = std::get_if<FeedForward>(&layer.feed_forward);
+    if (auto* mixture = std::get_if<MixtureOfExperts>(&layer.feed_forward)) {
+      all.push_back(&mixture->router);
+      if (mixture->shared_gate) all.push_back(&*mixture->shared_gate);
+      if (mixture->shared) dense = &*mixture->shared;
+    }
+    if (!dense) continue;
+    all.insert(all.end(), {&dense->up, &dense->down});
+    if (dense->gate) all.push_back(&*dense->gate);
   }
   all.push_back(&model_.head);
   return all;
@@ -90,6 +90,31 @@ void Decoder::check() const {
     require(!n || static_cast<int64_t>(n->weight.size()) == width, "length of a norm");
   };
   const int64_t width = model_.width;
+  const auto dense = [&](const FeedForward& ff) {
+    const int64_t inner = ff.up.rows;
+    require(inner > 0, "rows of the feed-forward");
+    if (ff.gate) linear(*ff.gate, width, inner, "shape of the gate");
+    linear(ff.up, width, inner, "shape of the up projection");
+    linear(ff.down, inner, width, "shape of the down projection");
+    norm(ff.sub_norm, inner);
+  };
+  const auto stack = [&](int handle, int64_t columns, int64_t rows, const char* what) {
+    linear({handle, 0, rows, {}}, columns, rows, what);
+    require(weight(handle).rows == rows, what);
+  };
+  const auto experts = [&](const MixtureOfExperts& mixture) {
+    const int64_t count = mixture.router.rows;
+    require(count > 0 && count < (1 << 20), "number of experts");
+    require(mixture.top_k > 0 && mixture.top_k <= count, "number of experts used");
+    linear(mixture.router, width, count, "shape of the router");
+    const int64_t inner = weight(mixture.up).rows / count;
+    require(inner > 0, "rows of an expert");
+    stack(mixture.gate, width, count * inner, "shape of the experts' gates");
+    stack(mixture.up, width, count * inner, "shape of the experts' up projections");
+    stack(mixture.down, inner, count * width, "shape of the experts' down projections");
+    if (mixture.shared) dense(*mixture.shared);
+    if (mixture.shared_gate) linear(*mixture.shared_gate, width, 1, "shape of the shared gate");
+  };
   require(width > 0 && weight(model_.embedding).columns == width, "columns of the embedding");
   require(width % weight(model_.embedding).format->block_weights == 0, "columns of the embedding");
   require(static_cast<int64_t>(model_.output_norm.weight.size()) == width, "length of a norm");
@@ -113,13 +138,11 @@ void Decoder::check() const {
     norm(a.q_norm, a.head_dim);
     norm(a.k_norm, a.head_dim);
     norm(a.sub_norm, q_width);
-    const FeedForward& ff = layer.feed_forward;
-    const int64_t inner = ff.up.rows;
-    require(inner > 0, "rows of the feed-forward");
-    if (ff.gate) linear(*ff.gate, width, inner, "shape of the gate");
-    linear(ff.up, width, inner, "shape of the up projection");
-    linear(ff.down, inner, width, "shape of the down projection");
-    norm(ff.sub_norm, inner);
+    if (const auto* mixture = std::get_if<MixtureOfExperts>(&layer.feed_forward)) {
+      experts(*mixture);
+    } else {
+      dense(std::get<FeedForward>(layer.feed_forward));
+    }
     for (const std::optional<Norm>* n : {&layer.mixer_norm, &layer.mixer_post_norm,
                                          &layer.feed_forward_norm, &layer.feed_forward_post_norm}) {
       norm(*n, width);
@@ -234,8 +257,8 @@ void Decoder::products(const float* x, int64_t columns, int count, const Product
     const Linear& linear = *products[i].linear;
     const Matrix w = matrix(linear);
     if (taps_) {
-      const auto tap = taps_->find(linear.weight);
-      if (tap != taps_->end()) {
+      const auto tap = taps_->inputs.find(linear.weight);
+      if (tap != taps_->inputs.end()) {
         std::memcpy(tap->second, x, static_cast<size_t>(columns * count) * sizeof(float));
       }
     }
@@ -312,7 +335,7 @@ void Decoder::layer(int index, const Rows& rows, float* hidden, const Taps* taps
     normalize(*layer.feed_forward_norm, hidden, n, model_.width, normed_.data());
     x = normed_.data();
   }
-  feed_forward(layer.feed_forward, x, n, branch_.data());
+  std::visit([&](auto& part) { feed_forward(part, x, n, branch_.data()); }, layer.feed_forward);
   add_branch(layer.feed_forward_post_norm, branch_.data(), n, hidden);
   taps_ = nullptr;
 }

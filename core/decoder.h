@@ -9,6 +9,7 @@
 #include "kernels.h"
 #include "model.h"
 #include "packed.h"
+#include "routing.h"
 #include "threads.h"
 
 namespace trit {
@@ -20,8 +21,13 @@ struct Rows {
   int count;
 };
 
-// weight handle → where the inputs of that linear go, [rows][columns] floats.
-using Taps = std::map<int, float*>;
+// What a layer shows of itself.
+struct Taps {
+  // weight handle → where the inputs of that linear go, [rows][columns] floats; of a stack of
+  // experts [rows][top_k][columns].
+  std::map<int, float*> inputs;
+  int32_t* experts = nullptr;  // where the chosen experts go, [rows][top_k], ascending
+};
 
 class Decoder {
  public:
@@ -67,6 +73,12 @@ class Decoder {
     Linear* linear;
     float* out;
   };
+  // A stack of experts and where its [slots][rows] output goes.
+  struct ExpertProduct {
+    int weight;
+    int64_t rows;  // of each expert
+    float* out;
+  };
   struct Rotation {
     std::vector<float> cos, sin;  // [rows][pairs]
   };
@@ -93,6 +105,17 @@ class Decoder {
   void rotate_and_store(int index, const Rows& rows);
   void attend(int index, const Rows& rows);
   void feed_forward(FeedForward& ff, const float* x, int count, float* out);
+  void feed_forward(MixtureOfExperts& mixture, const float* x, int count, float* out);
+  void route(MixtureOfExperts& mixture, const float* x, int count);
+  void prepare_experts(const float* x, int64_t columns, const Format& format,
+                       const std::vector<ExpertRows>& groups, Prepared& p);
+  static Activations integers_of(Prepared& p, int64_t columns, int first, int count);
+  Prepared& expert_inputs(const float* x, int64_t columns, bool one_row, int index,
+                          const Format& format);
+  void multiply_experts(const float* x, int64_t columns, bool one_row,
+                        const ExpertProduct* products, int n);
+  void tap_experts(int weight, const float* x, int64_t columns, bool one_row) const;
+  void mix_experts(const MixtureOfExperts& mixture, int count, float* out);
   void heads(const Attention& mixer, const std::optional<Norm>& norm, int row, int heads, float* x);
 
   Model model_;
@@ -107,6 +130,8 @@ class Decoder {
   std::vector<std::vector<float>> scratch_;  // per worker
   std::vector<Prepared> prepared_;
   size_t prepared_count_ = 0;  // of the current products
+  Routing routing_;
+  Prepared expert_inputs_[2];
 };
 
 }  // namespace trit

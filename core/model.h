@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include "kernels.h"
@@ -51,9 +52,23 @@ struct FeedForward {
   std::optional<Norm> sub_norm;
 };
 
+// The experts are the rows of the router; each weight holds their matrices below each other.
+struct MixtureOfExperts {
+  Linear router;
+  int gate = -1;  // handles
+  int up = -1;
+  int down = -1;
+  int top_k = 0;
+  Activation activation = Activation::kSilu;
+  bool renormalize = false;
+  float scale = 1.0f;
+  std::optional<FeedForward> shared;
+  std::optional<Linear> shared_gate;  // one row
+};
+
 struct Layer {
   Attention mixer;
-  FeedForward feed_forward;
+  std::variant<FeedForward, MixtureOfExperts> feed_forward;
   std::optional<Norm> mixer_norm, mixer_post_norm, feed_forward_norm, feed_forward_post_norm;
 };
 

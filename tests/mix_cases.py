@@ -22,6 +22,7 @@ class Case:
     vocab: int = 512
     tied: bool = False
     experts: int = 0
+    shared: int = 0  # width of a shared expert
     fused: bool = False  # phi3: one QKV matrix, gate and up in one
 
     @property
@@ -39,6 +40,8 @@ class Case:
         }
         if self.experts:
             own |= {"expert_count": self.experts, "expert_used_count": 2}
+            own |= {"expert_feed_forward_length": self.feed_forward}
+            own |= {"expert_shared_feed_forward_length": self.shared} if self.shared else {}
         return {"general.architecture": self.arch} | {
             f"{self.arch}.{key}": value for key, value in own.items()
         }
@@ -69,6 +72,13 @@ class Case:
                     ("ffn_up_exps.weight", (n, f, e)),
                     ("ffn_down_exps.weight", (n, e, f)),
                 ]
+                if self.shared:
+                    block += [
+                        ("ffn_gate_inp_shexp.weight", (1, e)),
+                        ("ffn_gate_shexp.weight", (self.shared, e)),
+                        ("ffn_up_shexp.weight", (self.shared, e)),
+                        ("ffn_down_shexp.weight", (e, self.shared)),
+                    ]
             else:
                 if not self.fused:
                     block += [("ffn_gate.weight", (f, e)), ("ffn_up.weight", (f, e))]
@@ -94,6 +104,9 @@ CASES = {
     "mixtral-8x7b": Case("llama", 32, 4096, 14336, 32, 8, experts=8),
     "mixtral-80": Case("llama", 80, 1024, 2048, 8, 2, experts=8),
     "llama-moe-16": Case("llama", 24, 1024, 512, 16, 4, experts=16),
+    "qwen2-57b-a14b": Case("qwen2moe", 28, 3584, 2560, 28, 4, experts=64, shared=20480),
+    "qwen3-30b-a3b": Case("qwen3moe", 48, 2048, 768, 32, 4, experts=128),
+    "qwen3-odd-8": Case("qwen3moe", 9, 512, 160, 8, 4, experts=8, tied=True),
     "qwen2-0.5b": Case("qwen2", 24, 896, 4864, 14, 2, tied=True),
     "qwen2-72b": Case("qwen2", 80, 8192, 29568, 64, 8),
     "qwen3-4b": Case("qwen3", 36, 2560, 9728, 32, 8, tied=True),

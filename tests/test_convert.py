@@ -13,10 +13,12 @@ import pytest
 
 import small_model
 from trit import _job, _transcode, formats
+from trit._transcode import Transcoder
 from trit.convert import convert, prepare_quantize, quantize, source_sha256
 from trit.errors import InvalidFileError, TritError, UnsupportedError, UsageError
 from trit.files import gguf
 from trit.files.gguf import Value, ValueType
+from trit.quantizers import rtn
 from trit.recipe import overrides
 
 
@@ -347,8 +349,41 @@ def test_bad_requests(source: Path, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["source.gguf"]
 
 
-def test_llama_cpp_loads_what_is_written(tmp_path: Path) -> None:
-    """From a Hugging Face folder in one step, in stock llama.cpp."""
+def test_every_expert_is_rounded_by_itself(tmp_path: Path) -> None:
+    """K-quants of a stack are those of its matrices; importance is that of each expert."""
+    weights = small_model.mixture()
+    path = small_model.write(tmp_path / "f32.gguf", weights, "f32", small_model.MIXTURE_KEYS)
+    quantize(path, tmp_path / "out.gguf", "Q4_K_M")
+    with gguf.open(tmp_path / "out.gguf") as model:
+        kinds = set()
+        for name, array in weights.items():
+            if array.ndim < 3:
+                continue
+            tensor = model.tensors[name]
+            kinds.add(tensor.format.name)
+            assert tensor.shape == array.shape
+            for data, matrix in zip(tensor.data, array, strict=True):
+                assert np.array_equal(data, rtn.quantize(matrix, tensor.format.name))
+        assert kinds == {"q4_k", "q6_k"}
+        router = model.tensors["blk.0.ffn_gate_inp.weight"]
+        assert router.format.name == "f32"
+        stack = weights["blk.0.ffn_up_exps.weight"]
+        importance = np.random.default_rng(0).random((len(stack), stack.shape[2]), np.float32)
+        weighed = Transcoder(path, rtn.quantize).pieces(
+            model.tensors["blk.0.ffn_up_exps.weight"], formats.get("q4_0"), importance
+        )
+        stored = model.tensors["blk.0.ffn_up_exps.weight"].decode()
+        for data, matrix, own in zip(weighed, stored, importance, strict=True):
+            assert np.array_equal(data, rtn.quantize(matrix, "q4_0", own))
+
+
+@pytest.mark.parametrize("arch", ["llama", "mixtral", "qwen2moe", "qwen3moe"])
+def test_llama_cpp_loads_what_is_written(arch: str, tmp_path: Path) -> None:
+    """From a Hugging Face folder in one step, in stock llama.cpp, which finds the same likely.
+
+    Both cache keys and values as float16, and round them apart, in attention too: in F32 that is
+    all they differ by. A mixture's row may choose other experts for it, so that most rows count.
+    """
     llama_cpp = pytest.importorskip("llama_cpp")
     pytest.importorskip("transformers")
     import sys
@@ -356,11 +391,22 @@ def test_llama_cpp_loads_what_is_written(tmp_path: Path) -> None:
     sys.path.insert(0, str(Path(__file__).parent / "archs"))
     from tiny import Variant, tiny_model
 
-    folder = tiny_model("llama", tmp_path / "hf", Variant(tokenizer=True))
-    for mix in ("Q4_K_M", "Q8_0"):
+    from trit import archs
+    from trit.engine import Engine, Rows
+
+    folder = tiny_model(arch, tmp_path / "hf", Variant(tokenizer=True))
+    for mix in ("Q4_K_M", "Q8_0", "F32"):
         out = tmp_path / f"{mix}.gguf"
         quantize(folder, out, mix)
-        model = llama_cpp.Llama(str(out), n_ctx=64, verbose=False)
-        assert len(model.tokenize(b"the end")) > 0
-        model.eval(model.tokenize(b"the end"))
+        model = llama_cpp.Llama(str(out), n_ctx=64, verbose=False, logits_all=True)
+        tokens = model.tokenize(b"the end and the beginning")
+        assert len(tokens) > 4
+        model.eval(tokens)
+        theirs = np.array(model.scores[: len(tokens)], dtype=np.float32)
         model.close()
+    with gguf.open(out) as file:
+        engine = Engine(archs.plan(file), file.tensors, threads=1)
+        ours = engine.forward(Rows.of(tokens), range(len(tokens)))
+    apart = np.abs(ours - theirs).max(axis=1) / np.abs(theirs).max()
+    assert np.median(apart) < 5e-3
+    assert (ours.argmax(axis=1) == theirs.argmax(axis=1)).mean() > 0.8

@@ -39,13 +39,14 @@ LEVELS = [
 REGISTRIES = {"formats", "archs", "quantizers", "cli"}  # a file is an entry; entries are strangers
 
 CORE_LEVELS = [
-    {"format.h", "isa", "sampling", "threads", "unicode_table"},
+    {"format.h", "isa", "sampling", "threads", "unicode_table", "buffers", "routing"},
     {"kernels.h"},
     {"formats", "quantizers", "ops", "pretokenizer"},
     {"dispatch", "machine", "vocabulary"},
     {"model.h", "tokenizer"},
-    {"cache"},
+    {"cache", "packed"},
     {"decoder"},
+    {"experts"},
     {"bindings_tokenizer"},
     {"bindings"},
 ]

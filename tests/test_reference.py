@@ -66,6 +66,13 @@ CASES = [
     ("phi3", Variant(rope=PARTIAL, heads=2)),
     ("phi3", Variant(rope=longrope(pairs=8, original=64))),
     ("phi3", Variant(rope=longrope(pairs=8, original=128))),
+    ("mixtral", Variant()),
+    ("mixtral", Variant(window=16, fused=True)),
+    ("qwen2moe", Variant()),
+    ("qwen2moe", Variant(renormalize=True, window=16, fused=True)),
+    ("qwen3moe", Variant()),
+    ("qwen3moe", Variant(renormalize=False, tied=True, biases=True, window=16, fused=True)),
+    ("qwen3moe", Variant(experts=1, experts_used=1, dtype="bfloat16")),
 ]
 
 
@@ -108,7 +115,7 @@ def test_logits_equal_transformers(arch: str, variant: Variant, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("arch", "variant"), [CASES[4], CASES[8], CASES[10], CASES[15], CASES[18]], ids=label
+    ("arch", "variant"), [CASES[i] for i in (4, 8, 10, 15, 18, 27, 29, 31)], ids=label
 )
 def test_the_gguf_written_from_a_folder_gives_the_same_plan_and_logits(
     arch: str, variant: Variant, tmp_path: Path
@@ -129,7 +136,9 @@ def test_the_gguf_written_from_a_folder_gives_the_same_plan_and_logits(
 
 
 @pytest.mark.parametrize(
-    ("arch", "variant"), [CASES[i] for i in (1, 2, 4, 8, 10, 12, 15, 17, 22, 24, 25)], ids=label
+    ("arch", "variant"),
+    [CASES[i] for i in (1, 2, 4, 8, 10, 12, 15, 17, 22, 24, 25, 26, 29, 31)],
+    ids=label,
 )
 def test_the_engine_differs_by_its_half_precision_cache_only(
     arch: str, variant: Variant, tmp_path: Path

@@ -86,9 +86,22 @@ class FeedForward:
     sub_norm: Norm | None
     def __init__(self) -> None: ...
 
+class MixtureOfExperts:
+    router: Linear
+    gate: int
+    up: int
+    down: int
+    top_k: int
+    activation: Activation
+    renormalize: bool
+    scale: float
+    shared: FeedForward | None
+    shared_gate: Linear | None
+    def __init__(self) -> None: ...
+
 class Layer:
     mixer: Attention
-    feed_forward: FeedForward
+    feed_forward: FeedForward | MixtureOfExperts
     mixer_norm: Norm | None
     mixer_post_norm: Norm | None
     feed_forward_norm: Norm | None
@@ -141,6 +154,7 @@ class Decoder:
         sequences: Ints,
         positions: Longs,
         taps: Sequence[tuple[int, Floats]],
+        experts: Ints | None,
     ) -> None: ...
     def head(self, hidden: Floats, logits: Floats) -> None: ...
     def remove(self, sequence: int, from_position: int) -> None: ...

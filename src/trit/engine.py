@@ -20,7 +20,17 @@ from numpy.typing import NDArray
 
 from trit import _core
 from trit.errors import DoesNotFitError, UnsupportedError, UsageError
-from trit.plan import Attention, GatedFeedForward, Layer, Linear, Norm, PlainFeedForward, Plan, Rope
+from trit.plan import (
+    Attention,
+    FeedForward,
+    GatedFeedForward,
+    Linear,
+    MixtureOfExperts,
+    Norm,
+    PlainFeedForward,
+    Plan,
+    Rope,
+)
 
 if TYPE_CHECKING:
     from trit.files._tensor import Tensor
@@ -149,19 +159,33 @@ def _attention(weights: _Weights, mixer: Attention, ropes: dict[Rope, int]) -> _
     return out
 
 
-def _feed_forward(weights: _Weights, layer: Layer) -> _core.FeedForward:
-    ff = layer.feed_forward
-    if not isinstance(ff, GatedFeedForward | PlainFeedForward):
-        raise UnsupportedError(
-            "this model mixes experts, which the engine does not run yet; "
-            "it can be shown, converted and quantized."
-        )
+def _feed_forward(weights: _Weights, ff: FeedForward) -> _core.FeedForward | _core.MixtureOfExperts:
+    return _mixture(weights, ff) if isinstance(ff, MixtureOfExperts) else _dense(weights, ff)
+
+
+def _dense(weights: _Weights, ff: GatedFeedForward | PlainFeedForward) -> _core.FeedForward:
     out = _core.FeedForward()
     if isinstance(ff, GatedFeedForward):
         out.gate = weights.linear(ff.gate)
         out.sub_norm = weights.optional_norm(ff.sub_norm)
     out.up, out.down = weights.linear(ff.up), weights.linear(ff.down)
     out.activation = getattr(_core.Activation, ff.activation)
+    return out
+
+
+def _mixture(weights: _Weights, mixture: MixtureOfExperts) -> _core.MixtureOfExperts:
+    out = _core.MixtureOfExperts()
+    out.router = weights.linear(mixture.router)
+    out.gate, out.up, out.down = (
+        weights.handle(stack.weight) for stack in (mixture.gate, mixture.up, mixture.down)
+    )
+    out.top_k, out.scale = mixture.top_k, mixture.scale
+    out.renormalize = mixture.renormalize
+    out.activation = getattr(_core.Activation, mixture.activation)
+    if mixture.shared is not None:
+        out.shared = _dense(weights, mixture.shared.part)
+        if mixture.shared.gate is not None:
+            out.shared_gate = weights.linear(mixture.shared.gate)
     return out
 
 
@@ -174,7 +198,7 @@ def _build(plan: Plan, weights: _Weights) -> _core.Model:
     for layer in plan.layers:
         out = _core.Layer()
         out.mixer = _attention(weights, layer.mixer, ropes)
-        out.feed_forward = _feed_forward(weights, layer)
+        out.feed_forward = _feed_forward(weights, layer.feed_forward)
         out.mixer_norm = weights.optional_norm(layer.mixer_norm)
         out.mixer_post_norm = weights.optional_norm(layer.mixer_post_norm)
         out.feed_forward_norm = weights.optional_norm(layer.feed_forward_norm)
@@ -289,23 +313,34 @@ class Engine:
         return out
 
     def layer(
-        self, index: int, hidden: Float32, rows: Rows, taps: Sequence[str] = ()
+        self,
+        index: int,
+        hidden: Float32,
+        rows: Rows,
+        taps: Sequence[str] = (),
+        experts: NDArray[np.int32] | None = None,
     ) -> dict[str, Float32]:
         """Runs layer `index` on hidden (n, width) in place.
 
-        `taps`: names of weights; returns the inputs (n, cols) each of them was multiplied with.
+        `taps`: names of weights; returns the inputs (n, cols) each of them was multiplied with, of
+        a stack of experts (n, top_k, cols). `experts` (n, top_k) takes the numbers of those
+        experts, ascending in each row.
         """
         handles = {name: self._weights.handles[name] for name in taps}
-        inputs = {name: np.empty((len(hidden), self._cols(name)), np.float32) for name in taps}
+        inputs = {name: self._tapped(index, name, len(hidden)) for name in taps}
         with self._errors():
             self._decoder.layer(
                 index, hidden, rows.sequences, rows.positions,
-                [(handles[name], inputs[name]) for name in taps],
+                [(handles[name], inputs[name].reshape(len(hidden), -1)) for name in taps], experts,
             )  # fmt: skip
         return inputs
 
-    def _cols(self, name: str) -> int:
-        return self._weights._tensors[name].cols
+    def _tapped(self, index: int, name: str, rows: int) -> Float32:
+        """Room for the inputs of a weight."""
+        tensor, part = self._weights._tensors[name], self.plan.layers[index].feed_forward
+        if len(tensor.shape) == 3 and isinstance(part, MixtureOfExperts):
+            return np.empty((rows, part.top_k, tensor.cols), np.float32)
+        return np.empty((rows, tensor.cols), np.float32)
 
     def head(self, hidden: Float32) -> Float32:
         """Logits (n, vocab) of hidden states (n, width) behind the last layer."""

@@ -91,21 +91,40 @@ class PlainFeedForward:
 
 
 @dataclass(frozen=True)
-class MixtureOfExperts:
-    """top_k of `experts` gated feed-forwards chosen by `router`, plus an optional shared one.
+class Stack:
+    """The matrices of all experts in one tensor, (experts, rows, cols)."""
 
-    The three weights hold all experts stacked along the rows. No executor runs this yet; the plan
-    has its place so that adding it changes no other part.
+    weight: str
+    experts: int
+    rows: int
+    cols: int
+
+
+@dataclass(frozen=True)
+class SharedExpert:
+    """sigmoid(gate(x)) · part(x), for every x; without a gate, part(x)."""
+
+    part: GatedFeedForward
+    gate: Linear | None = None
+
+
+@dataclass(frozen=True)
+class MixtureOfExperts:
+    """Σ p_e · down_e(activation(gate_e(x)) · up_e(x)) over the chosen experts e, plus the shared.
+
+    p = softmax(router(x)) over all experts; the `top_k` largest are chosen, of equals the first.
+    With `renormalize` p is divided by the sum of the chosen; then it is multiplied by `scale`.
     """
 
     router: Linear
-    gate: str
-    up: str
-    down: str
-    experts: int
+    gate: Stack
+    up: Stack
+    down: Stack
     top_k: int
     activation: Activation
-    shared: GatedFeedForward | None = None
+    renormalize: bool
+    scale: float = 1.0
+    shared: SharedExpert | None = None
 
 
 FeedForward = GatedFeedForward | PlainFeedForward | MixtureOfExperts

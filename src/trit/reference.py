@@ -137,7 +137,7 @@ class Reference:
 
     def _feed(self, part: FeedForward, x: Matrix) -> Matrix:
         if isinstance(part, MixtureOfExperts):
-            raise UnsupportedError("mixtures of experts are not supported by the reference yet.")
+            return self._mix(part, x)
         inner = self._linear(part.up, x)
         if isinstance(part, GatedFeedForward):
             inner = _activate(part.activation, self._linear(part.gate, x)) * inner
@@ -146,12 +146,40 @@ class Reference:
             inner = _activate(part.activation, inner)
         return self._linear(part.down, inner)
 
+    def _mix(self, part: MixtureOfExperts, x: Matrix) -> Matrix:
+        import torch
+
+        shares = torch.softmax(self._linear(part.router, x), dim=-1)
+        # Stable: of equal probabilities the lower index comes first.
+        order = torch.argsort(shares, dim=-1, descending=True, stable=True)[:, : part.top_k]
+        chosen = shares.gather(-1, order)
+        if part.renormalize:
+            chosen = chosen / chosen.sum(dim=-1, keepdim=True)
+        weights = torch.zeros_like(shares).scatter(-1, order, chosen * part.scale)
+        mixed = torch.zeros_like(x)
+        for expert in sorted(set(order.flatten().tolist())):
+            rows = (order == expert).any(dim=-1).nonzero()[:, 0]
+            gate, up, down = (
+                self.weight(stack.weight)[expert] for stack in (part.gate, part.up, part.down)
+            )
+            inner = _activate(part.activation, x[rows] @ gate.T) * (x[rows] @ up.T)
+            share = weights[rows, expert, None]
+            mixed = mixed.index_add(0, rows, share * (inner @ down.T))
+        if part.shared is None:
+            return mixed
+        shared = self._feed(part.shared.part, x)
+        if part.shared.gate is not None:
+            shared = torch.sigmoid(self._linear(part.shared.gate, x)) * shared
+        return mixed + shared
+
     def _linear(self, part: Linear, x: Matrix) -> Matrix:
         import torch
 
         chosen = slice(part.row_start, part.row_start + part.rows)
         bias = None if part.bias is None else self.weight(part.bias)[chosen]
-        return torch.nn.functional.linear(x, self.weight(part.weight)[chosen], bias)
+        # A matrix of one row may be stored as a vector.
+        weight = self.weight(part.weight).reshape(-1, part.cols)
+        return torch.nn.functional.linear(x, weight[chosen], bias)
 
     def _norm(self, norm: Norm | None, x: Matrix) -> Matrix:
         import torch

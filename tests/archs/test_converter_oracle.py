@@ -54,6 +54,12 @@ BYTE_LEVEL = [
     ("gemma3_vision", Variant(layers=7, dtype="bfloat16", vocab=VOCAB), ()),
     ("phi3", Variant(), ()),
     ("phi3", Variant(window=16, rope=longrope(pairs=8, original=64)), ()),
+    ("mixtral", Variant(dtype="bfloat16"), ()),
+    ("mixtral", Variant(window=16, experts=4), (TRIT,)),
+    ("qwen2moe", Variant(), ()),
+    ("qwen2moe", Variant(renormalize=True, fused=True), ("qwen2moe.expert_weights_norm",)),
+    ("qwen3moe", Variant(dtype="bfloat16"), ()),
+    ("qwen3moe", Variant(fused=True, tied=True, window=16, biases=True), (TRIT,)),
 ]
 
 SENTENCEPIECE = [

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import folders
 import numpy as np
 import pytest
-from folders import CONFIG, HEADS, VOCAB, WIDTH
+from folders import CONFIG, HEADS, INNER, VOCAB, WIDTH
 
 from trit import archs
 from trit.errors import InvalidFileError, UnsupportedError
 from trit.files import checkpoint
+from trit.plan import MixtureOfExperts
 
 
 def test_names_and_formats(tmp_path: Path) -> None:
@@ -213,3 +215,178 @@ def test_a_folder_with_one_gguf_is_that_gguf(tmp_path: Path) -> None:
         (out / "b.gguf").write_bytes(b"x")
         with pytest.raises(InvalidFileError, match="2 GGUF files"):
             checkpoint.open(out)
+
+
+# Experts.
+
+EXPERTS = 3
+MIXTRAL = CONFIG | {
+    "architectures": ["MixtralForCausalLM"],
+    "model_type": "mixtral",
+    "num_local_experts": EXPERTS,
+    "num_experts_per_tok": 2,
+}
+QWEN3 = CONFIG | {
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "model_type": "qwen3_moe",
+    "num_experts": EXPERTS,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": INNER,
+    "norm_topk_prob": True,
+}
+BLOCK = "model.layers.1.block_sparse_moe."
+
+
+def mixtral() -> dict[str, np.ndarray]:
+    """The weights of MIXTRAL as it was published."""
+    tensors = {name: array for name, array in folders.weights().items() if ".mlp." not in name}
+    random = np.random.default_rng(1)
+    for i in range(folders.LAYERS):
+        block = f"model.layers.{i}.block_sparse_moe."
+        shapes: dict[str, tuple[int, ...]] = {"gate": (EXPERTS, WIDTH)}
+        for e in range(EXPERTS):
+            shapes |= {f"experts.{e}.w{n}": (INNER, WIDTH) for n in (1, 3)}
+            shapes[f"experts.{e}.w2"] = (WIDTH, INNER)
+        for name, shape in shapes.items():
+            drawn = random.standard_normal(shape).astype(np.float32)
+            tensors[f"{block}{name}.weight"] = drawn
+    return tensors
+
+
+def fused() -> dict[str, np.ndarray]:
+    """The same as transformers holds them: all experts in one tensor, gate and up in one."""
+    tensors = mixtral()
+    for i in range(folders.LAYERS):
+        block = f"model.layers.{i}.block_sparse_moe."
+        w1, w2, w3 = (
+            np.stack([tensors.pop(f"{block}experts.{e}.w{n}.weight") for e in range(EXPERTS)])
+            for n in (1, 2, 3)
+        )
+        tensors[f"model.layers.{i}.mlp.gate.weight"] = tensors.pop(block + "gate.weight")
+        tensors[f"model.layers.{i}.mlp.experts.gate_up_proj"] = np.concatenate([w1, w3], axis=1)
+        tensors[f"model.layers.{i}.mlp.experts.down_proj"] = w2
+    return tensors
+
+
+def test_experts_are_stacked(tmp_path: Path) -> None:
+    source = mixtral()
+    with checkpoint.open(folders.write(tmp_path / "a", MIXTRAL, source)) as model:
+        for name, n in (("gate", 1), ("up", 3), ("down", 2)):
+            stack = model.tensors[f"blk.1.ffn_{name}_exps.weight"]
+            assert stack.shape[0] == EXPERTS
+            for e, matrix in enumerate(stack.decode()):
+                assert np.array_equal(matrix, source[f"{BLOCK}experts.{e}.w{n}.weight"])
+        assert model.metadata["general.size_label"].startswith(f"{EXPERTS}x")
+        with checkpoint.open(folders.write(tmp_path / "b", MIXTRAL, fused())) as other:
+            assert archs.plan(model) == archs.plan(other)
+            assert set(model.tensors) == set(other.tensors)
+            for name, tensor in model.tensors.items():
+                assert np.array_equal(tensor.data, other.tensors[name].data), name
+
+
+def test_routers_become_f32(tmp_path: Path) -> None:
+    halves = {name: array.astype(np.float16) for name, array in mixtral().items()}
+    with checkpoint.open(folders.write(tmp_path, MIXTRAL, halves)) as model:
+        router = model.tensors["blk.1.ffn_gate_inp.weight"]
+        assert router.format.name == "f32"
+        expected = halves[BLOCK + "gate.weight"].astype(np.float32)
+        assert np.array_equal(router.decode(), expected)
+        assert model.tensors["blk.1.ffn_up_exps.weight"].format.name == "f16"
+
+
+def test_stacks_are_made_one_at_a_time(tmp_path: Path) -> None:
+    """Opening a folder reads no expert; a stack costs its own bytes, and only while it is held."""
+    size = EXPERTS * INNER * WIDTH * 4
+    with checkpoint.open(folders.write(tmp_path, MIXTRAL, mixtral())) as model:
+        tracemalloc.start()
+        for tensor in model.tensors.values():
+            if "_exps" in tensor.name:
+                assert tensor.data.nbytes == size
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert size <= peak <= 2 * size
+
+
+def drop(tensors: dict[str, np.ndarray]) -> None:
+    del tensors[BLOCK + "experts.1.w3.weight"]
+
+
+def drop_last(tensors: dict[str, np.ndarray]) -> None:
+    for n in (1, 2, 3):
+        del tensors[f"{BLOCK}experts.{EXPERTS - 1}.w{n}.weight"]
+
+
+def put(name: str, *shape: int, dtype: type = np.float32) -> Any:
+    def change(tensors: dict[str, np.ndarray]) -> None:
+        tensors[name] = np.ones(shape, dtype)
+
+    return change
+
+
+BROKEN_EXPERTS = [
+    (drop, "ffn_up_exps.*expert 1 of 3 is missing"),
+    (drop_last, "ffn_gate_exps|ffn_up_exps|ffn_down_exps"),
+    (put(BLOCK + "experts.999999.w1.weight", INNER, WIDTH), "expert 3 of 1000000 is missing"),
+    (put(BLOCK + "experts.3.w1.weight", INNER, WIDTH), "ffn_gate_exps"),
+    (put(BLOCK + "experts.1.w1.weight", WIDTH, INNER), "experts.1.w1.weight.*expected f32"),
+    (put(BLOCK + "experts.1.w1.weight", INNER, WIDTH, dtype=np.float16), "got f16"),
+    (put(BLOCK + "experts.0.w1.weight", INNER), "expected a matrix"),
+    (put(BLOCK + "gate.weight", EXPERTS + 1, WIDTH), "ffn_gate_inp"),
+    (put(BLOCK + "experts.gate_up_proj", EXPERTS, 2 * INNER, WIDTH), "a second one"),
+    (put(BLOCK + "experts.down_proj", EXPERTS * WIDTH, INNER), "rows of 1 stacks"),
+    (put(BLOCK + "experts.gate_up_proj", EXPERTS, 2 * INNER + 1, WIDTH), "rows of 2 stacks"),
+]
+
+
+@pytest.mark.parametrize(("change", "names"), BROKEN_EXPERTS)
+def test_broken_experts_are_refused(change: Any, names: str, tmp_path: Path) -> None:
+    tensors = mixtral()
+    change(tensors)
+    folder = folders.write(tmp_path, MIXTRAL, tensors)
+    with pytest.raises(InvalidFileError, match=names), checkpoint.open(folder) as model:
+        archs.plan(model)
+
+
+def test_experts_of_integers_are_refused(tmp_path: Path) -> None:
+    tensors = mixtral() | {BLOCK + "experts.1.w1.weight": np.ones((INNER, WIDTH), np.int64)}
+    with pytest.raises(UnsupportedError, match=r"experts\.1\.w1"):
+        checkpoint.open(folders.write(tmp_path, MIXTRAL, tensors))
+
+
+def test_experts_of_a_dense_model_are_refused(tmp_path: Path) -> None:
+    name = "model.layers.1.mlp.experts.0.up_proj.weight"
+    tensors = folders.weights() | {name: np.ones((INNER, WIDTH), dtype=np.float32)}
+    with (
+        pytest.raises(UnsupportedError, match="ffn_up_exps"),
+        checkpoint.open(folders.write(tmp_path, tensors=tensors)) as model,
+    ):
+        archs.plan(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "names"),
+    [
+        ({"mlp_only_layers": [0]}, UnsupportedError, "without experts"),
+        ({"decoder_sparse_step": 2}, UnsupportedError, "without experts"),
+        ({"decoder_sparse_step": 0}, InvalidFileError, "decoder_sparse_step"),
+        ({"num_experts": 0}, InvalidFileError, "num_experts"),
+        ({"num_experts_per_tok": 0}, InvalidFileError, "num_experts_per_tok"),
+        ({"num_experts_per_tok": 4}, InvalidFileError, "expert_used_count"),
+        ({"norm_topk_prob": "yes"}, InvalidFileError, "norm_topk_prob"),
+        ({"moe_intermediate_size": -1}, InvalidFileError, "moe_intermediate_size"),
+    ],
+)
+def test_configs_of_experts_that_are_refused(
+    change: dict[str, Any], error: type[Exception], names: str, tmp_path: Path
+) -> None:
+    head = np.ones(WIDTH // HEADS, dtype=np.float32)
+    tensors = {name.replace("block_sparse_moe", "mlp"): a for name, a in fused().items()}
+    for i in range(folders.LAYERS):
+        for part in "qk":
+            tensors[f"model.layers.{i}.self_attn.{part}_norm.weight"] = head
+    good = folders.write(tmp_path / "good", QWEN3, tensors)
+    with checkpoint.open(good) as model:
+        assert isinstance(archs.plan(model).layers[0].feed_forward, MixtureOfExperts)
+    folder = folders.write(tmp_path / "bad", QWEN3 | change, tensors)
+    with pytest.raises(error, match=names), checkpoint.open(folder) as model:
+        archs.plan(model)

@@ -107,12 +107,24 @@ def test_mutated_files(file: str, folder: Path) -> None:
         assert loaded < MUTANTS
 
 
-@pytest.mark.parametrize("arch", ["Gemma2ForCausalLM", "Gemma3ForCausalLM", "Phi3ForCausalLM"])
+@pytest.mark.parametrize(
+    "arch",
+    [
+        f"{name}ForCausalLM"
+        for name in ("Gemma2", "Gemma3", "Phi3", "Mixtral", "Qwen2Moe", "Qwen3Moe")
+    ],
+)
 def test_mutated_configs_of_other_families(arch: str) -> None:
     module = archs.for_hf(arch)
     rope = {"rope_type": "longrope", "long_factor": [1.0, 2.0], "short_factor": [1.0, 1.5]}
     base: dict[str, Any] = {
+        "model_type": "mixtral" if arch.startswith("Mixtral") else "other",
         "num_hidden_layers": 2,
+        "num_experts_per_tok": 2,
+        "num_experts": 4,
+        "norm_topk_prob": True,
+        "mlp_only_layers": [],
+        "use_sliding_window": True,
         "layer_types": ["sliding_attention", "full_attention"],
         "rope_scaling": rope if arch.startswith("Phi3") else None,
         "sliding_window": 16,

@@ -19,9 +19,10 @@ import pytest
 from trit import archs, formats
 from trit.errors import InvalidFileError, UnsupportedError
 from trit.files._tensor import Tensor
+from trit.plan import MixtureOfExperts
 
 SECONDS = 0.5
-WIDTH, HEADS, KV, HEAD_DIM, INNER, LAYERS, VOCAB = 64, 4, 2, 16, 96, 2, 40
+WIDTH, HEADS, KV, HEAD_DIM, INNER, LAYERS, VOCAB, EXPERTS = 64, 4, 2, 16, 96, 2, 40, 5
 
 
 @dataclass
@@ -79,6 +80,36 @@ def good() -> Model:
     return Model(metadata, {name: tensor(name, *shape) for name, shape in shapes.items()})
 
 
+def good_mixture() -> Model:
+    """A qwen2moe that is accepted: experts, and one that is shared."""
+    model = good()
+    model.metadata = {
+        name.replace("llama.", "qwen2moe."): "qwen2moe" if value == "llama" else value
+        for name, value in model.metadata.items()
+    }
+    model.metadata |= {
+        "qwen2moe.expert_count": EXPERTS,
+        "qwen2moe.expert_used_count": 2,
+        "qwen2moe.expert_feed_forward_length": 32,
+        "qwen2moe.expert_shared_feed_forward_length": INNER,
+    }
+    del model.tensors["rope_freqs.weight"]
+    for i in range(LAYERS):
+        block = f"blk.{i}.ffn_"
+        for part in ("gate", "up", "down"):
+            made = model.tensors.pop(f"{block}{part}.weight")
+            model.tensors[f"{block}{part}_shexp.weight"] = made
+        shapes = {
+            "gate_inp.weight": (EXPERTS, WIDTH),
+            "gate_inp_shexp.weight": (WIDTH,),
+            "gate_exps.weight": (EXPERTS, 32, WIDTH),
+            "up_exps.weight": (EXPERTS, 32, WIDTH),
+            "down_exps.weight": (EXPERTS, WIDTH, 32),
+        }
+        model.tensors |= {block + n: tensor(block + n, *shape) for n, shape in shapes.items()}
+    return model
+
+
 def key(name: str, value: object) -> Callable[[Model], None]:
     """Set a key; None removes it."""
 
@@ -101,6 +132,14 @@ def replace(name: str, *shape: int, format: str = "f32", fill: float = 1.0) -> C
             del model.tensors[name]
 
     return change
+
+
+def qwen2_with_experts(model: Model) -> None:
+    """A family that has none."""
+    for name, value in list(model.metadata.items()):
+        model.metadata[name.replace("llama.", "qwen2.")] = value
+    del model.tensors["rope_freqs.weight"]
+    model.metadata |= {"general.architecture": "qwen2", "qwen2.expert_count": 4}
 
 
 def case(change: Callable[[Model], None], names: str) -> Any:
@@ -138,6 +177,7 @@ INVALID = [
     case(key("llama.rope.scaling.attn_factor", math.inf), "llama.rope.scaling.attn_factor"),
     case(key("trit.attention.sliding_window", 0), "trit.attention.sliding_window"),
     case(key("llama.expert_used_count", 2), "llama.expert_used_count"),
+    case(key("llama.expert_count", 8), "llama.expert_used_count"),
     case(key("tokenizer.ggml.tokens", ["a"] * (VOCAB - 1)), "token_embd.weight"),
     case(key("tokenizer.ggml.tokens", "abc"), "tokenizer.ggml.tokens"),
     case(replace("token_embd.weight"), "token_embd.weight"),
@@ -161,7 +201,7 @@ INVALID = [
 UNSUPPORTED = [
     case(key("general.architecture", "mamba"), "mamba"),
     case(key("general.type", "adapter"), "adapter"),
-    case(key("llama.expert_count", 8), "experts"),
+    case(qwen2_with_experts, "experts"),
     case(key("llama.attention.causal", False), "future"),
     case(key("llama.attention.clamp_kqv", 8.0), "clamp_kqv"),
     case(key("llama.attention.value_length", 32), "values"),
@@ -169,33 +209,106 @@ UNSUPPORTED = [
     case(replace("blk.0.attn_q_norm.weight", HEAD_DIM), "blk.0.attn_q_norm.weight"),
 ]
 
+COUNT, USED = "qwen2moe.expert_count", "qwen2moe.expert_used_count"
+SCALE, NORM = "qwen2moe.expert_weights_scale", "qwen2moe.expert_weights_norm"
+EXPERT_FF = "qwen2moe.expert_feed_forward_length"
+SHARED_FF = "qwen2moe.expert_shared_feed_forward_length"
+ROUTER, GATES = "blk.1.ffn_gate_inp.weight", "blk.0.ffn_gate_exps.weight"
 
-def test_the_model_that_the_cases_break_is_accepted() -> None:
+INVALID_MIXTURES = [
+    *(case(key(COUNT, value), COUNT) for value in (None, 0, -1, 2**31, 2.0, True, "5", [5])),
+    *(case(key(USED, value), USED) for value in (None, 0, -1, EXPERTS + 1, 2**31, "2", [2, 2])),
+    *(case(key(SCALE, value), SCALE) for value in (math.nan, math.inf, -1.0, 1e39, "1", True)),
+    *(case(key(NORM, value), NORM) for value in (1, "true", [True])),
+    *(case(key(EXPERT_FF, value), EXPERT_FF) for value in (0, -32, "32", [32], [32, 0])),
+    *(case(key(SHARED_FF, value), SHARED_FF) for value in (0, -1, 1.5, [1, 2, 3])),
+    case(key("qwen2moe.expert_gating_func", "softmax"), "qwen2moe.expert_gating_func"),
+    case(key(COUNT, EXPERTS + 1), "ffn_gate_inp.weight"),
+    case(key(EXPERT_FF, 64), "ffn_gate_exps.weight"),
+    case(key(EXPERT_FF, None), "ffn_gate_exps.weight"),
+    case(key(EXPERT_FF, [32, 64]), "blk.1.ffn_gate_exps.weight"),
+    case(key(SHARED_FF, 64), "ffn_gate_shexp.weight"),
+    case(replace(ROUTER), ROUTER),
+    case(replace(ROUTER, WIDTH, EXPERTS), ROUTER),
+    case(replace(GATES), GATES),
+    case(replace(GATES, EXPERTS * 32, WIDTH), GATES),
+    case(replace(GATES, EXPERTS - 1, 32, WIDTH), GATES),
+    case(replace(GATES, 1, EXPERTS, 32, WIDTH), GATES),
+    case(replace("blk.0.ffn_down_exps.weight", EXPERTS, 32, WIDTH), "blk.0.ffn_down_exps.weight"),
+    case(replace("blk.0.ffn_up_exps.weight", 32, WIDTH, EXPERTS), "blk.0.ffn_up_exps.weight"),
+    *(
+        case(replace("blk.0.ffn_gate_inp_shexp.weight", *shape), "blk.0.ffn_gate_inp_shexp.weight")
+        for shape in ((), (WIDTH + 1,), (2, WIDTH), (1, 1, WIDTH))
+    ),
+]
+
+UNSUPPORTED_MIXTURES = [
+    case(key("qwen2moe.expert_gating_func", 2), "softmax"),
+    case(key("qwen2moe.expert_group_count", 4), "groups"),
+    case(replace("blk.0.ffn_gate_exps.bias", EXPERTS, 32), "blk.0.ffn_gate_exps.bias"),
+    case(replace("blk.1.exp_probs_b.bias", EXPERTS), "exp_probs_b"),
+]
+
+
+def test_the_models_that_the_cases_break_are_accepted() -> None:
+    mixture = archs.plan(good_mixture()).layers[0].feed_forward
+    assert isinstance(mixture, MixtureOfExperts) and mixture.shared is not None
+    assert (mixture.router.rows, mixture.top_k) == (EXPERTS, 2)
+    assert (mixture.gate.rows, mixture.down.cols) == (32, 32)
+    assert (mixture.renormalize, mixture.scale) == (False, 1.0)
     plan = archs.plan(good())
     assert len(plan.layers) == LAYERS
     assert plan.vocab_size == VOCAB
     assert plan.head.weight == "token_embd.weight"
 
 
-@pytest.mark.parametrize(("change", "names"), INVALID)
-def test_invalid_model_is_refused(change: Callable[[Model], None], names: str) -> None:
-    model = good()
+MODELS: dict[str, Callable[[], Model]] = {"dense": good, "mixture": good_mixture}
+
+
+def of_both(dense: list[Any], mixtures: list[Any]) -> Any:
+    """Each case with the model it breaks."""
+    return pytest.mark.parametrize(
+        ("start", "change", "names"),
+        [pytest.param("dense", *case.values) for case in dense]
+        + [pytest.param("mixture", *case.values) for case in mixtures],
+    )
+
+
+@of_both(INVALID, INVALID_MIXTURES)
+def test_invalid_model_is_refused(start: str, change: Callable[[Model], None], names: str) -> None:
+    model = MODELS[start]()
     change(model)
-    start = time.perf_counter()
+    begun = time.perf_counter()
     with pytest.raises(InvalidFileError) as caught:
         archs.plan(model)
-    assert time.perf_counter() - start < SECONDS
+    assert time.perf_counter() - begun < SECONDS
     assert names in str(caught.value)
     assert str(caught.value).startswith("model.gguf: ")
 
 
-@pytest.mark.parametrize(("change", "names"), UNSUPPORTED)
-def test_unsupported_model_is_refused(change: Callable[[Model], None], names: str) -> None:
-    model = good()
+@of_both(UNSUPPORTED, UNSUPPORTED_MIXTURES)
+def test_unsupported_model_is_refused(
+    start: str, change: Callable[[Model], None], names: str
+) -> None:
+    model = MODELS[start]()
     change(model)
     with pytest.raises(UnsupportedError, match=names) as caught:
         archs.plan(model)
     assert "model.gguf" in str(caught.value)
+
+
+def test_keys_that_change_how_experts_are_mixed() -> None:
+    model = good_mixture()
+    model.metadata |= {NORM: True, SCALE: 2.5, EXPERT_FF: [32, 32]}
+    name = "blk.0.ffn_gate_inp_shexp.weight"
+    model.tensors[name] = tensor(name, 1, WIDTH)
+    mixture = archs.plan(model).layers[0].feed_forward
+    assert isinstance(mixture, MixtureOfExperts)
+    assert (mixture.renormalize, mixture.scale) == (True, 2.5)
+    model.metadata[SCALE] = 0.0  # stock writers' word for none
+    mixture = archs.plan(model).layers[0].feed_forward
+    assert isinstance(mixture, MixtureOfExperts)
+    assert mixture.scale == 1.0
 
 
 def test_planes_of_trit_beside_the_plan_are_allowed() -> None:

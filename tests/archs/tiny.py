@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ARCHS = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "gemma3_vision", "phi3")
+MIXTURES = ("mixtral", "qwen2moe", "qwen3moe")
+ARCHS = (
+    *("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "gemma3_vision", "phi3"),
+    *MIXTURES,
+)
 
 Rope = dict[str, Any]
 
@@ -37,6 +41,10 @@ class Variant:
     vocab: int = 320
     seed: int = 0
     tokenizer: bool = False
+    experts: int = 8
+    experts_used: int = 3
+    renormalize: bool | None = None  # None: as the family's published models do
+    fused: bool = False  # experts saved as transformers holds them, not as it publishes them
 
 
 PLAIN = Variant()
@@ -91,7 +99,7 @@ def tiny_model(arch: str, folder: Path, variant: Variant = PLAIN) -> Path:
             noise = torch.randn_like(weight) * spread
             ones = weight.ndim == 1 and name.endswith("norm.weight") and "gemma" not in arch
             weight.copy_(noise + 1.0 if ones else noise)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, save_original_format=not variant.fused)
     if variant.tokenizer:
         byte_tokenizer(folder, variant.vocab)
     return folder
@@ -110,6 +118,9 @@ def tiny_config(arch: str, variant: Variant = PLAIN) -> Any:
         "gemma3": transformers.Gemma3TextConfig,
         "gemma3_vision": transformers.Gemma3TextConfig,
         "phi3": transformers.Phi3Config,
+        "mixtral": transformers.MixtralConfig,
+        "qwen2moe": transformers.Qwen2MoeConfig,
+        "qwen3moe": transformers.Qwen3MoeConfig,
     }
     config = classes[arch](**_settings(arch, variant))
     if arch != "gemma3_vision":
@@ -143,7 +154,7 @@ def _settings(arch: str, variant: Variant) -> dict[str, Any]:
         "eos_token_id": 2,
         "tie_word_embeddings": gemma if variant.tied is None else variant.tied,
     }
-    if arch in ("qwen3", "gemma2", "gemma3", "gemma3_vision"):
+    if arch in ("qwen3", "qwen3moe", "gemma2", "gemma3", "gemma3_vision"):
         settings["head_dim"] = variant.head_dim or 32
     elif variant.head_dim is not None:
         settings["head_dim"] = variant.head_dim
@@ -157,7 +168,7 @@ def _settings(arch: str, variant: Variant) -> dict[str, Any]:
             ]
     if variant.layer_types is not None:
         settings["layer_types"] = list(variant.layer_types)
-    settings |= _window_settings(arch, variant.window)
+    settings |= _window_settings(arch, variant.window) | _expert_settings(arch, variant)
     if gemma:
         settings["query_pre_attn_scalar"] = variant.attention_scalar or settings["head_dim"]
     if variant.soft_caps is not None:
@@ -171,9 +182,21 @@ def _window_settings(arch: str, window: int | None) -> dict[str, Any]:
         return {"sliding_window": window or 16}
     if arch.startswith("qwen") and window is not None:
         return {"use_sliding_window": True, "sliding_window": window, "max_window_layers": 1}
-    if arch in ("mistral", "phi3"):
+    if arch in ("mistral", "mixtral", "phi3"):
         return {"sliding_window": window}
     return {}
+
+
+def _expert_settings(arch: str, variant: Variant) -> dict[str, Any]:
+    if arch not in MIXTURES:
+        return {}
+    settings: dict[str, Any] = {"num_experts_per_tok": variant.experts_used}
+    if arch == "mixtral":
+        return settings | {"num_local_experts": variant.experts}
+    renormalize = arch == "qwen3moe" if variant.renormalize is None else variant.renormalize
+    settings |= {"num_experts": variant.experts, "norm_topk_prob": renormalize}
+    settings |= {"moe_intermediate_size": 32}
+    return settings | ({"shared_expert_intermediate_size": 64} if arch == "qwen2moe" else {})
 
 
 def byte_tokenizer(folder: Path, vocab: int) -> None:

@@ -15,7 +15,20 @@ from numpy.typing import NDArray
 
 from trit import formats
 from trit.files.gguf import Tensor
-from trit.plan import Attention, GatedFeedForward, Layer, Linear, Norm, PlainFeedForward, Plan, Rope
+from trit.plan import (
+    Attention,
+    FeedForward,
+    GatedFeedForward,
+    Layer,
+    Linear,
+    MixtureOfExperts,
+    Norm,
+    PlainFeedForward,
+    Plan,
+    Rope,
+    SharedExpert,
+    Stack,
+)
 from trit.quantizers import rtn
 
 Floats = NDArray[np.float32]
@@ -39,6 +52,8 @@ class Parts:
     layers: int = 2
     context: int = 512
     window: int | None = None  # of every second layer
+    experts: int = 0  # of a mixture in place of each feed-forward; of each `inner` // 2
+    top_k: int = 2
     extras: bool = False  # sinks, caps, norms everywhere, biases, adjacent pairs, plain relu²
 
 
@@ -130,6 +145,13 @@ class _Builder:
         self.tensors[name] = matrix(name, format_name, rows, cols, seed)
         return Linear(name, rows, cols, self.random(f"{name}.bias", rows) if bias else None)
 
+    def stack(self, name: str, rows: int, cols: int) -> Stack:
+        count = self.parts.experts
+        tensor = self.tensors.pop(self.linear(name, count * rows, cols).weight)
+        data = tensor.data.reshape(count, rows, -1)
+        self.tensors[name] = Tensor(name, (count, rows, cols), tensor.format, data)
+        return Stack(name, count, rows, cols)
+
     def norm(self, name: str, size: int) -> Norm:
         return Norm(self.random(name, size, around=1.0), 1e-5)
 
@@ -163,19 +185,45 @@ def _layer(make: _Builder, i: int) -> Layer:
         sinks=make.random(f"{i}.sinks", p.heads) if p.extras else None,
         sub_norm=extra(f"{i}.sub_norm", queries),
     )
-    up = make.linear(f"{i}.up", p.inner, p.width)
-    down = make.linear(f"{i}.down", p.width, p.inner, p.extras)
-    plain = p.extras and i % 2 == 1
     return Layer(
         mixer,
-        PlainFeedForward(up, down, "relu2")
-        if plain
-        else GatedFeedForward(
-            make.linear(f"{i}.gate", p.inner, p.width), up, down, "silu" if i % 2 else "gelu",
-            extra(f"{i}.inner_norm", p.inner),
-        ),
+        _mixture(make, i) if p.experts else _dense(make, i),
         mixer_norm=make.norm(f"{i}.mixer_norm", p.width),
         mixer_post_norm=extra(f"{i}.mixer_post_norm", p.width),
         feed_forward_norm=make.norm(f"{i}.feed_forward_norm", p.width),
         feed_forward_post_norm=extra(f"{i}.feed_forward_post_norm", p.width),
-    )  # fmt: skip
+    )
+
+
+def _dense(make: _Builder, i: int) -> FeedForward:
+    p = make.parts
+    up = make.linear(f"{i}.up", p.inner, p.width)
+    down = make.linear(f"{i}.down", p.width, p.inner, p.extras)
+    if p.extras and i % 2 == 1:
+        return PlainFeedForward(up, down, "relu2")
+    gate = make.linear(f"{i}.gate", p.inner, p.width)
+    norm = make.norm(f"{i}.inner_norm", p.inner) if p.extras else None
+    return GatedFeedForward(gate, up, down, "silu" if i % 2 else "gelu", norm)
+
+
+def _mixture(make: _Builder, i: int) -> MixtureOfExperts:
+    """Of two layers the first renormalizes, the second has a shared expert (with extras, gated)."""
+    p, inner = make.parts, make.parts.inner // 2
+    activation = "silu" if i % 2 else "gelu"
+    shared = None
+    if i % 2:
+        gate = make.linear(f"{i}.shared_share", 1, p.width) if p.extras else None
+        parts = [make.linear(f"{i}.shared_{n}", p.inner, p.width) for n in ("gate", "up")]
+        down = make.linear(f"{i}.shared_down", p.width, p.inner)
+        shared = SharedExpert(GatedFeedForward(*parts, down, activation), gate)
+    return MixtureOfExperts(
+        router=make.linear(f"{i}.router", p.experts, p.width, p.extras),
+        gate=make.stack(f"{i}.gate", inner, p.width),
+        up=make.stack(f"{i}.up", inner, p.width),
+        down=make.stack(f"{i}.down", p.width, inner),
+        top_k=p.top_k,
+        activation=activation,
+        renormalize=i % 2 == 0,
+        scale=1.5 if p.extras else 1.0,
+        shared=shared,
+    )

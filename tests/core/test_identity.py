@@ -35,6 +35,11 @@ MODELS = {
         formats=("f32", "q8_0", "q4_1", "iq4_nl", "f16"), width=96, inner=160, heads=6,
         kv_heads=2, head_dim=48, vocab=37, window=70, extras=True,
     ),
+    "experts": Parts(
+        formats=("q4_k", "f32", "q8_0", "q5_k", "q6_k", "f16"), inner=512, experts=9, top_k=3,
+        layers=2, window=40, extras=True,
+    ),
+    "many experts": Parts(formats=("q4_0", "q4_1"), inner=64, experts=70, top_k=8),
 }  # fmt: skip
 TOKENS = 100  # more than a page and more than the windows
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 import text_model
+from small_model import EXPERTS, MIXTURE_KEYS, USED, mixture, write
+from trit.convert import quantize
 from trit.errors import DoesNotFitError, UsageError
 from trit.evaluate import _machine, speed
 from trit.evaluate._machine import Limits
@@ -105,6 +107,22 @@ def test_share_of_the_limits(integer_model: Path, monkeypatch: pytest.MonkeyPatc
     assert prompt.share == pytest.approx(32e9 / prompt.samples_ns[0] * 2 * weights / 1e12, rel=1e-9)
     cache = 2 * layers * 2 * kv * (16 + 4)  # keys and values in float16, half-way through
     moved = decoding.model.bytes + cache  # the head is the embedding: all of it is read
+    assert decoding.share == pytest.approx(8e9 / decoding.samples_ns[0] * moved / 1e9, rel=1e-9)
+
+
+def test_of_a_mixture_the_chosen_experts_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = write(tmp_path / "f32.gguf", mixture(), "f32", MIXTURE_KEYS)
+    path = tmp_path / "model.gguf"
+    quantize(source, path, "Q8_0")
+    prompt, decoding = shares(path, monkeypatch)
+    layers, width, kv, inner = 2, 256, 128, 256
+    weights = layers * (2 * width * width + 2 * kv * width + USED * 3 * inner * width)
+    assert prompt.share == pytest.approx(32e9 / prompt.samples_ns[0] * 2 * weights / 1e12, rel=1e-9)
+    cache = 2 * layers * 2 * kv * (16 + 4)
+    asleep = layers * (EXPERTS - USED) * 3 * inner * width // 32 * 34
+    moved = decoding.model.bytes + cache - asleep
     assert decoding.share == pytest.approx(8e9 / decoding.samples_ns[0] * moved / 1e9, rel=1e-9)
 
 

@@ -16,12 +16,25 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
+from trit.archs._experts import Place, place
 from trit.errors import InvalidFileError, UnsupportedError
-from trit.plan import Attention, GatedFeedForward, Layer, Linear, Norm, PlainFeedForward, Plan
+from trit.plan import (
+    Attention,
+    GatedFeedForward,
+    Layer,
+    Linear,
+    MixtureOfExperts,
+    Norm,
+    PlainFeedForward,
+    Plan,
+)
 
 Floats = npt.NDArray[np.float32]
 
 _VECTOR_FORMATS = ("f32", "f16", "bf16")
+
+
+__all__ = ["Arch", "Checkpoint", "Place", "all", "for_gguf", "for_hf", "place"]
 
 
 class Arch(Protocol):
@@ -143,6 +156,11 @@ def plan(checkpoint: Checkpoint, context: int | None = None) -> Plan:
     return made
 
 
+def is_router(gguf_name: str) -> bool:
+    """Whether a matrix decides which experts see a row: the converters keep those in F32."""
+    return "ffn_gate_inp" in gguf_name
+
+
 def parameter_count(checkpoint: Checkpoint) -> int:
     """Weights of a model; a tied head counts once, rope's divisors not at all."""
     return sum(
@@ -153,9 +171,19 @@ def parameter_count(checkpoint: Checkpoint) -> int:
 
 
 def linears(layer: Layer) -> dict[str, Linear]:
-    """The linear parts of a layer by role (q, k, v, output, gate, up, down), in running order."""
+    """The linear parts of a layer by role (q, k, v, output, gate, up, down), in running order.
+
+    Of a mixture of experts those that every row passes: the router and the shared expert.
+    """
     mixer, feed_forward = layer.mixer, layer.feed_forward
     parts = {"q": mixer.q, "k": mixer.k, "v": mixer.v, "output": mixer.output}
+    if isinstance(feed_forward, MixtureOfExperts):
+        parts["router"] = feed_forward.router
+        if feed_forward.shared is None:
+            return parts
+        if feed_forward.shared.gate is not None:
+            parts["shared_gate"] = feed_forward.shared.gate
+        feed_forward = feed_forward.shared.part
     if isinstance(feed_forward, GatedFeedForward):
         parts["gate"] = feed_forward.gate
     if isinstance(feed_forward, GatedFeedForward | PlainFeedForward):

@@ -1,4 +1,4 @@
-"""The plan of a decoder-only transformer: what the six families share.
+"""The plan of a decoder-only transformer: what the families share.
 
 An arch file says in `Traits` how its family differs; here the sizes are read and checked, every
 tensor's shape is compared with what the sizes ask for, and the layers are put together.
@@ -6,19 +6,15 @@ tensor's shape is compared with what the sizes ask for, and the layers are put t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from trit.archs import _experts, _tensors
 from trit.archs._fields import MAX_HEAD_DIM, Fields, is_list
+from trit.archs._tensors import Tensors
 from trit.errors import InvalidFileError, UnsupportedError
-from trit.plan import Activation, Attention, GatedFeedForward, Layer, Linear, Norm, Plan, Rope
+from trit.plan import Activation, Attention, FeedForward, GatedFeedForward, Layer, Plan, Rope
 
-Shapes = Mapping[str, tuple[int, ...]]
-
-# Tensors beside the plan that a file may carry: rope divisors (read into the plan), old converters'
-# unused rotary tables, and planes that trit itself adds.
-_BESIDE_THE_PLAN = ("rope_", "trit.")
-_UNUSED_SUFFIXES = (".attn_rot_embd", ".attn_rot_embd.weight", ".rotary_emb.inv_freq")
+Shapes = _tensors.Shapes
 
 
 @dataclass(frozen=True)
@@ -49,6 +45,7 @@ class Traits:
     attention_soft_cap: float | None = None
     embedding_scale: float = 1.0
     head_soft_cap: float | None = None
+    experts: _experts.Experts | None = None
 
 
 def read_sizes(keys: Fields, shapes: Shapes) -> Sizes:
@@ -79,7 +76,9 @@ def read_sizes(keys: Fields, shapes: Shapes) -> Sizes:
 
 def build(keys: Fields, sizes: Sizes, shapes: Shapes, traits: Traits) -> Plan:
     """Check every tensor against `sizes` and assemble the plan."""
-    tensors = _Tensors(keys.path, shapes)
+    if traits.experts is None and not _experts.absent(keys):
+        raise UnsupportedError(f"{keys.path}: experts are not part of this architecture.")
+    tensors = Tensors(keys.path, shapes)
     width = sizes.width
     embedding = tensors.matrix("token_embd.weight", sizes.vocab, width)
     layers = tuple(_layer(i, sizes, tensors, traits) for i in range(sizes.layers))
@@ -102,73 +101,12 @@ def build(keys: Fields, sizes: Sizes, shapes: Shapes, traits: Traits) -> Plan:
     return plan
 
 
-class _Tensors:
-    """Makes the plan's parts, checking each shape and noting which tensors are used."""
-
-    def __init__(self, path: object, shapes: Shapes) -> None:
-        self.path = path
-        self.shapes = shapes
-        self.used: set[str] = set()
-
-    def matrix(self, name: str, rows: int, cols: int) -> Linear:
-        """The whole of a (rows, cols) matrix, with its bias if the file has one."""
-        self._take(name, (rows, cols))
-        return Linear(name, rows, cols, bias=self._bias(name, rows))
-
-    def slices(self, name: str, parts: tuple[int, ...], cols: int) -> tuple[Linear, ...]:
-        """Views of a fused matrix (sum of `parts`, cols), one per part, from the top."""
-        self._take(name, (sum(parts), cols))
-        if self._bias(name, sum(parts)) is not None:
-            raise UnsupportedError(f"{self.path}: the bias of the fused '{name}' is not supported.")
-        starts = [sum(parts[:i]) for i in range(len(parts))]
-        return tuple(
-            Linear(name, rows, cols, row_start=start)
-            for rows, start in zip(parts, starts, strict=True)
-        )
-
-    def norm(self, name: str, size: int, eps: float) -> Norm:
-        """An RMS norm over `size` values."""
-        self._take(name, (size,))
-        return Norm(name, eps)
-
-    def check_all_used(self) -> None:
-        """Refuse a file with a tensor that the plan would ignore: its answers would be wrong."""
-        for name in self.shapes:
-            if name in self.used or name.startswith(_BESIDE_THE_PLAN):
-                continue
-            if name.endswith(_UNUSED_SUFFIXES):
-                continue
-            raise UnsupportedError(
-                f"{self.path}: tensor '{name}' is not part of this architecture as trit knows it."
-            )
-
-    def _bias(self, weight: str, rows: int) -> str | None:
-        name = weight.removesuffix(".weight") + ".bias"
-        if name not in self.shapes:
-            return None
-        self._take(name, (rows,))
-        return name
-
-    def _take(self, name: str, expected: tuple[int, ...]) -> None:
-        if name not in self.shapes:
-            raise InvalidFileError(
-                self.path, f"tensor '{name}'", f"missing; expected shape {expected}."
-            )
-        if tuple(self.shapes[name]) != expected:
-            raise InvalidFileError(
-                self.path,
-                f"tensor '{name}'",
-                f"expected shape {expected}, got {tuple(self.shapes[name])}.",
-            )
-        self.used.add(name)
-
-
-def _layer(i: int, sizes: Sizes, tensors: _Tensors, traits: Traits) -> Layer:
+def _layer(i: int, sizes: Sizes, tensors: Tensors, traits: Traits) -> Layer:
     block, width, eps = f"blk.{i}.", sizes.width, sizes.eps
     post = traits.post_norms
     return Layer(
         mixer=_attention(i, sizes, tensors, traits),
-        feed_forward=_feed_forward(i, sizes, tensors, traits.activation),
+        feed_forward=_feed_forward(i, sizes, tensors, traits),
         mixer_norm=tensors.norm(block + "attn_norm.weight", width, eps),
         mixer_post_norm=(
             tensors.norm(block + "post_attention_norm.weight", width, eps) if post else None
@@ -180,7 +118,7 @@ def _layer(i: int, sizes: Sizes, tensors: _Tensors, traits: Traits) -> Layer:
     )
 
 
-def _attention(i: int, sizes: Sizes, tensors: _Tensors, traits: Traits) -> Attention:
+def _attention(i: int, sizes: Sizes, tensors: Tensors, traits: Traits) -> Attention:
     block, width, head_dim = f"blk.{i}.attn_", sizes.width, sizes.head_dim
     heads, kv_heads = sizes.heads[i], sizes.kv_heads[i]
     rows = (heads * head_dim, kv_heads * head_dim, kv_heads * head_dim)
@@ -208,9 +146,9 @@ def _attention(i: int, sizes: Sizes, tensors: _Tensors, traits: Traits) -> Atten
     )
 
 
-def _feed_forward(
-    i: int, sizes: Sizes, tensors: _Tensors, activation: Activation
-) -> GatedFeedForward:
+def _feed_forward(i: int, sizes: Sizes, tensors: Tensors, traits: Traits) -> FeedForward:
+    if traits.experts is not None:
+        return _experts.mixture(i, sizes.width, tensors, traits.experts, traits.activation)
     block, width, inner = f"blk.{i}.ffn_", sizes.width, sizes.feed_forward[i]
     if tensors.shapes.get(block + "up.weight") == (2 * inner, width):
         gate, up = tensors.slices(block + "up.weight", (inner, inner), width)
@@ -218,7 +156,7 @@ def _feed_forward(
         gate = tensors.matrix(block + "gate.weight", inner, width)
         up = tensors.matrix(block + "up.weight", inner, width)
     down = tensors.matrix(block + "down.weight", width, inner)
-    return GatedFeedForward(gate=gate, up=up, down=down, activation=activation)
+    return GatedFeedForward(gate=gate, up=up, down=down, activation=traits.activation)
 
 
 def _head_dim(keys: Fields, width: int, heads: int) -> int:
@@ -258,12 +196,6 @@ def _refuse_what_no_plan_has(keys: Fields) -> None:
     kind = keys.values.get("general.type", "model")
     if kind != "model":
         raise UnsupportedError(f"{keys.path}: holds a {kind!r}; trit runs only models.")
-    experts = keys.count("expert_count", 0, low=0)
-    used = keys.count("expert_used_count", 0, low=0)
-    if used > experts:
-        raise keys.error("expert_used_count", f"expected at most {experts} experts, got {used}.")
-    if experts:
-        raise UnsupportedError(f"{keys.path}: mixtures of experts are not supported yet.")
     if not keys.flag("attention.causal", True):
         raise UnsupportedError(f"{keys.path}: attention that sees the future is not supported.")
     for key in ("attention.clamp_kqv", "attention.max_alibi_bias"):

@@ -37,6 +37,17 @@ GEMMA_LAYER = LLAMA_LAYER | {
     "post_feedforward_layernorm": "post_ffw_norm",
 }
 
+# The experts' own matrices are in _experts.py: they are no tensors of their own in a GGUF.
+MIXTRAL_LAYER = LLAMA_LAYER | {"block_sparse_moe.gate": "ffn_gate_inp", "mlp.gate": "ffn_gate_inp"}
+
+QWEN_EXPERTS = {
+    "mlp.gate": "ffn_gate_inp",
+    "mlp.shared_expert.gate_proj": "ffn_gate_shexp",
+    "mlp.shared_expert.up_proj": "ffn_up_shexp",
+    "mlp.shared_expert.down_proj": "ffn_down_shexp",
+    "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
+}
+
 HEAD_NORMS = {"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"}
 
 

@@ -1,8 +1,8 @@
-"""Llama and its kin: Llama 1 to 3, Mistral, SmolLM.
+"""Llama and its kin: Llama 1 to 3, Mistral, Mixtral, SmolLM.
 
 GGUF keeps Q and K with their rows permuted, so that rope turns neighbours (2i, 2i + 1) instead of
 halves; the converters do it, and so does `transform`. Llama 3.1's rope scaling is a tensor of
-divisors, `rope_freqs.weight`.
+divisors, `rope_freqs.weight`. Mixtral is Mistral with experts in place of the feed-forward.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trit.archs import _config, _decoder, _rope, _windows
+from trit.archs import _config, _decoder, _experts, _rope, _windows
 from trit.archs._fields import Fields
-from trit.archs._names import LLAMA_LAYER
+from trit.archs._names import MIXTRAL_LAYER
 from trit.archs._names import rename as _rename
 from trit.plan import Plan
 
 ARCH = "llama"
-HF_CLASSES = ("LlamaForCausalLM", "MistralForCausalLM")
+HF_CLASSES = ("LlamaForCausalLM", "MistralForCausalLM", "MixtralForCausalLM")
 
 _DEFAULTS = {
     "hidden_size": 4096,
@@ -38,12 +38,23 @@ _MISTRAL = _DEFAULTS | {
     "num_key_value_heads": 8,
     "sliding_window": 4096,
 }
+_MIXTRAL = _MISTRAL | {
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 1e6,
+    "sliding_window": None,
+    "num_local_experts": 8,
+    "num_experts_per_tok": 2,
+}
+_BY_TYPE: dict[str, Mapping[str, Any]] = {"mistral": _MISTRAL, "mixtral": _MIXTRAL}
 
 
 def complete(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """`config` with the values its class fills in."""
-    mistral = config.get("model_type") == "mistral"
-    return _config.merged(config, _MISTRAL if mistral else _LLAMA)
+    return _config.merged(config, _BY_TYPE.get(_type(config), _LLAMA))
+
+
+def _type(config: Mapping[str, Any]) -> str:
+    return str(config.get("model_type"))
 
 
 def metadata_from_hf(config: Mapping[str, Any], path: object = "config.json") -> dict[str, Any]:
@@ -51,11 +62,15 @@ def metadata_from_hf(config: Mapping[str, Any], path: object = "config.json") ->
     _config.check_activation(config, ("silu", "swish"), path)
     parameters, _ = _config.rope_parameters(config, path)
     head = _config.head_length(config, ARCH, path)
-    keys = _config.sizes(config, ARCH, path) | head
+    keys = _config.sizes(config, ARCH, path)
+    if config.get("head_dim") is not None:
+        keys |= head
     keys |= _config.rope(parameters, config, ARCH, path, by_tensor="llama3")
     keys["llama.vocab_size"] = Fields(config, path).count("vocab_size")
     keys["llama.rope.dimension_count"] = head["llama.attention.key_length"]
-    if config.get("model_type") == "mistral" and config.get("sliding_window") is not None:
+    if _type(config) == "mixtral":
+        keys |= _config.with_prefix(_experts.counts_from_hf(config, path), ARCH)
+    if _type(config) in _BY_TYPE and config.get("sliding_window") is not None:
         window = Fields(config, path).count("sliding_window")
         listed = _config.sliding_layers(config, path)
         keys |= _config.trit_windows(window, listed or (True,) * keys["llama.block_count"])
@@ -73,7 +88,7 @@ def extra_tensors(
 
 def rename(hf_name: str) -> str | None:
     """The GGUF name of an HF tensor, None for one that is left out."""
-    return _rename(hf_name, LLAMA_LAYER)
+    return _rename(hf_name, MIXTRAL_LAYER)
 
 
 def transform(
@@ -101,9 +116,12 @@ def plan(
     sizes = _decoder.read_sizes(keys, shapes)
     positions = context or sizes.context_length
     rope = _rope.scaled(keys, sizes.head_dim, shapes, read, "adjacent", positions)
+    dense = _experts.absent(keys)
+    experts = None if dense else _experts.read(keys, sizes.feed_forward, renormalize=True)
     traits = _decoder.Traits(
         ropes=(rope,) * sizes.layers,
         windows=_windows.from_trit(keys, sizes.layers),
         attention_scale=1.0 / math.sqrt(sizes.head_dim),
+        experts=experts,
     )
     return _decoder.build(keys, sizes, shapes, traits)

@@ -16,6 +16,7 @@ HYPER_PARAMETERS = {
     "heads": ("heads", "attention.head_count"),
     "kv_heads": ("kv heads", "attention.head_count_kv"),
     "experts": ("experts", "expert_count"),
+    "experts_used": ("experts used", "expert_used_count"),
     "window": ("window", "attention.sliding_window"),
 }
 SPECIAL_TOKENS = ("bos", "eos", "eot", "unknown", "padding")

@@ -23,11 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import _core
-from trit.archs import linears
+from trit.archs import is_router, linears
 from trit.engine import BATCH, Rows, default_threads
 from trit.errors import UsageError
 from trit.evaluate._machine import Limits, build_commit, cpu_name, limits
 from trit.evaluate._opened import Opened
+from trit.plan import MixtureOfExperts, Plan, Stack
 
 __all__ = ["Limits", "Speed", "SpeedTest", "bench", "speed_tests"]
 
@@ -261,12 +262,24 @@ def _share(opened: Opened, test: SpeedTest, speed: float, measured: Limits) -> f
 
 
 def _decoded_bytes(opened: Opened) -> int:
-    """Bytes of weights that one token reads: all, but of an untied embedding only a row."""
+    """Bytes of weights that one token reads: all, but of an untied embedding only a row, and of a
+    stack of experts only those it chooses."""
     plan, tensors = opened.plan, opened.file.tensors
-    if plan.head.weight == plan.embedding:
-        return opened.weight_bytes
-    embedding = tensors[plan.embedding]
-    return opened.weight_bytes - embedding.nbytes + embedding.row_bytes
+    read = opened.weight_bytes
+    if plan.head.weight != plan.embedding:
+        embedding = tensors[plan.embedding]
+        read -= embedding.nbytes - embedding.row_bytes
+    for stack, top_k in _stacks(plan):
+        read -= tensors[stack.weight].nbytes // stack.experts * (stack.experts - top_k)
+    return read
+
+
+def _stacks(plan: Plan) -> Iterator[tuple[Stack, int]]:
+    """The stacks of experts, each with how many of them a token chooses."""
+    for layer in plan.layers:
+        part = layer.feed_forward
+        if isinstance(part, MixtureOfExperts):
+            yield from ((stack, part.top_k) for stack in (part.gate, part.up, part.down))
 
 
 def _cached_bytes(opened: Opened, position: int) -> int:
@@ -282,10 +295,14 @@ def _cached_bytes(opened: Opened, position: int) -> int:
 def _integer_weights(opened: Opened) -> int:
     """Weights a prompt token is multiplied with in int8; 0 if any layer computes in float.
 
-    The head counts not: it sees the last token alone.
+    The head counts not: it sees the last token alone. Nor do routers, small and always float.
     """
     integer = {row["name"] for row in _core.formats() if row["integer"]}
     parts = [part for layer in opened.plan.layers for part in linears(layer).values()]
-    if any(opened.file.tensors[part.weight].format.name not in integer for part in parts):
+    counts = [(part.weight, part.rows * part.cols) for part in parts]
+    counts = [(name, count) for name, count in counts if not is_router(name)]
+    for stack, top_k in _stacks(opened.plan):
+        counts.append((stack.weight, top_k * stack.rows * stack.cols))
+    if any(opened.file.tensors[name].format.name not in integer for name, _ in counts):
         return 0
-    return sum(part.rows * part.cols for part in parts)
+    return sum(count for _, count in counts)

@@ -27,14 +27,14 @@ _FILE_TYPES = {"f32": 0, "f16": 1, "bf16": 32}
 
 
 def general_keys(
-    folder: Path, config: Object, arch: str, parameters: int, matrix_format: str
+    folder: Path, config: Object, arch: str, label: str, matrix_format: str
 ) -> dict[str, Plain | Value]:
-    """The keys; `matrix_format` is the format of the first matrix, `parameters` their number."""
+    """The keys; `matrix_format` is the format of the first matrix, `label` names the size."""
     keys: dict[str, Plain | Value] = {
         "general.architecture": arch,
         "general.type": "model",
         "general.name": _name(folder, config),
-        "general.size_label": size_label(parameters),
+        "general.size_label": label,
         "general.file_type": _FILE_TYPES[matrix_format],
         "general.quantization_version": 2,
     }
@@ -58,8 +58,10 @@ def _sampling_keys(path: Path) -> dict[str, Value]:
     return keys
 
 
-def size_label(parameters: int) -> str:
-    """A count of weights as in file names, of two digits at least: 135M, 1.8B, 7.2K."""
+def size_label(parameters: int, experts: int = 0) -> str:
+    """A count of weights as in file names, of two digits at least: 135M, 1.8B, 8x7.2K."""
+    if experts:
+        return f"{experts}x{size_label(parameters)}"
     for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (0.0, "K")):
         if parameters > limit:
             scaled = parameters / (limit or 1e3)

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from trit import archs, formats
 from trit.errors import InvalidFileError, UnsupportedError
 from trit.files import gguf, safetensors
-from trit.files._hf_general import general_keys
+from trit.files._hf_experts import Stacks
+from trit.files._hf_general import general_keys, size_label
 from trit.files._hf_json import Object, read_object
 from trit.files._hf_tokenizer import tokenizer_keys
 from trit.files._tensor import Tensor
@@ -113,8 +114,7 @@ def _open_folder(folder: Path) -> Checkpoint:
                 "missing, and config.json does not say tie_word_embeddings.",
             )
         matrix = next(tensor for tensor in tensors.values() if len(tensor.shape) > 1)
-        count = sum(math.prod(tensor.shape) for tensor in tensors.values())
-        found = general_keys(folder, config, arch.ARCH, count, matrix.format.name)
+        found = general_keys(folder, config, arch.ARCH, _size_label(tensors), matrix.format.name)
         found |= keys
         found |= tokenizer_keys(folder, config, arch.ARCH, rows)
     except BaseException:
@@ -123,6 +123,16 @@ def _open_folder(folder: Path) -> Checkpoint:
     values = {key: value_of(value) for key, value in found.items()}
     metadata = {key: value.value for key, value in values.items()}
     return Checkpoint(folder, "hf", metadata, values, tensors, source.close)
+
+
+def _size_label(tensors: Mapping[str, Tensor]) -> str:
+    """As the converter names sizes: of a mixture, what a row sees of each expert, and how many."""
+    count, experts = 0, 0
+    for name, tensor in tensors.items():
+        stacked = tensor.shape[0] if "_exps." in name else 0
+        experts = max(experts, stacked)
+        count += math.prod(tensor.shape) // max(1, stacked)
+    return size_label(count, experts)
 
 
 def _open_weights(folder: Path) -> safetensors.SafeTensors:
@@ -152,7 +162,11 @@ def _renamed(
     tied: bool,
 ) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
+    stacks = Stacks(folder)
     for hf_name in (*source.tensors, *source.unsupported):
+        if place := archs.place(hf_name):
+            stacks.add(place, source[hf_name])
+            continue
         try:
             name = arch.rename(hf_name)
         except UnsupportedError as error:
@@ -164,24 +178,27 @@ def _renamed(
             raise InvalidFileError(folder, f"tensor '{hf_name}'", f"a second one for '{name}'.")
         # Asking for a tensor of a type that is not read raises UnsupportedError.
         tensors[name] = _virtual(folder, arch, name, source[hf_name], keys)
-    return tensors
+    return tensors | stacks.tensors()
 
 
 def _virtual(
     folder: Path, arch: archs.Arch, name: str, tensor: Tensor, keys: Mapping[str, Any]
 ) -> Tensor:
-    """A tensor under its GGUF name, transformed when asked: vectors as F32, matrices as stored."""
-    if len(tensor.shape) == 1:
+    """A tensor under its GGUF name, transformed when asked.
 
-        def vector() -> NDArray[np.uint8]:
-            changed = arch.transform(name, tensor.decode(), keys)
-            return np.ascontiguousarray(changed, dtype="<f4").view(np.uint8)
-
-        return Tensor(name, tensor.shape, formats.get("f32"), vector)
-    if len(tensor.shape) != 2:
+    Vectors and what routes to experts become F32; matrices stay as they are stored.
+    """
+    if len(tensor.shape) not in (1, 2):
         raise InvalidFileError(
             folder, f"tensor '{tensor.name}'", f"expected a matrix, got shape {tensor.shape}."
         )
+    if len(tensor.shape) == 1 or archs.is_router(name):
+
+        def as_float32() -> NDArray[np.uint8]:
+            changed = arch.transform(name, tensor.decode(), keys)
+            return np.ascontiguousarray(changed, dtype="<f4").view(np.uint8)
+
+        return Tensor(name, tensor.shape, formats.get("f32"), as_float32)
     return Tensor(
         name, tensor.shape, tensor.format, lambda: arch.transform(name, tensor.data, keys)
     )
