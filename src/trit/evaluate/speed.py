@@ -252,15 +252,15 @@ def _share(opened: Opened, test: SpeedTest, speed: float, measured: Limits) -> f
         return None
     if test.generate:
         middle = test.depth + test.generate // 2
-        moved = _decoded_bytes(opened) + _cached_bytes(opened, middle)
+        moved = decoded_bytes(opened) + _cached_bytes(opened, middle)
         limit = measured.read_bytes_per_second
         return speed * moved / limit if limit else None
-    weights = _integer_weights(opened)
+    weights = integer_weights(opened)
     limit = measured.int8_ops_per_second
     return speed * 2 * weights / limit if weights and limit else None
 
 
-def _decoded_bytes(opened: Opened) -> int:
+def decoded_bytes(opened: Opened) -> int:
     """Bytes of weights that one token reads: all, but of an untied embedding only a row."""
     plan, tensors = opened.plan, opened.file.tensors
     if plan.head.weight == plan.embedding:
@@ -279,7 +279,7 @@ def _cached_bytes(opened: Opened, position: int) -> int:
     return CACHE_VALUE_BYTES * values
 
 
-def _integer_weights(opened: Opened) -> int:
+def integer_weights(opened: Opened) -> int:
     """Weights a prompt token is multiplied with in int8; 0 if any layer computes in float.
 
     The head counts not: it sees the last token alone.
