@@ -25,7 +25,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped,unused-ignore]
 from peers_table import Row, table
 
 SETTINGS: dict[str, dict[str, dict[str, bool]]] = {
@@ -35,6 +34,7 @@ SETTINGS: dict[str, dict[str, dict[str, bool]]] = {
 }
 TESTS = {"prefill": "prompt", "decode": "generate"}  # what is reported -> what a worker is asked
 TRIAL = {"prefill": 128, "decode": 12}  # tokens
+SETTLE_SECONDS = 0.03  # threads spin for some milliseconds after their work
 IDLE_SHARE = 0.02  # of one core: what processes that wait may use without a warning
 READ_BYTES = 1 << 29  # for the bandwidth; far more than caches hold
 
@@ -65,8 +65,9 @@ class Worker:
         return answer
 
     def cpu_seconds(self) -> float:
-        times = psutil.Process(self.process.pid).cpu_times()
-        return float(times.user + times.system)
+        """What its threads have used so far; 0 where the system does not say."""
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout is not None
@@ -168,6 +169,7 @@ def measure(row: Row, workers: dict[str, Worker], number: int, options: argparse
     turn = number % len(names)
     for name in [*names[turn:], *names[:turn]]:
         others = [each for each in workers.values() if each.name != name]
+        time.sleep(SETTLE_SECONDS)
         used, begun = sum(each.cpu_seconds() for each in others), time.monotonic()
         seconds = workers[name].ask(TESTS[row.test], count=row.tokens)["seconds"]
         used = sum(each.cpu_seconds() for each in others) - used
