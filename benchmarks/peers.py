@@ -34,6 +34,7 @@ SETTINGS: dict[str, dict[str, dict[str, bool]]] = {
 }
 TESTS = {"prefill": "prompt", "decode": "generate"}  # what is reported -> what a worker is asked
 TRIAL = {"prefill": 128, "decode": 12}  # tokens
+TRIAL_RUNS = 3
 SETTLE_SECONDS = 0.03  # threads spin for some milliseconds after their work
 IDLE_SHARE = 0.02  # of one core: what processes that wait may use without a warning
 READ_BYTES = 1 << 29  # for the bandwidth; far more than caches hold
@@ -122,7 +123,7 @@ def trial(worker: Worker, load: dict[str, Any]) -> dict[str, str]:
     for name, settings in SETTINGS[worker.name].items():
         worker.ask("load", **load, **settings)
         for test, do in TESTS.items():
-            seconds = min(worker.ask(do, count=TRIAL[test])["seconds"] for _ in range(2))
+            seconds = min(worker.ask(do, count=TRIAL[test])["seconds"] for _ in range(TRIAL_RUNS))
             _say(f"  {worker.name} {name}: {test} {TRIAL[test] / seconds:.1f} tokens/s")
             best[test] = min(best.get(test, (seconds, name)), (seconds, name))
     return {test: name for test, (_, name) in best.items()}

@@ -131,10 +131,10 @@ class IkLlama:
         self.api.llama_backend_init()
 
     def about(self) -> dict[str, Any]:
-        from importlib.metadata import version
+        from ik_llama_cpp import __version__
 
         system = self.lib.llama_print_system_info().decode()
-        return {"version": version("ik-llama-cpp-python"), "system": system}
+        return {"version": __version__, "system": system}
 
     def load(
         self, model: str, threads: int, ctx: int, flash: bool = True, repack: bool = False
