@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trit.runtime.generate import Chunk, Generation
     from trit.runtime.model import Model, load
     from trit.runtime.sample import SamplerSettings
+    from trit.synth import synth
 
     __version__: str
 
@@ -39,6 +40,7 @@ __all__ = [
     "evaluate",
     "load",
     "quantize",
+    "synth",
 ]
 
 _MODULES = {
@@ -54,11 +56,12 @@ _MODULES = {
     "evaluate": "trit.evaluate",
     "load": "trit.runtime.model",
     "quantize": "trit.convert",
+    "synth": "trit.synth",
 }
 
 
 class _Package(ModuleType):
-    """This module. Two of its functions have the names of the files they come from: importing the
+    """This module. Three of its functions have the names of the files they come from: importing the
     file, which Python then wants to put in the function's place, must not hide the function."""
 
     def __setattr__(self, name: str, value: object) -> None:

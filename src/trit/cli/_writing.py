@@ -27,9 +27,9 @@ def carry_out(job: Job, *, dry_run: bool, json: bool, jsonl: bool) -> None:
         _announce(job, planned)
         result = _run(job, jsonl)
     if json:
-        print_json(_as_json(result, dry_run))
+        print_json(as_json(result, dry_run))
     else:
-        print(_as_text(result, dry_run))
+        print(as_text(result, dry_run))
 
 
 def fallbacks(result: ConvertResult) -> list[str]:
@@ -71,7 +71,8 @@ def _run(job: Job, jsonl: bool) -> ConvertResult:
             raise
 
 
-def _as_json(result: ConvertResult, dry_run: bool) -> dict[str, Any]:
+def as_json(result: ConvertResult, dry_run: bool) -> dict[str, Any]:
+    """What `--json` prints of a file that was written, or would be."""
     return {
         "path": None if dry_run else str(result.path),
         "type": result.type,
@@ -102,7 +103,8 @@ def _as_json(result: ConvertResult, dry_run: bool) -> dict[str, Any]:
     }
 
 
-def _as_text(result: ConvertResult, dry_run: bool) -> str:
+def as_text(result: ConvertResult, dry_run: bool) -> str:
+    """The same for people: type and size, then a line per format."""
     sums: dict[str, tuple[int, int]] = {}
     for tensor in result.tensors:
         count, total = sums.get(tensor.format, (0, 0))

@@ -171,6 +171,7 @@ def command(
     if text is None and (json or not chat_possible):
         raise UsageError(f"no prompt: trit run {name} -p TEXT, or pipe a text into it.")
     with open_model(name, ctx, threads, batch, draft_max, chat=conversation is not False) as opened:
+        _warn_if_random(opened)
         _run(opened, asked, text, screen, json)
 
 
@@ -183,6 +184,14 @@ def _run(model: "Model", asked: "Asked", text: str | None, screen: "Screen", jso
         from trit.cli._chat_once import answer_once
 
         answer_once(model, asked, text, screen, json=json)
+
+
+def _warn_if_random(model: "Model") -> None:
+    """Files of `trit synth` look like models and answer like none."""
+    if "trit.synth.shape" in model.metadata:
+        from trit.cli._terminal import warn
+
+        warn(f"{model.path}: the weights are random ('trit synth'); the answer means nothing")
 
 
 def open_model(

@@ -253,15 +253,15 @@ def _share(opened: Opened, test: SpeedTest, speed: float, measured: Limits) -> f
         return None
     if test.generate:
         middle = test.depth + test.generate // 2
-        moved = _decoded_bytes(opened) + _cached_bytes(opened, middle)
+        moved = decoded_bytes(opened) + _cached_bytes(opened, middle)
         limit = measured.read_bytes_per_second
         return speed * moved / limit if limit else None
-    weights = _integer_weights(opened)
+    weights = integer_weights(opened)
     limit = measured.int8_ops_per_second
     return speed * 2 * weights / limit if weights and limit else None
 
 
-def _decoded_bytes(opened: Opened) -> int:
+def decoded_bytes(opened: Opened) -> int:
     """Bytes of weights that one token reads: all, but of an untied embedding only a row, and of a
     stack of experts only those it chooses."""
     plan, tensors = opened.plan, opened.file.tensors
@@ -292,7 +292,7 @@ def _cached_bytes(opened: Opened, position: int) -> int:
     return CACHE_VALUE_BYTES * values
 
 
-def _integer_weights(opened: Opened) -> int:
+def integer_weights(opened: Opened) -> int:
     """Weights a prompt token is multiplied with in int8; 0 if any layer computes in float.
 
     The head counts not: it sees the last token alone. Nor do routers, small and always float.
