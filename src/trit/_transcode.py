@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from trit._processors import default_threads
 from trit.errors import InvalidFileError, UnsupportedError
 from trit.files.gguf import Tensor
 from trit.formats import Format
@@ -73,8 +74,6 @@ class Transcoder:
                     yield self._slab(pool, tensor, target, first, slab, columns)
 
     def _pool(self) -> ThreadPoolExecutor:
-        from trit.engine import default_threads  # loads the compiled core
-
         return ThreadPoolExecutor(self.threads or default_threads())
 
     def _slab(

@@ -12,13 +12,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trit import _core
+from trit._processors import default_threads
 from trit.errors import DoesNotFitError, UnsupportedError, UsageError
 from trit.plan import (
     Attention,
@@ -48,20 +48,6 @@ def isa() -> str:
     if chosen and chosen not in available:
         raise UsageError(f"TRIT_ISA={chosen}: this machine has {', '.join(available)}.")
     return chosen or str(available[0])
-
-
-def default_threads() -> int:
-    """Processors this process may use: affinity, bounded by the cgroup's CPU quota."""
-    count = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        if quota != "max":
-            count = min(count, max(1, int(quota) // int(period)))
-    except (OSError, ValueError):
-        pass
-    return count
 
 
 def _is_mapped(data: NDArray[np.uint8]) -> bool:

@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import _core
+from trit._processors import default_threads
 from trit.archs import is_router, linears
-from trit.engine import BATCH, Rows, default_threads
+from trit.engine import BATCH, Rows
 from trit.errors import UsageError
 from trit.evaluate._machine import Limits, build_commit, cpu_name, limits
 from trit.evaluate._opened import Opened

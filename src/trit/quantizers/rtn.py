@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import _core, engine, formats
+from trit._processors import default_threads
 from trit.errors import UnsupportedError, UsageError
 
 FLOATS = frozenset({"f32", "f16", "bf16"})
@@ -53,7 +54,7 @@ def quantize(
         format.name,
         weights,
         importance,
-        threads or engine.default_threads(),
+        threads or default_threads(),
         isa or engine.isa(),
     )
     return np.asarray(packed, dtype=np.uint8)

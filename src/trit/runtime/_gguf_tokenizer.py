@@ -3,11 +3,18 @@
 A vocabulary comes from a file that may be hostile: whatever is inconsistent becomes an
 InvalidFileError that names the key. Defaults are llama.cpp's (llama-vocab.cpp), because files
 leave out what it defaults. Keys: ggml, docs/gguf.md.
+
+Building takes up to a tenth of a second, so what is built is shared: by every open model with the
+same keys (a model and its quantizations have them), and by the next one that is opened.
 """
 
+import hashlib
+import threading
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,13 +61,41 @@ class Parts:
     add_eos: bool
 
 
+_building = threading.Lock()
+_built: WeakValueDictionary[bytes, Parts] = WeakValueDictionary()  # by fingerprint, while in use
+_last: deque[Parts] = deque(maxlen=1)  # stays when the last model that used it is closed
+
+
 def build(metadata: Mapping[str, object], path: object) -> Parts:
-    """The tokenizer of these GGUF keys; `path` is named in errors.
+    """The tokenizer of these GGUF keys, built once; `path` is named in errors.
 
     InvalidFileError for keys that break a promise, UnsupportedError for a kind of tokenizer that
     trit does not have.
     """
-    return _Keys(metadata, path).build()
+    key = _fingerprint(metadata)
+    with _building:
+        parts = _built.get(key)
+        if parts is None:
+            parts = _built[key] = _Keys(metadata, path).build()
+        _last.append(parts)
+    return parts
+
+
+def _fingerprint(metadata: Mapping[str, object]) -> bytes:
+    """A hash of all that a tokenizer is built from: a file may change, what it said does not."""
+    found = hashlib.sha256()
+    for key in (*sorted(key for key in metadata if key.startswith(_PREFIX)), "general.name"):
+        value = metadata.get(key)
+        encoded = getattr(value, "encoded", None)
+        if encoded:
+            kind, raw = "strings", encoded()
+        elif isinstance(value, np.ndarray):
+            kind, raw = f"{value.dtype} {value.shape}", value.tobytes()
+        else:
+            kind, raw = "plain", repr(value).encode()
+        found.update(f"{key!r} {kind} {len(raw)}\n".encode())
+        found.update(raw)
+    return found.digest()
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
-    from trit import _core
+    from trit.runtime._gguf_tokenizer import Parts
 
 
 class Tokenizer:
@@ -67,11 +67,7 @@ class Tokenizer:
             with gguf.open(source) as file:
                 return cls.from_gguf(file.metadata, name=source)
         parts = build(source, name)
-        backend = _Compiled(
-            parts.core,
-            [parts.ids["bos_token_id"]] if parts.add_bos else [],
-            [parts.ids["eos_token_id"]] if parts.add_eos else [],
-        )
+        backend = _Compiled(parts)
         size = int(parts.core.size)
         return cls(backend, size, parts.ids, parts.ends, parts.add_bos, parts.add_eos)
 
@@ -143,10 +139,11 @@ class StreamDecoder:
 class _Compiled:
     """core/tokenizer.cpp between the BOS and EOS a model wants."""
 
-    def __init__(self, core: _core.Tokenizer, before: list[int], after: list[int]) -> None:
-        self._core = core
-        self._before = before
-        self._after = after
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts  # kept whole: while one lives, its vocabulary is not built again
+        self._core = parts.core
+        self._before = [parts.ids["bos_token_id"]] if parts.add_bos else []
+        self._after = [parts.ids["eos_token_id"]] if parts.add_eos else []
 
     def encode(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
         ids: list[int] = self._core.encode(text.encode(), parse_special)
