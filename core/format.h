@@ -52,6 +52,8 @@ struct TileRows {
 
 // The same bytes side by side, up to 256 columns: a *tile*. Line k holds bytes 4k … 4k + 3 of the
 // sixteen rows; an odd pair of bytes at the end has a line of its own, its upper half zero.
+// Formats that use a block's bytes in another order have their pieces of sixteen bytes laid in it,
+// so that tiles are read from end to end.
 constexpr int kLineBytes = 4 * kTileRows;
 constexpr int kMaxTileBytes = kChunkColumns / 32 * 34 / 4 * kLineBytes;  // q8_0, the widest
 
@@ -81,6 +83,9 @@ struct Format {
   // One block. Null for formats trit only reads.
   void (*unpack)(const uint8_t* block, Block& out);
   void (*pack)(const Block& block, uint8_t* out);
+
+  // The order of a block's pieces of sixteen bytes in a tile; null: as they lie.
+  const uint8_t* pieces;
 
   // `columns` ≤ 256, a multiple of 32 and of block_weights. Null for formats that are multiplied in
   // float (F32, F16, BF16 and the types that trit runs through dequantization).

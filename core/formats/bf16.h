@@ -31,6 +31,7 @@ constexpr Format format_bf16 = {
     .decode = bf16::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pieces = nullptr,
     .panel = nullptr,
     .dot = {},
 };

@@ -33,6 +33,7 @@ constexpr Format format_f16 = {
     .decode = f16::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pieces = nullptr,
     .panel = nullptr,
     .dot = {},
 };

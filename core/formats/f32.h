@@ -29,6 +29,7 @@ constexpr Format format_f32 = {
     .decode = f32::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pieces = nullptr,
     .panel = nullptr,
     .dot = {},
 };

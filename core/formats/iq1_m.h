@@ -51,6 +51,7 @@ constexpr Format format_iq1_m = {
     .decode = iq1_m::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pieces = nullptr,
     .panel = nullptr,
     .dot = {},
 };

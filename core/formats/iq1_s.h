@@ -47,6 +47,7 @@ constexpr Format format_iq1_s = {
     .decode = iq1_s::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pieces = nullptr,
     .panel = nullptr,
     .dot = {},
 };

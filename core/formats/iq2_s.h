@@ -44,6 +44,7 @@ constexpr Format format_iq2_s = {
     .decode = iq2_s::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pieces = nullptr,
     .panel = nullptr,
     .dot = {},
 };

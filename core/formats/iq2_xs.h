@@ -42,6 +42,7 @@ constexpr Format format_iq2_xs = {
     .decode = iq2_xs::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pieces = nullptr,
     .panel = nullptr,
     .dot = {},
 };

@@ -46,6 +46,7 @@ constexpr Format format_iq2_xxs = {
     .decode = iq2_xxs::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pieces = nullptr,
     .panel = nullptr,
     .dot = {},
 };

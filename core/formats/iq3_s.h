@@ -48,6 +48,7 @@ constexpr Format format_iq3_s = {
     .decode = iq3_s::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pieces = nullptr,
     .panel = nullptr,
     .dot = {},
 };

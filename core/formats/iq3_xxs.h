@@ -47,6 +47,7 @@ constexpr Format format_iq3_xxs = {
     .decode = iq3_xxs::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pieces = nullptr,
     .panel = nullptr,
     .dot = {},
 };

@@ -61,6 +61,7 @@ constexpr Format format_iq4_nl = {
     .decode = decode_blocks<iq4_nl::kGrid, iq4_nl::unpack, kIq4Levels>,
     .unpack = iq4_nl::unpack,
     .pack = iq4_nl::pack,
+    .pieces = nullptr,
     .panel = iq4_nl::panel<Panel>,
     .dot = TRIT_DOTS(iq4_nl),
 };

@@ -80,6 +80,7 @@ constexpr Format format_iq4_xs = {
     .decode = decode_blocks<iq4_xs::kGrid, iq4_xs::unpack, kIq4Levels>,
     .unpack = iq4_xs::unpack,
     .pack = iq4_xs::pack,
+    .pieces = nullptr,
     .panel = iq4_xs::panel<Panel>,
     .dot = TRIT_DOTS(iq4_xs),
 };

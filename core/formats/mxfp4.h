@@ -42,6 +42,7 @@ constexpr Format format_mxfp4 = {
     .decode = mxfp4::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pieces = nullptr,
     .panel = nullptr,
     .dot = {},
 };

@@ -50,6 +50,7 @@ constexpr Format format_nvfp4 = {
     .decode = nvfp4::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pieces = nullptr,
     .panel = nullptr,
     .dot = {},
 };

@@ -33,6 +33,7 @@ constexpr Format format_q1_0 = {
     .decode = q1_0::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pieces = nullptr,
     .panel = nullptr,
     .dot = {},
 };

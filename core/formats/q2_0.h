@@ -34,6 +34,7 @@ constexpr Format format_q2_0 = {
     .decode = q2_0::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pieces = nullptr,
     .panel = nullptr,
     .dot = {},
 };

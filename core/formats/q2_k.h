@@ -36,21 +36,23 @@ inline void pack(const Block& block, uint8_t* out) {
   write_u16(out + 82, block.dmin);
 }
 
+constexpr uint8_t kPieces[] = {1, 2, 3, 4, 0};
+
 template <typename Out>
 inline void panel(const uint8_t* tile, int, Out& out) {
+  TRIT_UNROLL
+  for (int part = 0; part < 4; ++part) {
+    store_two_bits(tile, 16 * part, 32 * (part / 2) + 4 * (part % 2), out);
+  }
   const Bytes both = load_line(tile, 20);
   const Floats d = low_half_to_floats(both);
   const Floats dmin = low_half_to_floats(shift_right<16>(both));
   Bytes factors[4];
-  load_lines(tile, 0, factors);
+  load_lines(tile, 64, factors);
   TRIT_UNROLL
   for (int k = 0; k < 4; ++k) {
     store_groups(low_nibbles(factors[k]), 0.0f, d, out.scales + 4 * k);
     store_groups(high_nibbles(factors[k]), 0.0f, dmin, out.mins + 4 * k);
-  }
-  TRIT_UNROLL
-  for (int part = 0; part < 4; ++part) {
-    store_two_bits(tile, 16 + 16 * part, 32 * (part / 2) + 4 * (part % 2), out);
   }
 }
 
@@ -68,6 +70,7 @@ constexpr Format format_q2_k = {
     .decode = decode_blocks<q2_k::kGrid, q2_k::unpack>,
     .unpack = q2_k::unpack,
     .pack = q2_k::pack,
+    .pieces = q2_k::kPieces,
     .panel = q2_k::panel<Panel>,
     .dot = TRIT_DOTS(q2_k),
 };

@@ -52,18 +52,20 @@ inline void pack(const Block& block, uint8_t* out) {
   write_u16(out + 108, block.d);
 }
 
+constexpr uint8_t kPieces[] = {0, 2, 4, 1, 3, 5};
+
 template <typename Out>
 inline void store_scales(const uint8_t* tile, Out& out) {
   const Bytes two_bits = broadcast_lane(0x03030303);
-  Bytes packed[4];
-  load_lines(tile, 92, packed);
+  const Bytes first = load_line(tile, 24);
+  const Bytes second = load_line(tile, 25);
+  const Bytes top = load_line(tile, 26);
   const Floats d = low_half_to_floats(load_line(tile, 27));
-  const Bytes top = packed[3];
   const Bytes scales[4] = {
-      low_nibbles(packed[1]) | shift_left<4>(top & two_bits),
-      low_nibbles(packed[2]) | shift_left<4>(shift_right<2>(top) & two_bits),
-      high_nibbles(packed[1]) | shift_left<4>(shift_right<4>(top) & two_bits),
-      high_nibbles(packed[2]) | shift_left<4>(shift_right<6>(top) & two_bits),
+      low_nibbles(first) | shift_left<4>(top & two_bits),
+      low_nibbles(second) | shift_left<4>(shift_right<2>(top) & two_bits),
+      high_nibbles(first) | shift_left<4>(shift_right<4>(top) & two_bits),
+      high_nibbles(second) | shift_left<4>(shift_right<6>(top) & two_bits),
   };
   TRIT_UNROLL
   for (int k = 0; k < 4; ++k) store_groups(scales[k], 32.0f, d, out.scales + 4 * k);
@@ -76,11 +78,11 @@ inline void panel(const uint8_t* tile, int, Out& out) {
   TRIT_UNROLL
   for (int half = 0; half < 2; ++half) {
     Bytes bits[4];  // four of each byte are used up by either run
-    load_lines(tile, 16 * half, bits);
+    load_lines(tile, 48 * half, bits);
     TRIT_UNROLL
     for (int r = 0; r < 2; ++r) {
       Bytes packed[4];
-      load_lines(tile, 32 + 32 * r + 16 * half, packed);
+      load_lines(tile, 16 + 48 * half + 16 * r, packed);
       TRIT_UNROLL
       for (int k = 0; k < 4; ++k) {
         const int line = 32 * r + 4 * half + k;
@@ -112,6 +114,7 @@ constexpr Format format_q3_k = {
     .decode = decode_blocks<q3_k::kGrid, q3_k::unpack>,
     .unpack = q3_k::unpack,
     .pack = q3_k::pack,
+    .pieces = q3_k::kPieces,
     .panel = q3_k::panel<Panel>,
     .dot = TRIT_DOTS(q3_k),
 };

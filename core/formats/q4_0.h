@@ -58,6 +58,7 @@ constexpr Format format_q4_0 = {
     .decode = decode_blocks<q4_0::kGrid, q4_0::unpack>,
     .unpack = q4_0::unpack,
     .pack = q4_0::pack,
+    .pieces = nullptr,
     .panel = q4_0::panel<Panel>,
     .dot = TRIT_DOTS(q4_0),
 };

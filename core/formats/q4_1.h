@@ -61,6 +61,7 @@ constexpr Format format_q4_1 = {
     .decode = decode_blocks<q4_1::kGrid, q4_1::unpack>,
     .unpack = q4_1::unpack,
     .pack = q4_1::pack,
+    .pieces = nullptr,
     .panel = q4_1::panel<Panel>,
     .dot = TRIT_DOTS(q4_1),
 };

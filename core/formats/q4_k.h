@@ -60,6 +60,7 @@ constexpr Format format_q4_k = {
     .decode = decode_blocks<q4_k::kGrid, q4_k::unpack>,
     .unpack = q4_k::unpack,
     .pack = q4_k::pack,
+    .pieces = nullptr,
     .panel = q4_k::panel<Panel>,
     .dot = TRIT_DOTS(q4_k),
 };

@@ -60,6 +60,7 @@ constexpr Format format_q5_0 = {
     .decode = decode_blocks<q5_0::kGrid, q5_0::unpack>,
     .unpack = q5_0::unpack,
     .pack = q5_0::pack,
+    .pieces = nullptr,
     .panel = q5_0::panel<Panel>,
     .dot = TRIT_DOTS(q5_0),
 };

@@ -63,6 +63,7 @@ constexpr Format format_q5_1 = {
     .decode = decode_blocks<q5_1::kGrid, q5_1::unpack>,
     .unpack = q5_1::unpack,
     .pack = q5_1::pack,
+    .pieces = nullptr,
     .panel = q5_1::panel<Panel>,
     .dot = TRIT_DOTS(q5_1),
 };

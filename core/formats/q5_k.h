@@ -41,6 +41,8 @@ inline void pack(const Block& block, uint8_t* out) {
   for (int r = 0; r < 4; ++r) join_fields<4, 32>(block.codes + 64 * r, out + 48 + 32 * r);
 }
 
+constexpr uint8_t kPieces[] = {0, 1, 3, 5, 7, 9, 2, 4, 6, 8, 10};
+
 template <typename Out>
 inline void panel(const uint8_t* tile, int, Out& out) {
   const Bytes fifth = broadcast_lane(0x10101010);
@@ -50,11 +52,11 @@ inline void panel(const uint8_t* tile, int, Out& out) {
   TRIT_UNROLL
   for (int half = 0; half < 2; ++half) {
     Bytes bits[4];  // two of each byte are used up by every run
-    load_lines(tile, 16 + 16 * half, bits);
+    load_lines(tile, 16 + 80 * half, bits);
     TRIT_UNROLL
     for (int r = 0; r < 4; ++r) {
       Bytes packed[4];
-      load_lines(tile, 48 + 32 * r + 16 * half, packed);
+      load_lines(tile, 32 + 80 * half + 16 * r, packed);
       TRIT_UNROLL
       for (int k = 0; k < 4; ++k) {
         const int line = 16 * r + 4 * half + k;
@@ -80,6 +82,7 @@ constexpr Format format_q5_k = {
     .decode = decode_blocks<q5_k::kGrid, q5_k::unpack>,
     .unpack = q5_k::unpack,
     .pack = q5_k::pack,
+    .pieces = q5_k::kPieces,
     .panel = q5_k::panel<Panel>,
     .dot = TRIT_DOTS(q5_k),
 };

@@ -41,6 +41,8 @@ inline void pack(const Block& block, uint8_t* out) {
   write_u16(out + 208, block.d);
 }
 
+constexpr uint8_t kPieces[] = {0, 2, 8, 1, 3, 9, 4, 6, 10, 5, 7, 11, 12};
+
 template <typename Out>
 inline void store_scales(const uint8_t* tile, Out& out) {
   Bytes scales[4];
@@ -52,8 +54,6 @@ inline void store_scales(const uint8_t* tile, Out& out) {
   }
 }
 
-// Reads from the front to the back, as far as the layout lets it: the hardware prefetches such
-// reads.
 template <typename Out>
 inline void panel(const uint8_t* tile, int, Out& out) {
   const Bytes high = broadcast_lane(0x30303030);
@@ -62,9 +62,10 @@ inline void panel(const uint8_t* tile, int, Out& out) {
     TRIT_UNROLL
     for (int half = 0; half < 2; ++half) {
       Bytes first[4], second[4], top[4];
-      load_lines(tile, 64 * h + 16 * half, first);
-      load_lines(tile, 64 * h + 32 + 16 * half, second);
-      load_lines(tile, 128 + 32 * h + 16 * half, top);
+      const int at = 96 * h + 48 * half;
+      load_lines(tile, at, first);
+      load_lines(tile, at + 16, second);
+      load_lines(tile, at + 32, top);
       TRIT_UNROLL
       for (int k = 0; k < 4; ++k) {
         const int line = 32 * h + 4 * half + k;
@@ -92,6 +93,7 @@ constexpr Format format_q6_k = {
     .decode = decode_blocks<q6_k::kGrid, q6_k::unpack>,
     .unpack = q6_k::unpack,
     .pack = q6_k::pack,
+    .pieces = q6_k::kPieces,
     .panel = q6_k::panel<Panel>,
     .dot = TRIT_DOTS(q6_k),
 };

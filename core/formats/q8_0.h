@@ -66,6 +66,7 @@ constexpr Format format_q8_0 = {
     .decode = decode_blocks<q8_0::kGrid, q8_0::unpack>,
     .unpack = q8_0::unpack,
     .pack = q8_0::pack,
+    .pieces = nullptr,
     .panel = q8_0::panel<Panel>,
     .dot = TRIT_DOTS(q8_0),
 };

@@ -94,6 +94,7 @@ constexpr Format format_tq1_0 = {
     .decode = decode_blocks<tq1_0::kGrid, tq1_0::unpack>,
     .unpack = tq1_0::unpack,
     .pack = tq1_0::pack,
+    .pieces = nullptr,
     .panel = tq1_0::panel<Panel>,
     .dot = TRIT_DOTS(tq1_0),
 };

@@ -50,6 +50,7 @@ constexpr Format format_tq2_0 = {
     .decode = decode_blocks<tq2_0::kGrid, tq2_0::unpack>,
     .unpack = tq2_0::unpack,
     .pack = tq2_0::pack,
+    .pieces = nullptr,
     .panel = tq2_0::panel<Panel>,
     .dot = TRIT_DOTS(tq2_0),
 };

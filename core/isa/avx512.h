@@ -142,8 +142,9 @@ inline Bytes spread_bits(Bytes a) {
 }
 template <int j>
 inline Floats byte_to_floats(Bytes a) {
-  const Bytes low = shift_right<8 * j>(a) & broadcast_lane(255);
-  return {_mm512_cvtepi32_ps(low.v)};
+  constexpr int kZero = static_cast<int>(0x80808000u);
+  const __m128i at = _mm_set_epi32(kZero | (12 + j), kZero | (8 + j), kZero | (4 + j), kZero | j);
+  return {_mm512_cvtepi32_ps(_mm512_shuffle_epi8(a.v, _mm512_broadcast_i32x4(at)))};
 }
 inline Floats low_half_to_floats(Bytes a) { return {_mm512_cvtph_ps(_mm512_cvtepi32_epi16(a.v))}; }
 inline Floats bytes_to_floats(uint64_t low, uint64_t high) {

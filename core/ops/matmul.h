@@ -193,11 +193,11 @@ inline void finish_tile(const Matrix& w, int64_t first_row, int tokens, const fl
 }
 
 // `bytes` of sixteen rows to a tile.
-inline void pack_rows(const TileRows& rows, int bytes, uint8_t* tile) {
+inline void pack_rows(const TileRows& rows, int bytes, const uint8_t* pieces, uint8_t* tile) {
   Bytes four[4];
   int at = 0;
   for (; at + 16 <= bytes; at += 16) {
-    load_rows(rows.row, at, four);
+    load_rows(rows.row, pieces ? 16 * pieces[at / 16] : at, four);
     for (int k = 0; k < 4; ++k) store(tile + (at / 4 + k) * kLineBytes, four[k]);
   }
   if (at == bytes) return;
@@ -226,7 +226,7 @@ inline void pack(const Matrix& w, int64_t first_row, uint8_t* tiles) {
     const int columns = chunk_columns(w, column);
     prefetch_next_rows(w, first_row, column, columns);
     const int bytes = chunk_bytes(*w.format, columns);
-    pack_rows(tile_rows(w, first_row, column), bytes, tiles);
+    pack_rows(tile_rows(w, first_row, column), bytes, w.format->pieces, tiles);
     tiles += tile_bytes(bytes);
   }
 }
@@ -248,7 +248,7 @@ inline void multiply(const Matrix& w, int64_t first_row, const Activations& x, c
       packed += tile_bytes(bytes);
     } else {
       prefetch_next_rows(w, first_row, column, columns);
-      pack_rows(tile_rows(w, first_row, column), bytes, unpacked);
+      pack_rows(tile_rows(w, first_row, column), bytes, format.pieces, unpacked);
       tile = unpacked;
     }
     if (dot) {
