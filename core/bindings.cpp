@@ -431,17 +431,22 @@ void bind_model(nb::module_& m) {
 }
 
 void bind_decoder(nb::module_& m) {
+  nb::enum_<CacheType>(m, "CacheType")
+      .value("f32", CacheType::kF32)
+      .value("f16", CacheType::kF16)
+      .value("q8_0", CacheType::kQ8_0);
   nb::class_<Decoder>(m, "Decoder")
       .def(
           "__init__",
           [](Decoder* self, const Model& model, const std::string& isa, int threads,
-             int64_t positions, int64_t pages, int batch) {
+             int64_t positions, int64_t pages, int batch, CacheType cache_type) {
             require(threads >= 1 && threads <= 1024, "threads: 1 to 1024");
             require(positions >= 1 && pages >= 0 && batch >= 1,
                     "positions and batch are positive, pages 0 or more");
-            new (self) Decoder(model, choose_kernels(isa), threads, positions, pages, batch);
+            new (self)
+                Decoder(model, choose_kernels(isa), threads, positions, pages, batch, cache_type);
           },
-          "model"_a, "isa"_a, "threads"_a, "positions"_a, "pages"_a, "batch"_a)
+          "model"_a, "isa"_a, "threads"_a, "positions"_a, "pages"_a, "batch"_a, "cache_type"_a)
       .def("forward", &forward, "tokens"_a, "sequences"_a, "positions"_a, "outputs"_a, "logits"_a,
            "out"_a)
       .def("embed", &embed, "tokens"_a, "hidden"_a)

@@ -9,16 +9,16 @@
 
 namespace trit {
 
-void Cache::FreeHalves::operator()(uint16_t* page) const { std::free(page); }
+void Cache::FreeBytes::operator()(uint8_t* page) const { std::free(page); }
 
-Cache::Cache(const Model& model, int64_t positions, int64_t pages)
-    : positions_(positions), most_pages_(pages) {
+Cache::Cache(const Model& model, CacheType type, int64_t positions, int64_t pages)
+    : type_(type), positions_(positions), most_pages_(pages) {
   for (const Layer& layer : model.layers) {
-    const int64_t head = static_cast<int64_t>(padded_dim(layer.mixer)) * kPage;
-    layer_offset_.push_back(page_halves_);
-    head_halves_.push_back(head);
+    const int64_t head = cell_bytes(type, padded_dim(layer.mixer));
+    layer_offset_.push_back(page_bytes_);
+    head_bytes_.push_back(head);
     layer_heads_.push_back(layer.mixer.kv_heads);
-    page_halves_ += 2 * head * layer.mixer.kv_heads;
+    page_bytes_ += 2 * head * layer.mixer.kv_heads;
   }
 }
 
@@ -33,9 +33,9 @@ Cache::Page Cache::allocate() {
     throw CacheFull("the cache has " + std::to_string(most_pages_ * kPage) +
                     " positions for all sequences, and all of them are held");
   }
-  void* memory = std::calloc(static_cast<size_t>(page_halves_), sizeof(uint16_t));
+  void* memory = std::calloc(static_cast<size_t>(page_bytes_), 1);
   if (!memory) throw std::bad_alloc();
-  Page page(static_cast<uint16_t*>(memory), FreeHalves());
+  Page page(static_cast<uint8_t*>(memory), FreeBytes());
   ++allocated_;
   return page;
 }
@@ -87,7 +87,7 @@ void Cache::check(const int32_t* sequences, const int64_t* positions, int count)
 // New pages, and copies of shared ones: the last holder to write keeps the original.
 int64_t Cache::pages_needed(const int32_t* sequences, const int64_t* positions, int count) const {
   std::set<std::pair<int, int64_t>> written;
-  std::map<const uint16_t*, int64_t> writers;
+  std::map<const uint8_t*, int64_t> writers;
   int64_t needed = 0;
   for (int r = 0; r < count; ++r) {
     const int64_t at = positions[r] / kPage;
@@ -147,15 +147,18 @@ int64_t Cache::length(int sequence) const {
   return found == sequences_.end() ? 0 : found->second.length;
 }
 
-uint16_t* Cache::keys(int sequence, int64_t page, int layer, int head) {
-  uint16_t* base = sequences_.find(sequence)->second.pages[static_cast<size_t>(page)].get();
-  const size_t at = static_cast<size_t>(layer);
-  return base + layer_offset_[at] + head * head_halves_[at];
+uint8_t* Cache::page(int sequence, int64_t page) const {
+  return sequences_.find(sequence)->second.pages[static_cast<size_t>(page)].get();
 }
 
-uint16_t* Cache::values(int sequence, int64_t page, int layer, int head) {
+int64_t Cache::keys(int layer, int head) const {
   const size_t at = static_cast<size_t>(layer);
-  return keys(sequence, page, layer, head) + layer_heads_[at] * head_halves_[at];
+  return layer_offset_[at] + head * head_bytes_[at];
+}
+
+int64_t Cache::values(int layer, int head) const {
+  return keys(layer, head) +
+         layer_heads_[static_cast<size_t>(layer)] * head_bytes_[static_cast<size_t>(layer)];
 }
 
 }  // namespace trit

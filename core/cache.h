@@ -1,4 +1,4 @@
-// The KV cache: half-precision keys and values in pages of 64 positions, a list of pages per
+// The KV cache: keys and values in pages of 64 positions, a list of pages per
 // sequence. Sequences that begin alike share pages; whoever writes into a shared one copies it
 // first, so no sequence ever sees what another wrote.
 #pragma once
@@ -22,7 +22,7 @@ class Cache {
  public:
   // Room for `positions` positions in each sequence, and for `pages` pages in all of them together
   // (0: no bound); pages are allocated when first written.
-  Cache(const Model& model, int64_t positions, int64_t pages);
+  Cache(const Model& model, CacheType type, int64_t positions, int64_t pages);
 
   // Checks all rows of a batch before any is held. Throws std::out_of_range for a position beyond
   // the context or one that leaves a hole, std::invalid_argument when the rows of a sequence are
@@ -45,17 +45,22 @@ class Cache {
   int64_t positions() const { return positions_; }
   int64_t bytes() const { return allocated_ * page_bytes(); }  // a shared page counts once
   int64_t pages_used() const { return allocated_ - static_cast<int64_t>(free_.size()); }
-  int64_t page_bytes() const { return page_halves_ * 2; }
+  int64_t page_bytes() const { return page_bytes_; }
 
-  uint16_t* keys(int sequence, int64_t page, int layer, int head);
-  uint16_t* values(int sequence, int64_t page, int layer, int head);
-  static int padded_dim(const Attention& mixer) { return (mixer.head_dim + 31) / 32 * 32; }
+  CacheType type() const { return type_; }
+  uint8_t* page(int sequence, int64_t page) const;
+  // Where a head's keys, or values, begin in a page, in bytes.
+  int64_t keys(int layer, int head) const;
+  int64_t values(int layer, int head) const;
+  static int padded_dim(const Attention& mixer) {
+    return (mixer.head_dim + kCacheBlock - 1) / kCacheBlock * kCacheBlock;
+  }
 
  private:
-  struct FreeHalves {
-    void operator()(uint16_t* page) const;
+  struct FreeBytes {
+    void operator()(uint8_t* page) const;
   };
-  using Page = std::shared_ptr<uint16_t[]>;
+  using Page = std::shared_ptr<uint8_t[]>;
   struct Sequence {
     std::vector<Page> pages;
     int64_t length = 0;
@@ -66,12 +71,13 @@ class Cache {
   int64_t pages_needed(const int32_t* sequences, const int64_t* positions, int count) const;
   void require(int sequence, int64_t position, int64_t held) const;
 
+  CacheType type_;
   int64_t positions_;
   int64_t most_pages_;
   int64_t allocated_ = 0;  // pages, in use or free
-  int64_t page_halves_ = 0;
-  std::vector<int64_t> layer_offset_;  // halves from the start of a page
-  std::vector<int64_t> head_halves_;   // keys (or values) of one head
+  int64_t page_bytes_ = 0;
+  std::vector<int64_t> layer_offset_;  // bytes from the start of a page
+  std::vector<int64_t> head_bytes_;    // keys (or values) of one head
   std::vector<int64_t> layer_heads_;
   std::map<int, Sequence> sequences_;
   std::vector<Page> free_;

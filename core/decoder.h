@@ -19,6 +19,15 @@ struct Rows {
   int count;
 };
 
+// Kernels may read or write a register beyond the last value of a buffer.
+constexpr size_t kSlack = 64;
+
+inline void fit(std::vector<float>& buffer, int64_t values) {
+  if (buffer.size() < static_cast<size_t>(values) + kSlack) {
+    buffer.resize(static_cast<size_t>(values) + kSlack);
+  }
+}
+
 // weight handle → where the inputs of that linear go, [rows][columns] floats.
 using Taps = std::map<int, float*>;
 
@@ -26,7 +35,7 @@ class Decoder {
  public:
   // Throws std::invalid_argument for a model the kernels cannot run.
   Decoder(Model model, const Kernels& kernels, int threads, int64_t positions, int64_t pages,
-          int batch);
+          int batch, CacheType cache_type);
 
   void embed(const int32_t* tokens, int count, float* hidden);
   // Writes keys and values of these rows, then hidden → hidden of the next layer. `begin` first.
@@ -77,6 +86,22 @@ class Decoder {
     std::vector<int32_t> starts;
   };
 
+  // Consecutive positions of one sequence among the rows of a pass.
+  struct Run {
+    int row;
+    int count;
+    int64_t position;  // of the first row
+    size_t pages;      // place in pages_ of the sequence's page 0
+  };
+  // Part of a run, whose attention to one key head is one task; or one for each span it sees.
+  struct Block {
+    AttentionRows rows;  // of key head 0
+    int64_t first_span;
+    int64_t spans;
+    int64_t first_task;
+    int64_t partial;  // place in partials_ of its first span
+  };
+
   void check() const;
   void products(const float* x, int64_t columns, int count, const Product* products, int n);
   Prepared& prepare(const float* x, int64_t columns, int count, const Format& format);
@@ -85,7 +110,11 @@ class Decoder {
   void add_branch(const std::optional<Norm>& norm, float* branch, int count, float* hidden);
   void attention(int index, const Rows& rows, const float* x, float* out);
   void rotate_and_store(int index, const Rows& rows);
-  void attend(int index, const Rows& rows);
+  void attend(int index);
+  void find_runs(const Rows& rows);
+  void find_blocks(const AttentionShape& shape, int index);
+  AttentionRows of_head(const AttentionRows& rows, int index, int head) const;
+  void attend_in_spans(const AttentionShape& shape, int index);
   void feed_forward(const FeedForward& ff, const float* x, int count, float* out);
   void heads(const Attention& mixer, const std::optional<Norm>& norm, int row, int heads, float* x);
 
@@ -98,6 +127,11 @@ class Decoder {
   std::vector<Rotation> rotations_;  // one per Model::ropes
   std::vector<float> hidden_, normed_, branch_, q_, k_, v_, mixed_, gate_, up_;
   std::vector<std::vector<float>> scratch_;  // per worker
+  std::vector<Run> runs_;
+  std::vector<const uint8_t*> pages_;  // of the runs' sequences
+  std::vector<uint8_t*> row_pages_;    // that the rows of a pass are written to
+  std::vector<Block> blocks_;
+  std::vector<float> partials_;
   std::vector<Prepared> prepared_;
   size_t prepared_count_ = 0;  // of the current products
 };

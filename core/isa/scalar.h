@@ -46,6 +46,9 @@ inline Floats broadcast(float x) {
 inline Floats load_half(const uint16_t* p) {
   return each([&](int i) { return half_to_float(p[i]); });
 }
+inline Floats load_codes(const int8_t* p) {
+  return each([&](int i) { return static_cast<float>(p[i]); });
+}
 inline uint16_t to_half(float x) { return float_to_half(x); }
 inline Floats operator+(Floats a, Floats b) {
   return each([&](int i) { return a.v[i] + b.v[i]; });

@@ -108,11 +108,23 @@ class Model:
     def add_rope(self, rope: Rope) -> int: ...
     def add_layer(self, layer: Layer) -> None: ...
 
+class CacheType:
+    f32: CacheType
+    f16: CacheType
+    q8_0: CacheType
+
 class Decoder:
     isa: str
     threads: int
     def __init__(
-        self, model: Model, isa: str, threads: int, positions: int, pages: int, batch: int
+        self,
+        model: Model,
+        isa: str,
+        threads: int,
+        positions: int,
+        pages: int,
+        batch: int,
+        cache_type: CacheType,
     ) -> None: ...
     def forward(
         self,
