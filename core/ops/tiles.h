@@ -8,6 +8,14 @@
 #include "kernels.h"
 #include "ops/cells.h"
 
+// A tile's sums stay in registers only where the loops over them are unrolled from the start. The
+// scalar build has no registers for them and would take minutes to compile.
+#if defined(TRIT_ISA_SCALAR)
+#define TRIT_TILE
+#else
+#define TRIT_TILE _Pragma("GCC unroll 8")
+#endif
+
 namespace trit::TRIT_ISA {
 
 // Queries to a tile. Their sums fill half of thirty-two registers, three quarters of sixteen.
@@ -46,8 +54,8 @@ template <CacheType type, int Queries, int Strip>
 inline void score_strip(const float* queries, int dim, int padded_dim, const uint8_t* keys,
                         int lane, float* scores, const uint8_t* next) {
   Floats sums[Queries][Strip];
-  TRIT_UNROLL for (int q = 0; q < Queries; ++q) {
-    TRIT_UNROLL for (int i = 0; i < Strip; ++i) sums[q][i] = broadcast(0.0f);
+  TRIT_TILE for (int q = 0; q < Queries; ++q) {
+    TRIT_TILE for (int i = 0; i < Strip; ++i) sums[q][i] = broadcast(0.0f);
   }
   constexpr int64_t row = kPage * cell_size(type);
   for (int block = 0; block * kCacheBlock < dim; ++block) {
@@ -61,19 +69,19 @@ inline void score_strip(const float* queries, int dim, int padded_dim, const uin
     const int end = dim < (block + 1) * kCacheBlock ? dim : (block + 1) * kCacheBlock;
     for (int d = block * kCacheBlock; d < end; ++d) {
       Floats k[Strip];
-      TRIT_UNROLL for (int i = 0; i < Strip; ++i) {
+      TRIT_TILE for (int i = 0; i < Strip; ++i) {
         k[i] = load_cells<type>(keys, int64_t{d} * kPage + lane + 16 * i);
         if constexpr (type == CacheType::kQ8_0) k[i] = k[i] * scales[i];
       }
       if (next) fetch(next, d * row, row);
-      TRIT_UNROLL for (int q = 0; q < Queries; ++q) {
+      TRIT_TILE for (int q = 0; q < Queries; ++q) {
         const Floats x = broadcast(queries[d * Queries + q]);
-        TRIT_UNROLL for (int i = 0; i < Strip; ++i) sums[q][i] = fma(x, k[i], sums[q][i]);
+        TRIT_TILE for (int i = 0; i < Strip; ++i) sums[q][i] = fma(x, k[i], sums[q][i]);
       }
     }
   }
-  TRIT_UNROLL for (int q = 0; q < Queries; ++q) {
-    TRIT_UNROLL for (int i = 0; i < Strip; ++i) {
+  TRIT_TILE for (int q = 0; q < Queries; ++q) {
+    TRIT_TILE for (int i = 0; i < Strip; ++i) {
       store(scores + q * kPage + lane + 16 * i, sums[q][i]);
     }
   }
@@ -101,9 +109,9 @@ inline void gather_strip(const float* weights, const float* shrink, int begin, i
                          const uint8_t* values, const float* scales, int padded_dim, int d,
                          float* out, const uint8_t* next) {
   Floats sums[Queries][Strip];
-  TRIT_UNROLL for (int q = 0; q < Queries; ++q) {
+  TRIT_TILE for (int q = 0; q < Queries; ++q) {
     const Floats factor = broadcast(shrink[q]);
-    TRIT_UNROLL for (int i = 0; i < Strip; ++i) {
+    TRIT_TILE for (int i = 0; i < Strip; ++i) {
       sums[q][i] = load(out + q * padded_dim + d + 16 * i) * factor;
     }
   }
@@ -111,18 +119,18 @@ inline void gather_strip(const float* weights, const float* shrink, int begin, i
   for (int p = begin; p < end; ++p) {
     const int64_t at = int64_t{p} * padded_dim + d;
     Floats v[Strip];
-    TRIT_UNROLL for (int i = 0; i < Strip; ++i) {
+    TRIT_TILE for (int i = 0; i < Strip; ++i) {
       v[i] = load_cells<type>(values, at + 16 * i);
       if constexpr (type == CacheType::kQ8_0) v[i] = v[i] * broadcast(scales[p]);
     }
     if (next) fetch(next, at * cell_size(type), bytes);
-    TRIT_UNROLL for (int q = 0; q < Queries; ++q) {
+    TRIT_TILE for (int q = 0; q < Queries; ++q) {
       const Floats weight = broadcast(weights[q * kPage + p]);
-      TRIT_UNROLL for (int i = 0; i < Strip; ++i) sums[q][i] = fma(weight, v[i], sums[q][i]);
+      TRIT_TILE for (int i = 0; i < Strip; ++i) sums[q][i] = fma(weight, v[i], sums[q][i]);
     }
   }
-  TRIT_UNROLL for (int q = 0; q < Queries; ++q) {
-    TRIT_UNROLL for (int i = 0; i < Strip; ++i) {
+  TRIT_TILE for (int q = 0; q < Queries; ++q) {
+    TRIT_TILE for (int i = 0; i < Strip; ++i) {
       store(out + q * padded_dim + d + 16 * i, sums[q][i]);
     }
   }
