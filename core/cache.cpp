@@ -1,5 +1,6 @@
 #include "cache.h"
 
+#include <sys/mman.h>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -33,8 +34,11 @@ Cache::Page Cache::allocate() {
     throw CacheFull("the cache has " + std::to_string(most_pages_ * kPage) +
                     " positions for all sequences, and all of them are held");
   }
-  void* memory = std::calloc(static_cast<size_t>(page_bytes_), 1);
+  size_t rounded = (static_cast<size_t>(page_bytes_) + (2u<<20) - 1) >> 21 << 21;
+  void* memory = std::aligned_alloc(2u << 20, rounded);
   if (!memory) throw std::bad_alloc();
+  if (!getenv("NOHUGE")) madvise(memory, rounded, MADV_HUGEPAGE);
+  std::memset(memory, 0, rounded);
   Page page(static_cast<uint8_t*>(memory), FreeBytes());
   ++allocated_;
   return page;

@@ -103,6 +103,15 @@ inline __m256 lookup_half(const float* table, __m256i index) {
 inline Floats lookup(const float* table, Ints index) {
   return {lookup_half(table, index.lo), lookup_half(table, index.hi)};
 }
+template <int n>
+inline Floats swap_lanes(Floats a) {
+  if constexpr (n == 8) return {a.hi, a.lo};
+  if constexpr (n == 4) {
+    return {_mm256_permute2f128_ps(a.lo, a.lo, 1), _mm256_permute2f128_ps(a.hi, a.hi, 1)};
+  }
+  constexpr int order = n == 2 ? 0x4e : 0xb1;
+  return {_mm256_permute_ps(a.lo, order), _mm256_permute_ps(a.hi, order)};
+}
 inline Floats power_of_two(Ints n) {
   const __m256i bias = _mm256_set1_epi32(127);
   return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n.lo, bias), 23)),

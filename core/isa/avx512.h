@@ -75,6 +75,12 @@ inline Ints round_to_ints(Floats a) { return {_mm512_cvtps_epi32(a.v)}; }
 inline Floats lookup(const float* table, Ints index) {
   return {_mm512_permutexvar_ps(index.v, _mm512_loadu_ps(table))};
 }
+template <int n>
+inline Floats swap_lanes(Floats a) {
+  if constexpr (n == 8) return {_mm512_shuffle_f32x4(a.v, a.v, 0x4e)};
+  if constexpr (n == 4) return {_mm512_shuffle_f32x4(a.v, a.v, 0xb1)};
+  return {_mm512_permute_ps(a.v, n == 2 ? 0x4e : 0xb1)};
+}
 inline Floats power_of_two(Ints n) {
   const __m512i biased = _mm512_add_epi32(n.v, _mm512_set1_epi32(127));
   return {_mm512_castsi512_ps(_mm512_slli_epi32(biased, 23))};

@@ -103,6 +103,10 @@ inline Ints round_to_ints(Floats a) {  // to nearest even
 inline Floats lookup(const float* table, Ints index) {  // sixteen entries; index in 0…15
   return each([&](int i) { return table[index.v[i]]; });
 }
+template <int n>
+inline Floats swap_lanes(Floats a) {  // lane i ^ n
+  return each([&](int i) { return a.v[i ^ n]; });
+}
 inline Floats power_of_two(Ints n) {  // 2^n, −126 ≤ n ≤ 127
   return each([&](int i) { return std::bit_cast<float>((n.v[i] + 127) << 23); });
 }

@@ -132,7 +132,7 @@ inline void soften(const AttentionShape& shape, const AttentionRows& rows, int64
   const int end = end_slot(bottom, start);
   const bool masked = first_slot(shape, bottom, start) > 0 || end_slot(top, start) < kPage;
   const Floats nothing = broadcast(-__builtin_inff());
-  alignas(64) float lanes[16 * 16] = {};
+  Floats in_page = nothing;
   for (int i = 0; i < count; ++i) {
     float* scores = s.scores + (first + i) * kPage;
     const int64_t position = masked ? rows.position + (first + i) / per_kv : 0;
@@ -147,14 +147,14 @@ inline void soften(const AttentionShape& shape, const AttentionRows& rows, int64
       if (masked || shape.soft_cap > 0.0f) store(scores + lane, score);
       largest = max(largest, score);
     }
-    store(lanes + 16 * i, largest);
+    in_page = select_first(i, in_page, largest_lane(largest));
   }
-  const Floats in_page = fold_lanes(lanes, [](Floats a, Floats b) { return max(a, b); });
   const Floats before = load(s.span.largest + first);
   const Floats now = max(before, in_page);
   alignas(64) float references[16];
   store(references, finite(now));
   const Floats shrink = power(before - finite(now));
+  Floats weights = broadcast(0.0f);
   for (int i = 0; i < count; ++i) {
     float* scores = s.scores + (first + i) * kPage;
     const Floats reference = broadcast(references[i]);
@@ -164,10 +164,9 @@ inline void soften(const AttentionShape& shape, const AttentionRows& rows, int64
       store(scores + lane, weight);
       sum = sum + weight;
     }
-    store(lanes + 16 * i, sum);
+    weights = select_first(i, weights, sum_lanes(sum));
   }
-  const Floats sum = fold_lanes(lanes, [](Floats a, Floats b) { return a + b; });
-  store_first(s.span.total + first, fma(load(s.span.total + first), shrink, sum), count);
+  store_first(s.span.total + first, fma(load(s.span.total + first), shrink, weights), count);
   store_first(s.span.largest + first, now, count);
   store_first(s.shrink + first, shrink, count);
 }

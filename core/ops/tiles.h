@@ -156,18 +156,4 @@ inline void gather_tile(int count, const float* weights, const float* shrink, in
   });
 }
 
-// Folds the lanes of each row of `lanes`, [16][16]: lane i of the result is that of row i. The
-// order is reduce_add's: i with i + 8, then i + 4, i + 2, i + 1.
-template <typename F>
-inline Floats fold_lanes(const float* lanes, F f) {
-  alignas(64) float columns[16 * 16];
-  transpose(lanes, 16, columns);
-  for (int width = 8; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) {
-      store(columns + 16 * i, f(load(columns + 16 * i), load(columns + 16 * (i + width))));
-    }
-  }
-  return load(columns);
-}
-
 }  // namespace trit::TRIT_ISA
