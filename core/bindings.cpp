@@ -297,7 +297,7 @@ void layer(Decoder& decoder, int index, Floats2& hidden, const Tokens& sequences
   }
   decoder.cache().check(rows.sequences, rows.positions, rows.count);
   nb::gil_scoped_release release;
-  decoder.begin(rows);
+  decoder.begin(rows, false);
   decoder.layer(index, rows, hidden.data(), outs.empty() ? nullptr : &outs);
 }
 
@@ -459,7 +459,7 @@ void bind_decoder(nb::module_& m) {
       .def("length", [](Decoder& d, int sequence) { return d.cache().length(sequence); })
       .def("cache_bytes", [](Decoder& d) { return d.cache().bytes(); })
       .def("pages_used", [](Decoder& d) { return d.cache().pages_used(); })
-      .def("page_bytes", [](Decoder& d) { return d.cache().page_bytes(); })
+      .def("keeps_from", [](Decoder& d, int sequence) { return d.cache().keeps_from(sequence); })
       .def_prop_ro("isa", [](const Decoder& d) { return d.kernels().isa; })
       .def_prop_ro("threads", [](const Decoder& d) { return d.threads(); });
 }
@@ -470,6 +470,7 @@ NB_MODULE(_core, m) {
   m.doc() = "The compiled core of trit; use it through trit.engine.";
   m.attr("page_positions") = kPage;
   nb::exception<CacheFull>(m, "CacheFullError");
+  nb::exception<WindowDropped>(m, "WindowDroppedError");
   m.def("isas", &isas, "Instruction sets this machine has, the best first.");
   m.def("formats", &formats);
   m.def("decode", &decode, "format"_a, "data"_a, "columns"_a, "isa"_a = "");

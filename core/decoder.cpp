@@ -83,10 +83,13 @@ void Decoder::check() const {
   }
 }
 
-void Decoder::begin(const Rows& rows) {
+void Decoder::begin(const Rows& rows, bool drop) {
   std::map<int, int64_t> held;
   for (int r = 0; r < rows.count; ++r) {
-    held.try_emplace(rows.sequences[r], cache_.length(rows.sequences[r]));
+    const int sequence = rows.sequences[r];
+    const bool first = held.try_emplace(sequence, cache_.length(sequence)).second;
+    // Not all that may go: whoever takes rows back finds those of a whole pass before these.
+    if (first && drop) cache_.drop(sequence, rows.positions[r] - batch_);
   }
   try {
     for (int r = 0; r < rows.count; ++r) cache_.extend(rows.sequences[r], rows.positions[r]);

@@ -42,8 +42,10 @@ class Decoder {
   void layer(int index, const Rows& rows, float* hidden, const Taps* taps);
   void head(const float* hidden, int count, float* logits);
 
-  // Reserves the rows' cells in the cache (all or nothing) and prepares their rotations.
-  void begin(const Rows& rows);
+  // Reserves the rows' cells in the cache (all or nothing) and prepares their rotations. `drop`:
+  // lets go of what lies behind their windows; not for layers run one by one, which come back to
+  // the first rows.
+  void begin(const Rows& rows, bool drop);
 
   // embed, every layer, and for each chunk of at most `batch` rows calls done(first, count,
   // hidden).
@@ -53,7 +55,7 @@ class Decoder {
       const int count = rows.count - first < batch_ ? rows.count - first : batch_;
       const Rows part{rows.sequences + first, rows.positions + first, count};
       hidden_.resize(static_cast<size_t>(count) * model_.width);
-      begin(part);
+      begin(part, true);
       embed(tokens + first, count, hidden_.data());
       for (size_t i = 0; i < model_.layers.size(); ++i) {
         layer(static_cast<int>(i), part, hidden_.data(), nullptr);
@@ -91,7 +93,7 @@ class Decoder {
     int row;
     int count;
     int64_t position;  // of the first row
-    size_t pages;      // place in pages_ of the sequence's page 0
+    size_t pages;      // place in pages_[group] of the sequence's page 0
   };
   // Part of a run, whose attention to one key head is one task; or one for each span it sees.
   struct Block {
@@ -128,8 +130,8 @@ class Decoder {
   std::vector<float> hidden_, normed_, branch_, q_, k_, v_, mixed_, gate_, up_;
   std::vector<std::vector<float>> scratch_;  // per worker
   std::vector<Run> runs_;
-  std::vector<const uint8_t*> pages_;  // of the runs' sequences
-  std::vector<uint8_t*> row_pages_;    // that the rows of a pass are written to
+  std::vector<std::vector<const uint8_t*>> pages_;  // [group], of the runs' sequences
+  std::vector<std::vector<uint8_t*>> row_pages_;    // [group][row], that a row is written to
   std::vector<Block> blocks_;
   std::vector<float> partials_;
   std::vector<Prepared> prepared_;

@@ -18,23 +18,32 @@ constexpr int64_t kTasksPerThread = 4;
 
 void Decoder::find_runs(const Rows& rows) {
   runs_.clear();
-  pages_.clear();
-  row_pages_.clear();
+  size_t pages = 0;
   for (int r = 0; r < rows.count; ++r) {
-    const int sequence = rows.sequences[r];
     const int64_t position = rows.positions[r];
-    row_pages_.push_back(cache_.page(sequence, position / kPage));
-    if (r > 0 && sequence == rows.sequences[r - 1] && position == rows.positions[r - 1] + 1) {
+    if (r > 0 && rows.sequences[r] == rows.sequences[r - 1] &&
+        position == rows.positions[r - 1] + 1) {
       ++runs_.back().count;
-    } else {
-      runs_.push_back({r, 1, position, 0});
+      continue;
     }
+    runs_.push_back({r, 1, position, pages});
+    pages += static_cast<size_t>(cache_.pages(rows.sequences[r]));
   }
-  for (Run& run : runs_) {
-    run.pages = pages_.size();
-    const int64_t last = (run.position + run.count - 1) / kPage;
-    for (int64_t page = 0; page <= last; ++page) {
-      pages_.push_back(cache_.page(rows.sequences[run.row], page));
+  pages_.resize(static_cast<size_t>(cache_.groups()));
+  row_pages_.resize(pages_.size());
+  for (int group = 0; group < cache_.groups(); ++group) {
+    std::vector<const uint8_t*>& all = pages_[static_cast<size_t>(group)];
+    std::vector<uint8_t*>& written = row_pages_[static_cast<size_t>(group)];
+    all.clear();
+    written.clear();
+    for (const Run& run : runs_) {
+      const int sequence = rows.sequences[run.row];
+      for (int64_t page = 0; page < cache_.pages(sequence); ++page) {
+        all.push_back(cache_.page(sequence, group, page));
+      }
+    }
+    for (int r = 0; r < rows.count; ++r) {
+      written.push_back(cache_.page(rows.sequences[r], group, rows.positions[r] / kPage));
     }
   }
 }
@@ -59,11 +68,12 @@ void Decoder::rotate_and_store(int index, const Rows& rows) {
   const Attention& mixer = model_.layers[static_cast<size_t>(index)].mixer;
   const int dim = mixer.head_dim;
   const int padded = Cache::padded_dim(mixer);
+  const std::vector<uint8_t*>& written = row_pages_[static_cast<size_t>(cache_.group(index))];
   threads_.run(rows.count, 1, [&](int64_t task, int) {
     const int r = static_cast<int>(task);
     heads(mixer, mixer.q_norm, r, mixer.heads, q_.data());
     heads(mixer, mixer.k_norm, r, mixer.kv_heads, k_.data());
-    uint8_t* page = row_pages_[static_cast<size_t>(r)];
+    uint8_t* page = written[static_cast<size_t>(r)];
     const int slot = static_cast<int>(rows.positions[r] % kPage);
     for (int h = 0; h < mixer.kv_heads; ++h) {
       const size_t at =
@@ -81,6 +91,7 @@ void Decoder::find_blocks(const AttentionShape& shape, int index) {
   const Attention& mixer = model_.layers[static_cast<size_t>(index)].mixer;
   const int most = std::max(1, kBlockQueries / shape.heads_per_kv);
   const int64_t stride = static_cast<int64_t>(mixer.heads) * mixer.head_dim;
+  const std::vector<const uint8_t*>& pages = pages_[static_cast<size_t>(cache_.group(index))];
   blocks_.clear();
   int64_t tasks = 0;
   int64_t partial = 0;
@@ -93,7 +104,7 @@ void Decoder::find_blocks(const AttentionShape& shape, int index) {
       const int64_t first_span = first / kPage / kSpanPages;
       const int64_t spans = (position + count - 1) / kPage / kSpanPages - first_span + 1;
       const int64_t at = (run.row + row) * stride;
-      blocks_.push_back({{count, position, stride, &q_[static_cast<size_t>(at)], &pages_[run.pages],
+      blocks_.push_back({{count, position, stride, &q_[static_cast<size_t>(at)], &pages[run.pages],
                           0, 0, nullptr, &mixed_[static_cast<size_t>(at)]},
                          first_span,
                          spans,

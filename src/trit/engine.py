@@ -191,6 +191,13 @@ class CacheFullError(DoesNotFitError):
     """Every position that the cache has for all sequences together is held. Nothing was run."""
 
 
+class WindowDroppedError(UsageError):
+    """Layers with a window have let go of what a position to go on at would see. Nothing was run.
+
+    `remove` the sequence and run its tokens again.
+    """
+
+
 class Engine:
     """Runs a plan over its tensors.
 
@@ -199,6 +206,12 @@ class Engine:
     most of all sequences together, in pages of PAGE (None: no bound); a page that sequences share
     counts once. `cache_type`: what keys and values are kept in, of CACHE_TYPES; q8_0 takes 0.53 of
     the memory of f16 and changes the logits a little, f32 twice as much.
+
+    Layers with a window keep the pages that the rows to come can see, those of `batch` positions
+    more, and let go of those before. A sequence can then go on at `keeps_from` or later, or be
+    removed and run again; anything between is refused (WindowDroppedError), so what was let go of
+    never reaches a result.
+
     Raises UnsupportedError for a plan or type the core cannot run.
     """
 
@@ -302,17 +315,29 @@ class Engine:
         return int(self._decoder.length(sequence))
 
     def remove(self, sequence: int = 0, from_position: int = 0) -> None:
-        """Forgets the positions of a sequence from `from_position` on."""
-        self._decoder.remove(sequence, from_position)
+        """Forgets the positions of a sequence from `from_position` on, 0: the sequence.
+
+        WindowDroppedError for a position above 0 and before `keeps_from`.
+        """
+        with self._errors():
+            self._decoder.remove(sequence, from_position)
 
     def fork(self, source: int, target: int, count: int) -> None:
         """Let `target` hold the first `count` positions of `source`, not what it held before.
 
         Pages are shared until one of the two writes into them. DoesNotFitError if `source` holds
-        fewer positions.
+        fewer positions, WindowDroppedError for a count above 0 and below `keeps_from`.
         """
         with self._errors():
             self._decoder.fork(source, target, count)
+
+    def keeps_from(self, sequence: int = 0) -> int:
+        """The first position at which a sequence can go on; 0 where nothing was let go of.
+
+        At least `batch` positions before the first row of the last pass: drafts, and what an
+        interrupted pass has written, can always be taken back.
+        """
+        return int(self._decoder.keeps_from(sequence))
 
     def cache_bytes(self) -> int:
         """Bytes of KV cache allocated now; what sequences share counts once."""
@@ -330,6 +355,8 @@ class Engine:
             raise CacheFullError(
                 f"{error}. Remove sequences, or choose more cache positions."
             ) from error
+        except _core.WindowDroppedError as error:
+            raise WindowDroppedError(f"{error}. Remove it and run its tokens again.") from error
         except IndexError as error:
             raise DoesNotFitError(f"{error}. Choose a larger --ctx-size.") from error
         except ValueError as error:
