@@ -165,8 +165,8 @@ def bench(
     threads: Sequence[int] | None = None,
     repetitions: int = 5,
     with_limits: bool = True,
-    cache_type: str = "f16",
     on_progress: Callable[[str, int, int], None] | None = None,
+    cache_type: str = "f16",
 ) -> Iterator[Speed]:
     """Time each test with each number of threads, yielding every result as it is there.
 
