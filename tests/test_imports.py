@@ -46,6 +46,7 @@ CORE_LEVELS = [
     {"model.h", "tokenizer"},
     {"cache"},
     {"decoder"},
+    {"decoder_attention"},
     {"bindings_tokenizer"},
     {"bindings"},
 ]

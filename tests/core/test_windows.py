@@ -8,9 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from small_plan import Parts, small_plan
+from small_plan import Parts, Tensors, small_plan
 
 from trit.engine import PAGE, CacheFullError, Engine, Rows, WindowDroppedError
+from trit.plan import Plan
+from trit.runtime._prefixes import Held, Prefixes
+
+Made = tuple[Plan, Tensors]
 
 VOCAB, WINDOW, BATCH, CONTEXT = 50, 70, 48, 2048
 SHAPE = Parts(
@@ -23,8 +27,9 @@ ALL = small_plan(replace(SHAPE, layers=1))
 MOST_PAGES = (WINDOW + 2 * BATCH) // PAGE + 3
 
 
-def engine(model: tuple, cache_positions: int | None = None) -> Engine:
-    return Engine(*model, 2, CONTEXT, batch=BATCH, cache_positions=cache_positions)
+def engine(model: Made, cache_positions: int | None = None) -> Engine:
+    plan, tensors = model
+    return Engine(plan, tensors, 2, CONTEXT, batch=BATCH, cache_positions=cache_positions)
 
 
 def text(count: int, seed: int = 0) -> list[int]:
@@ -36,7 +41,7 @@ def run(one: Engine, tokens: list[int], start: int, sequence: int = 0) -> NDArra
     return one.forward(rows, range(len(tokens) - start))
 
 
-def kept(model: tuple, tokens: list[int]) -> NDArray[np.float32]:
+def kept(model: Made, tokens: list[int]) -> NDArray[np.float32]:
     """All logits, from an engine that runs layer after layer and lets go of nothing."""
     one = engine(model)
     hidden, rows = one.embed(tokens), Rows.of(tokens)
@@ -150,3 +155,21 @@ def test_a_bound_counts_what_is_held() -> None:
         run(one, tokens[:end], one.length())
     with pytest.raises(CacheFullError):
         run(one, text(MOST_PAGES * PAGE), 0, 1)
+
+
+def test_a_prefix_that_was_let_go_of_is_read_again() -> None:
+    """Prefix reuse takes what a sequence can go on from, and nothing else."""
+    one = engine(MIXED)
+    prefixes = Prefixes(one, CONTEXT)
+    tokens = text(600)
+    sequence, count = prefixes.give(tokens, [])
+    assert count == 0
+    run(one, tokens, 0, sequence)
+    prefixes.take(Held(sequence, tokens))
+    first = one.keeps_from(sequence)
+    for shared, reused in ((599, 599), (first, first), (first - 1, 0), (1, 0)):
+        prompt = [*tokens[:shared], (tokens[shared] + 1) % VOCAB, 3]
+        sequence, count = prefixes.give(prompt, [])
+        assert count == reused
+        assert run(one, prompt, count, sequence).tobytes() == kept(MIXED, prompt)[count:].tobytes()
+        prefixes.take(Held(sequence, []))

@@ -73,7 +73,8 @@ def command(
     )
     results = []
     with Progress(jsonl=jsonl, unit="run") as progress:
-        for result in bench(path, tests, counts, repetitions, limits, cache_type(cache), progress):
+        kind = cache_type(cache)
+        for result in bench(path, tests, counts, repetitions, limits, progress, kind):
             results.append(result)
             if not json:
                 progress.__exit__(None, None, None)  # the bar makes room for the table
