@@ -322,7 +322,7 @@ void layer(Decoder& decoder, int index, Floats2& hidden, const Tokens& sequences
   }
   decoder.cache().check(rows.sequences, rows.positions, rows.count);
   nb::gil_scoped_release release;
-  decoder.begin(rows);
+  decoder.begin(rows, false);
   decoder.layer(index, rows, hidden.data(), &outs);
 }
 
@@ -469,18 +469,23 @@ void bind_model(nb::module_& m) {
 }
 
 void bind_decoder(nb::module_& m) {
+  nb::enum_<CacheType>(m, "CacheType")
+      .value("f32", CacheType::kF32)
+      .value("f16", CacheType::kF16)
+      .value("q8_0", CacheType::kQ8_0);
   nb::class_<Decoder>(m, "Decoder")
       .def(
           "__init__",
           [](Decoder* self, const Model& model, const std::string& isa, int threads,
-             int64_t positions, int64_t pages, int batch, bool repack) {
+             int64_t positions, int64_t pages, int batch, CacheType cache_type, bool repack) {
             require(threads >= 1 && threads <= 1024, "threads: 1 to 1024");
             require(positions >= 1 && pages >= 0 && batch >= 1,
                     "positions and batch are positive, pages 0 or more");
-            new (self)
-                Decoder(model, choose_kernels(isa), threads, positions, pages, batch, repack);
+            new (self) Decoder(model, choose_kernels(isa), threads, positions, pages, batch,
+                               cache_type, repack);
           },
-          "model"_a, "isa"_a, "threads"_a, "positions"_a, "pages"_a, "batch"_a, "repack"_a)
+          "model"_a, "isa"_a, "threads"_a, "positions"_a, "pages"_a, "batch"_a, "cache_type"_a,
+          "repack"_a)
       .def("forward", &forward, "tokens"_a, "sequences"_a, "positions"_a, "outputs"_a, "logits"_a,
            "out"_a)
       .def("embed", &embed, "tokens"_a, "hidden"_a)
@@ -495,7 +500,7 @@ void bind_decoder(nb::module_& m) {
       .def("cache_bytes", [](Decoder& d) { return d.cache().bytes(); })
       .def("tile_bytes", [](const Decoder& d) { return d.tile_bytes(); })
       .def("pages_used", [](Decoder& d) { return d.cache().pages_used(); })
-      .def("page_bytes", [](Decoder& d) { return d.cache().page_bytes(); })
+      .def("keeps_from", [](Decoder& d, int sequence) { return d.cache().keeps_from(sequence); })
       .def_prop_ro("isa", [](const Decoder& d) { return d.kernels().isa; })
       .def_prop_ro("threads", [](const Decoder& d) { return d.threads(); });
 }
@@ -506,6 +511,7 @@ NB_MODULE(_core, m) {
   m.doc() = "The compiled core of trit; use it through trit.engine.";
   m.attr("page_positions") = kPage;
   nb::exception<CacheFull>(m, "CacheFullError");
+  nb::exception<WindowDropped>(m, "WindowDroppedError");
   m.def("isas", &isas, "Instruction sets this machine has, the best first.");
   m.def("formats", &formats);
   m.def("decode", &decode, "format"_a, "data"_a, "columns"_a, "isa"_a = "");

@@ -1,5 +1,6 @@
 #include "cache.h"
 
+#include <sys/mman.h>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -7,45 +8,116 @@
 #include <string>
 #include <utility>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace trit {
+namespace {
 
-void Cache::FreeHalves::operator()(uint16_t* page) const { std::free(page); }
+// Pages are cut from slabs that the system can back with huge pages: decoding at depth reads the
+// whole cache, and with small pages waits for their addresses. What is not used yet is not touched.
+constexpr size_t kHuge = size_t{1} << 21;
+constexpr size_t kSlab = 4 * kHuge;
 
-Cache::Cache(const Model& model, int64_t positions, int64_t pages)
-    : positions_(positions), most_pages_(pages) {
+}  // namespace
+
+void Cache::Free::operator()(uint8_t* memory) const { std::free(memory); }
+
+Cache::Cache(const Model& model, CacheType type, int64_t positions, int64_t pages)
+    : type_(type), positions_(positions), most_pages_(pages) {
   for (const Layer& layer : model.layers) {
-    const int64_t head = static_cast<int64_t>(padded_dim(layer.mixer)) * kPage;
-    layer_offset_.push_back(page_halves_);
-    head_halves_.push_back(head);
-    layer_heads_.push_back(layer.mixer.kv_heads);
-    page_halves_ += 2 * head * layer.mixer.kv_heads;
+    const Attention& mixer = layer.mixer;
+    const int64_t window = mixer.window < positions ? mixer.window : 0;
+    size_t at = 0;
+    while (at < groups_.size() && groups_[at].window != window) ++at;
+    if (at == groups_.size()) groups_.emplace_back().window = window;
+    Group& group = groups_[at];
+    const int64_t bytes = cell_bytes(type, padded_dim(mixer));
+    layers_.push_back({static_cast<int>(at), group.page_bytes, bytes, mixer.kv_heads});
+    group.page_bytes += 2 * bytes * mixer.kv_heads;
   }
+  if (groups_.empty()) groups_.emplace_back();
+  for (size_t g = 1; g < groups_.size(); ++g) {
+    const int64_t widest = groups_[counted_].window;
+    if (widest > 0 && (groups_[g].window == 0 || groups_[g].window > widest)) counted_ = g;
+  }
+}
+
+void Cache::add_slab(Group& group) {
+  const size_t page = static_cast<size_t>(group.page_bytes);
+  const size_t pages = page > 0 && page < kSlab ? kSlab / page : 1;
+  const size_t bytes = (pages * page / kHuge + 1) * kHuge;
+  void* memory = std::aligned_alloc(kHuge, bytes);
+  if (!memory) throw std::bad_alloc();
+#if defined(__linux__)
+  madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: without it, small pages
+#endif
+  group.slabs.emplace_back(static_cast<uint8_t*>(memory));
+  group.left = static_cast<int64_t>(pages);
 }
 
 // Zeroed: a masked position is multiplied by 0, which only a finite value survives.
-Cache::Page Cache::allocate() {
-  if (!free_.empty()) {
-    Page page = std::move(free_.back());
-    free_.pop_back();
+Cache::Page Cache::allocate(Group& group) {
+  if (!group.free.empty()) {
+    Page page = std::move(group.free.back());
+    group.free.pop_back();
     return page;
   }
-  if (most_pages_ > 0 && allocated_ >= most_pages_) {
+  if (most_pages_ > 0 && &group == &groups_[counted_] && group.allocated >= most_pages_) {
     throw CacheFull("the cache has " + std::to_string(most_pages_ * kPage) +
                     " positions for all sequences, and all of them are held");
   }
-  void* memory = std::calloc(static_cast<size_t>(page_halves_), sizeof(uint16_t));
-  if (!memory) throw std::bad_alloc();
-  Page page(static_cast<uint16_t*>(memory), FreeHalves());
-  ++allocated_;
+  if (group.left == 0) add_slab(group);
+  --group.left;
+  uint8_t* memory = group.slabs.back().get() + group.left * group.page_bytes;
+  std::memset(memory, 0, static_cast<size_t>(group.page_bytes));
+  Page page(memory, [](uint8_t*) {});  // the slab's
+  ++group.allocated;
   return page;
 }
 
-// Lets go of the pages from `keep` on; those nobody else holds are free.
-void Cache::release(std::vector<Page>& pages, size_t keep) {
-  while (pages.size() > keep) {
-    if (pages.back().use_count() == 1) free_.push_back(std::move(pages.back()));
-    pages.pop_back();
+// A page that nobody else holds is free.
+void Cache::release(Group& group, Page& page) {
+  if (page.use_count() == 1) group.free.push_back(std::move(page));
+  page.reset();
+}
+
+void Cache::drop(int sequence, int64_t position) {
+  const auto found = sequences_.find(sequence);
+  if (found == sequences_.end()) return;
+  Sequence& entry = found->second;
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    const int64_t window = groups_[g].window;
+    if (window == 0 || position < window) continue;
+    const size_t seen = static_cast<size_t>((position - window + 1) / kPage);
+    for (; entry.first[g] < seen && entry.first[g] < entry.pages[g].size(); ++entry.first[g]) {
+      release(groups_[g], entry.pages[g][entry.first[g]]);
+    }
   }
+}
+
+int64_t Cache::keeps_from(const Sequence& entry) const {
+  int64_t from = 0;
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    if (entry.first[g] == 0) continue;
+    const int64_t at = static_cast<int64_t>(entry.first[g]) * kPage + groups_[g].window - 1;
+    from = at > from ? at : from;
+  }
+  return from;
+}
+
+int64_t Cache::keeps_from(int sequence) const {
+  const auto found = sequences_.find(sequence);
+  return found == sequences_.end() ? 0 : keeps_from(found->second);
+}
+
+void Cache::refuse(int sequence, int64_t position) const {
+  throw WindowDropped("sequence " + std::to_string(sequence) + " cannot go on at position " +
+                      std::to_string(position) +
+                      ": layers with a window have let go of what it would see; the first it can"
+                      " go on at is " +
+                      std::to_string(keeps_from(sequence)));
 }
 
 void Cache::require(int sequence, int64_t position, int64_t held) const {
@@ -58,6 +130,7 @@ void Cache::require(int sequence, int64_t position, int64_t held) const {
                             std::to_string(sequence) + " leaves a hole: it holds " +
                             std::to_string(held));
   }
+  if (position < keeps_from(sequence)) refuse(sequence, position);
 }
 
 // Out of order, what a row sees would depend on where a batch is cut; twice the same position, on
@@ -87,19 +160,17 @@ void Cache::check(const int32_t* sequences, const int64_t* positions, int count)
 // New pages, and copies of shared ones: the last holder to write keeps the original.
 int64_t Cache::pages_needed(const int32_t* sequences, const int64_t* positions, int count) const {
   std::set<std::pair<int, int64_t>> written;
-  std::map<const uint16_t*, int64_t> writers;
+  std::map<const uint8_t*, int64_t> writers;
   int64_t needed = 0;
   for (int r = 0; r < count; ++r) {
     const int64_t at = positions[r] / kPage;
     if (!written.emplace(sequences[r], at).second) continue;
     const auto found = sequences_.find(sequences[r]);
-    const bool held =
-        found != sequences_.end() && at < static_cast<int64_t>(found->second.pages.size());
-    if (!held) {
+    if (found == sequences_.end() || at >= pages(sequences[r])) {
       ++needed;
       continue;
     }
-    const Page& page = found->second.pages[static_cast<size_t>(at)];
+    const Page& page = found->second.pages[counted_][static_cast<size_t>(at)];
     if (++writers[page.get()] < page.use_count()) ++needed;
   }
   return needed;
@@ -108,13 +179,18 @@ int64_t Cache::pages_needed(const int32_t* sequences, const int64_t* positions, 
 void Cache::extend(int sequence, int64_t position) {
   require(sequence, position, length(sequence));
   Sequence& entry = sequences_[sequence];
+  entry.pages.resize(groups_.size());
+  entry.first.resize(groups_.size());
   const size_t at = static_cast<size_t>(position / kPage);
-  if (at == entry.pages.size()) {
-    entry.pages.push_back(allocate());
-  } else if (entry.pages[at].use_count() > 1) {
-    Page own = allocate();
-    std::memcpy(own.get(), entry.pages[at].get(), static_cast<size_t>(page_bytes()));
-    entry.pages[at] = std::move(own);
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    std::vector<Page>& pages = entry.pages[g];
+    if (at == pages.size()) {
+      pages.push_back(allocate(groups_[g]));
+    } else if (pages[at].use_count() > 1) {
+      Page own = allocate(groups_[g]);
+      std::memcpy(own.get(), pages[at].get(), static_cast<size_t>(groups_[g].page_bytes));
+      pages[at] = std::move(own);
+    }
   }
   if (position == entry.length) ++entry.length;
 }
@@ -126,19 +202,39 @@ void Cache::fork(int source, int target, int64_t count) {
                             std::to_string(length(source)) + " positions, not " +
                             std::to_string(count));
   }
+  if (count > 0 && count < keeps_from(source)) refuse(source, count);
   remove(target, 0);
   if (count == 0) return;
-  const std::vector<Page>& pages = sequences_.find(source)->second.pages;
+  const Sequence& from = sequences_.find(source)->second;
+  Sequence& to = sequences_[target];
   const int64_t shared = (count + kPage - 1) / kPage;
-  sequences_[target] = {{pages.begin(), pages.begin() + shared}, count};
+  for (const std::vector<Page>& pages : from.pages) {
+    to.pages.emplace_back(pages.begin(), pages.begin() + shared);
+  }
+  to.first = from.first;
+  to.length = count;
+}
+
+// What an extension that ran out of memory left behind goes too.
+void Cache::cut(Sequence& entry, int64_t length) {
+  entry.length = length;
+  const size_t keep = static_cast<size_t>((length + kPage - 1) / kPage);
+  for (size_t g = 0; g < groups_.size() && g < entry.pages.size(); ++g) {
+    std::vector<Page>& pages = entry.pages[g];
+    while (pages.size() > keep) {
+      release(groups_[g], pages.back());
+      pages.pop_back();
+    }
+  }
 }
 
 void Cache::remove(int sequence, int64_t from) {
   const auto found = sequences_.find(sequence);
-  if (found == sequences_.end() || from >= found->second.length) return;
+  if (found == sequences_.end()) return;
   Sequence& entry = found->second;
-  entry.length = from < 0 ? 0 : from;
-  release(entry.pages, static_cast<size_t>((entry.length + kPage - 1) / kPage));
+  if (from > entry.length) return;
+  if (from > 0 && from < keeps_from(entry)) refuse(sequence, from);
+  cut(entry, from < 0 ? 0 : from);
   if (entry.length == 0) sequences_.erase(found);
 }
 
@@ -147,15 +243,35 @@ int64_t Cache::length(int sequence) const {
   return found == sequences_.end() ? 0 : found->second.length;
 }
 
-uint16_t* Cache::keys(int sequence, int64_t page, int layer, int head) {
-  uint16_t* base = sequences_.find(sequence)->second.pages[static_cast<size_t>(page)].get();
-  const size_t at = static_cast<size_t>(layer);
-  return base + layer_offset_[at] + head * head_halves_[at];
+int64_t Cache::bytes() const {
+  int64_t bytes = 0;
+  for (const Group& group : groups_) bytes += group.allocated * group.page_bytes;
+  return bytes;
 }
 
-uint16_t* Cache::values(int sequence, int64_t page, int layer, int head) {
-  const size_t at = static_cast<size_t>(layer);
-  return keys(sequence, page, layer, head) + layer_heads_[at] * head_halves_[at];
+int64_t Cache::pages_used() const {
+  const Group& group = groups_[counted_];
+  return group.allocated - static_cast<int64_t>(group.free.size());
+}
+
+int64_t Cache::pages(int sequence) const {
+  const auto found = sequences_.find(sequence);
+  return found == sequences_.end() ? 0 : static_cast<int64_t>(found->second.pages[0].size());
+}
+
+uint8_t* Cache::page(int sequence, int group, int64_t page) const {
+  const Sequence& entry = sequences_.find(sequence)->second;
+  return entry.pages[static_cast<size_t>(group)][static_cast<size_t>(page)].get();
+}
+
+int64_t Cache::keys(int layer, int head) const {
+  const Place& place = layers_[static_cast<size_t>(layer)];
+  return place.offset + head * place.head_bytes;
+}
+
+int64_t Cache::values(int layer, int head) const {
+  return keys(layer, head) +
+         layers_[static_cast<size_t>(layer)].heads * layers_[static_cast<size_t>(layer)].head_bytes;
 }
 
 }  // namespace trit

@@ -16,11 +16,11 @@ constexpr size_t kProducts = 3;
 }  // namespace
 
 Decoder::Decoder(Model model, const Kernels& kernels, int threads, int64_t positions, int64_t pages,
-                 int batch, bool repack)
+                 int batch, CacheType cache_type, bool repack)
     : model_(std::move(model)),
       kernels_(kernels),
       threads_(threads),
-      cache_(model_, positions, pages),
+      cache_(model_, cache_type, positions, pages),
       batch_(batch),
       rotations_(model_.ropes.size()),
       scratch_(static_cast<size_t>(threads_.count())),
@@ -150,10 +150,13 @@ void Decoder::check() const {
   }
 }
 
-void Decoder::begin(const Rows& rows) {
+void Decoder::begin(const Rows& rows, bool drop) {
   std::map<int, int64_t> held;
   for (int r = 0; r < rows.count; ++r) {
-    held.try_emplace(rows.sequences[r], cache_.length(rows.sequences[r]));
+    const int sequence = rows.sequences[r];
+    const bool first = held.try_emplace(sequence, cache_.length(sequence)).second;
+    // Not all that may go: whoever takes rows back finds those of a whole pass before these.
+    if (first && drop) cache_.drop(sequence, rows.positions[r] - batch_);
   }
   try {
     for (int r = 0; r < rows.count; ++r) cache_.extend(rows.sequences[r], rows.positions[r]);
@@ -161,6 +164,7 @@ void Decoder::begin(const Rows& rows) {
     for (const auto& [sequence, length] : held) cache_.remove(sequence, length);
     throw;
   }
+  find_runs(rows);
   for (size_t i = 0; i < model_.ropes.size(); ++i) {
     const Rope& rope = model_.ropes[i];
     const size_t pairs = rope.inv_freq.size();
@@ -320,6 +324,7 @@ void Decoder::add_branch(const std::optional<Norm>& norm, float* branch, int cou
 void Decoder::layer(int index, const Rows& rows, float* hidden, const Taps* taps) {
   Layer& layer = model_.layers[static_cast<size_t>(index)];
   const int n = rows.count;
+  if (n == 0) return;
   taps_ = taps;
   fit(normed_, n * model_.width);
   fit(branch_, n * model_.width);
@@ -352,71 +357,10 @@ void Decoder::attention(int index, const Rows& rows, const float* x, float* out)
   const Product qkv[] = {{&mixer.q, q_.data()}, {&mixer.k, k_.data()}, {&mixer.v, v_.data()}};
   products(x, model_.width, n, qkv, 3);
   rotate_and_store(index, rows);
-  attend(index, rows);
+  attend(index);
   if (mixer.sub_norm) normalize(*mixer.sub_norm, mixed_.data(), n, q_width, mixed_.data());
   const Product output = {&mixer.output, out};
   products(mixed_.data(), q_width, n, &output, 1);
-}
-
-// Norm and rotation of one row's heads.
-void Decoder::heads(const Attention& mixer, const std::optional<Norm>& norm, int row, int heads,
-                    float* x) {
-  for (int h = 0; h < heads; ++h) {
-    float* head = x + (static_cast<int64_t>(row) * heads + h) * mixer.head_dim;
-    if (norm) kernels_.rms_norm(head, norm->weight.data(), norm->eps, mixer.head_dim, head);
-    if (mixer.rope < 0) continue;
-    const Rope& rope = model_.ropes[static_cast<size_t>(mixer.rope)];
-    const Rotation& rotation = rotations_[static_cast<size_t>(mixer.rope)];
-    const size_t pairs = rope.inv_freq.size();
-    const size_t at = static_cast<size_t>(row) * pairs;
-    kernels_.rope(&rotation.cos[at], &rotation.sin[at], static_cast<int>(pairs), rope.adjacent,
-                  head);
-  }
-}
-
-void Decoder::rotate_and_store(int index, const Rows& rows) {
-  const Attention& mixer = model_.layers[static_cast<size_t>(index)].mixer;
-  const int dim = mixer.head_dim;
-  threads_.run(rows.count, 1, [&](int64_t task, int) {
-    const int r = static_cast<int>(task);
-    heads(mixer, mixer.q_norm, r, mixer.heads, q_.data());
-    heads(mixer, mixer.k_norm, r, mixer.kv_heads, k_.data());
-    const int64_t page = rows.positions[r] / kPage;
-    const int slot = static_cast<int>(rows.positions[r] % kPage);
-    for (int h = 0; h < mixer.kv_heads; ++h) {
-      const int64_t at = (static_cast<int64_t>(r) * mixer.kv_heads + h) * dim;
-      kernels_.store_key(&k_[static_cast<size_t>(at)], dim, slot,
-                         cache_.keys(rows.sequences[r], page, index, h));
-      kernels_.store_value(&v_[static_cast<size_t>(at)], dim, Cache::padded_dim(mixer), slot,
-                           cache_.values(rows.sequences[r], page, index, h));
-    }
-  });
-}
-
-void Decoder::attend(int index, const Rows& rows) {
-  const Attention& mixer = model_.layers[static_cast<size_t>(index)].mixer;
-  const int per_kv = mixer.heads / mixer.kv_heads;
-  const AttentionShape shape = {per_kv, mixer.head_dim, Cache::padded_dim(mixer), mixer.scale,
-                                mixer.soft_cap};
-  threads_.run(static_cast<int64_t>(rows.count) * mixer.kv_heads, 1, [&](int64_t task, int) {
-    thread_local std::vector<const uint16_t*> keys;
-    thread_local std::vector<const uint16_t*> values;
-    const int64_t r = task / mixer.kv_heads;
-    const int h = static_cast<int>(task % mixer.kv_heads);
-    const int64_t last = rows.positions[r];
-    const int64_t first = mixer.window > 0 && last >= mixer.window ? last - mixer.window + 1 : 0;
-    keys.resize(static_cast<size_t>(last / kPage + 1));
-    values.resize(keys.size());
-    for (int64_t page = first / kPage; page <= last / kPage; ++page) {
-      keys[static_cast<size_t>(page)] = cache_.keys(rows.sequences[r], page, index, h);
-      values[static_cast<size_t>(page)] = cache_.values(rows.sequences[r], page, index, h);
-    }
-    const int64_t at = (r * mixer.heads + static_cast<int64_t>(h) * per_kv) * mixer.head_dim;
-    const float* sinks =
-        mixer.sinks.empty() ? nullptr : &mixer.sinks[static_cast<size_t>(h * per_kv)];
-    kernels_.attend(shape, &q_[static_cast<size_t>(at)], keys.data(), values.data(), first, last,
-                    sinks, &mixed_[static_cast<size_t>(at)]);
-  });
 }
 
 void Decoder::feed_forward(FeedForward& ff, const float* x, int count, float* out) {

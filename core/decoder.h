@@ -34,15 +34,17 @@ class Decoder {
   // `repack`: the first pass copies the weights into tiles, which are read faster. Throws
   // std::invalid_argument for a model the kernels cannot run.
   Decoder(Model model, const Kernels& kernels, int threads, int64_t positions, int64_t pages,
-          int batch, bool repack);
+          int batch, CacheType cache_type, bool repack);
 
   void embed(const int32_t* tokens, int count, float* hidden);
   // Writes keys and values of these rows, then hidden → hidden of the next layer. `begin` first.
   void layer(int index, const Rows& rows, float* hidden, const Taps* taps);
   void head(const float* hidden, int count, float* logits);
 
-  // Reserves the rows' cells in the cache (all or nothing) and prepares their rotations.
-  void begin(const Rows& rows);
+  // Reserves the rows' cells in the cache (all or nothing) and prepares their rotations. `drop`:
+  // lets go of what lies behind their windows; not for layers run one by one, which come back to
+  // the first rows.
+  void begin(const Rows& rows, bool drop);
 
   // embed, every layer, and for each chunk of at most `batch` rows calls done(first, count,
   // hidden).
@@ -52,7 +54,7 @@ class Decoder {
       const int count = rows.count - first < batch_ ? rows.count - first : batch_;
       const Rows part{rows.sequences + first, rows.positions + first, count};
       hidden_.resize(static_cast<size_t>(count) * model_.width);
-      begin(part);
+      begin(part, true);
       embed(tokens + first, count, hidden_.data());
       for (size_t i = 0; i < model_.layers.size(); ++i) {
         layer(static_cast<int>(i), part, hidden_.data(), nullptr);
@@ -92,6 +94,22 @@ class Decoder {
     std::vector<int32_t> starts;
   };
 
+  // Consecutive positions of one sequence among the rows of a pass.
+  struct Run {
+    int row;
+    int count;
+    int64_t position;  // of the first row
+    size_t pages;      // place in pages_[group] of the sequence's page 0
+  };
+  // Part of a run, whose attention to one key head is one task; or one for each span it sees.
+  struct Block {
+    AttentionRows rows;  // of key head 0
+    int64_t first_span;
+    int64_t spans;
+    int64_t first_task;
+    int64_t partial;  // place in partials_ of its first span
+  };
+
   void check() const;
   std::vector<Linear*> linears();
   void make_room_for_tiles();
@@ -103,7 +121,11 @@ class Decoder {
   void add_branch(const std::optional<Norm>& norm, float* branch, int count, float* hidden);
   void attention(int index, const Rows& rows, const float* x, float* out);
   void rotate_and_store(int index, const Rows& rows);
-  void attend(int index, const Rows& rows);
+  void attend(int index);
+  void find_runs(const Rows& rows);
+  void find_blocks(const AttentionShape& shape, int index);
+  AttentionRows of_head(const AttentionRows& rows, int index, int head) const;
+  void attend_in_spans(const AttentionShape& shape, int index);
   void feed_forward(FeedForward& ff, const float* x, int count, float* out);
   void feed_forward(MixtureOfExperts& mixture, const float* x, int count, float* out);
   void route(MixtureOfExperts& mixture, const float* x, int count);
@@ -128,6 +150,11 @@ class Decoder {
   std::vector<Rotation> rotations_;  // one per Model::ropes
   std::vector<float> hidden_, normed_, branch_, q_, k_, v_, mixed_, gate_, up_;
   std::vector<std::vector<float>> scratch_;  // per worker
+  std::vector<Run> runs_;
+  std::vector<std::vector<const uint8_t*>> pages_;  // [group], of the runs' sequences
+  std::vector<std::vector<uint8_t*>> row_pages_;    // [group][row], that a row is written to
+  std::vector<Block> blocks_;
+  std::vector<float> partials_;
   std::vector<Prepared> prepared_;
   size_t prepared_count_ = 0;  // of the current products
   Routing routing_;

@@ -204,7 +204,6 @@ void Decoder::tap_experts(int weight, const float* x, int64_t columns, bool one_
 }
 
 void Decoder::feed_forward(MixtureOfExperts& mixture, const float* x, int count, float* out) {
-  if (count == 0) return;
   Routing& r = routing_;
   route(mixture, x, count);
   const int64_t width = model_.width;

@@ -42,17 +42,64 @@ struct Matrix {
   bool mapped = false;             // `data` is a file's pages, which can be read again
 };
 
+// Element type of cached keys and values. Q8_0: int8 codes with a half scale for each position and
+// 32 dimensions.
+enum class CacheType { kF32, kF16, kQ8_0 };
+
+// Positions per page of the cache. Of one head a page holds
+//   keys    [padded_dim][kPage]   so that a lane is a position
+//   values  [kPage][padded_dim]   so that a lane is a dimension
+// and of Q8_0 behind each the scales, [padded_dim / kCacheBlock][kPage].
+constexpr int kPage = 64;
+constexpr int kCacheBlock = 32;
+
+// Bytes of one head's keys, or values, in a page.
+constexpr int64_t cell_bytes(CacheType type, int padded_dim) {
+  const int64_t cells = int64_t{kPage} * padded_dim;
+  if (type == CacheType::kF32) return cells * 4;
+  return type == CacheType::kF16 ? cells * 2 : cells + cells / kCacheBlock * 2;
+}
+
+// Pages whose positions are summed up on their own, whoever asks: page i belongs to span i /
+// kSpanPages. Spans may be run by different threads; they are added up in their order.
+constexpr int kSpanPages = 4;
+
 struct AttentionShape {
   int heads_per_kv;  // query heads that share one key head
   int head_dim;
-  int padded_dim;  // of a cached row: head_dim rounded up to 32
+  int padded_dim;  // of a cached row: head_dim rounded up to kCacheBlock
   float scale;
   float soft_cap;  // 0: none
+  int64_t window;  // 0: none
+  CacheType type;
 };
 
-// Positions per page of the cache. Keys of one head: [padded_dim][kPage] halves; values:
-// [kPage][padded_dim].
-constexpr int kPage = 64;
+// Consecutive positions of one sequence and the query heads that share one key head. A row's heads
+// lie one after the other, rows `stride` floats apart. pages[i] holds positions i·kPage …
+// (i + 1)·kPage − 1, this head's keys and values so many bytes from its start. sinks: one logit per
+// head or null.
+struct AttentionRows {
+  int count;
+  int64_t position;  // of the first
+  int64_t stride;
+  const float* queries;
+  const uint8_t* const* pages;
+  int64_t keys;
+  int64_t values;
+  const float* sinks;
+  float* out;
+};
+
+// Floats that sums over some queries take: largest score and total weight of each, then values.
+constexpr int64_t partial_floats(int queries, int padded_dim) {
+  return (queries + 15) / 16 * 32 + int64_t{queries} * padded_dim;
+}
+
+// Floats of scratch that attention to `queries` queries takes.
+constexpr int64_t attention_scratch(int queries, int padded_dim) {
+  return 64 + (queries + 16) * (kPage + 1 + int64_t{padded_dim}) + int64_t{kPage} * padded_dim +
+         2 * partial_floats(queries, padded_dim);
+}
 
 enum class Activation { kSilu, kGelu, kRelu2 };
 
@@ -93,15 +140,19 @@ struct Kernels {
 
   // cos, sin: pairs values each.
   void (*rope)(const float* cos, const float* sin, int pairs, bool adjacent, float* head);
-  void (*store_key)(const float* head, int head_dim, int slot, uint16_t* page);
-  void (*store_value)(const float* head, int head_dim, int padded_dim, int slot, uint16_t* page);
+  void (*store_key)(CacheType type, const float* head, int head_dim, int padded_dim, int slot,
+                    uint8_t* page);
+  void (*store_value)(CacheType type, const float* head, int head_dim, int padded_dim, int slot,
+                      uint8_t* page);
 
-  // One query row against one key head: `queries` holds heads_per_kv heads; positions
-  // first … last are seen. keys[i], values[i]: this head's part of the page of positions
-  // i·kPage … (i + 1)·kPage − 1. sinks: one logit per head or null. out as queries.
-  void (*attend)(const AttentionShape& shape, const float* queries, const uint16_t* const* keys,
-                 const uint16_t* const* values, int64_t first, int64_t last, const float* sinks,
-                 float* out);
+  // All that the rows see. scratch: attention_scratch floats.
+  void (*attend)(const AttentionShape& shape, const AttentionRows& rows, float* scratch);
+  // The same in parts: the sums over one span, then the spans that the rows see, in order, into
+  // out. partials: partial_floats for each.
+  void (*attend_span)(const AttentionShape& shape, const AttentionRows& rows, int64_t span,
+                      float* scratch, float* partial);
+  void (*attend_merge)(const AttentionShape& shape, const AttentionRows& rows, int64_t spans,
+                       const float* partials, float* scratch);
 
   // Products of int8 as fast as they go, for measuring; returns how many were done.
   int64_t (*int8_loop)(int64_t iterations);

@@ -46,7 +46,7 @@ CORE_LEVELS = [
     {"model.h", "tokenizer"},
     {"cache", "packed"},
     {"decoder"},
-    {"experts"},
+    {"experts", "decoder_attention"},
     {"bindings_tokenizer"},
     {"bindings"},
 ]

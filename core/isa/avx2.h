@@ -11,6 +11,7 @@
 
 namespace trit::TRIT_ISA {
 
+constexpr bool kManyRegisters = false;  // sixteen, two of which make a value
 constexpr int kTokens = 2;  // 2 × (sums + totals) × 2 registers leaves room among sixteen
 #if defined(TRIT_ISA_AVXVNNI)
 constexpr bool kWideIsSigned = false;
@@ -49,6 +50,11 @@ inline Floats load_half(const uint16_t* p) {
   return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
           _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)))};
 }
+inline __m256 load_codes_half(const int8_t* p) {
+  const __m128i codes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(codes));
+}
+inline Floats load_codes(const int8_t* p) { return {load_codes_half(p), load_codes_half(p + 8)}; }
 inline uint16_t to_half(float x) { return static_cast<uint16_t>(_cvtss_sh(x, 0)); }
 inline Floats operator+(Floats a, Floats b) {
   return {_mm256_add_ps(a.lo, b.lo), _mm256_add_ps(a.hi, b.hi)};
@@ -96,6 +102,15 @@ inline __m256 lookup_half(const float* table, __m256i index) {
 }
 inline Floats lookup(const float* table, Ints index) {
   return {lookup_half(table, index.lo), lookup_half(table, index.hi)};
+}
+template <int n>
+inline Floats swap_lanes(Floats a) {
+  if constexpr (n == 8) return {a.hi, a.lo};
+  if constexpr (n == 4) {
+    return {_mm256_permute2f128_ps(a.lo, a.lo, 1), _mm256_permute2f128_ps(a.hi, a.hi, 1)};
+  }
+  constexpr int order = n == 2 ? 0x4e : 0xb1;
+  return {_mm256_permute_ps(a.lo, order), _mm256_permute_ps(a.hi, order)};
 }
 inline Floats power_of_two(Ints n) {
   const __m256i bias = _mm256_set1_epi32(127);

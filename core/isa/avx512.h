@@ -19,6 +19,7 @@
 
 namespace trit::avx512 {
 
+constexpr bool kManyRegisters = true;  // thirty-two
 constexpr int kTokens = 8;
 constexpr bool kWideIsSigned = false;
 
@@ -48,6 +49,10 @@ inline Floats broadcast(float x) { return {_mm512_set1_ps(x)}; }
 inline Floats load_half(const uint16_t* p) {
   return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
 }
+inline Floats load_codes(const int8_t* p) {
+  const __m128i codes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return {_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(codes))};
+}
 inline uint16_t to_half(float x) { return static_cast<uint16_t>(_cvtss_sh(x, 0)); }
 inline Floats operator+(Floats a, Floats b) { return {_mm512_add_ps(a.v, b.v)}; }
 inline Floats operator-(Floats a, Floats b) { return {_mm512_sub_ps(a.v, b.v)}; }
@@ -69,6 +74,12 @@ inline Floats to_floats(Ints a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline Ints round_to_ints(Floats a) { return {_mm512_cvtps_epi32(a.v)}; }
 inline Floats lookup(const float* table, Ints index) {
   return {_mm512_permutexvar_ps(index.v, _mm512_loadu_ps(table))};
+}
+template <int n>
+inline Floats swap_lanes(Floats a) {
+  if constexpr (n == 8) return {_mm512_shuffle_f32x4(a.v, a.v, 0x4e)};
+  if constexpr (n == 4) return {_mm512_shuffle_f32x4(a.v, a.v, 0xb1)};
+  return {_mm512_permute_ps(a.v, n == 2 ? 0x4e : 0xb1)};
 }
 inline Floats power_of_two(Ints n) {
   const __m512i biased = _mm512_add_epi32(n.v, _mm512_set1_epi32(127));

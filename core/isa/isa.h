@@ -30,22 +30,31 @@
 
 namespace trit::TRIT_ISA {
 
-// Sum of the lanes: lane i with i + 8, then i + 4, i + 2, i + 1.
-inline float reduce_add(Floats value) {
+// All lanes folded by f into every lane: i with i + 8, then i + 4, i + 2, i + 1.
+template <typename F>
+inline Floats fold_lanes(Floats value, F f) {
+  value = f(value, swap_lanes<8>(value));
+  value = f(value, swap_lanes<4>(value));
+  value = f(value, swap_lanes<2>(value));
+  return f(value, swap_lanes<1>(value));
+}
+
+inline Floats sum_lanes(Floats value) {
+  return fold_lanes(value, [](Floats a, Floats b) { return a + b; });
+}
+
+inline Floats largest_lane(Floats value) {
+  return fold_lanes(value, [](Floats a, Floats b) { return max(a, b); });
+}
+
+inline float first_lane(Floats value) {
   alignas(64) float lanes[16];
   store(lanes, value);
-  for (int width = 8; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lanes[i] = lanes[i] + lanes[i + width];
-  }
   return lanes[0];
 }
 
-inline float reduce_max(Floats value) {
-  alignas(64) float lanes[16];
-  store(lanes, value);
-  float largest = lanes[0];
-  for (int i = 1; i < 16; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
-  return largest;
-}
+inline float reduce_add(Floats value) { return first_lane(sum_lanes(value)); }
+
+inline float reduce_max(Floats value) { return first_lane(largest_lane(value)); }
 
 }  // namespace trit::TRIT_ISA

@@ -9,6 +9,7 @@
 
 namespace trit::scalar {
 
+constexpr bool kManyRegisters = false;
 constexpr int kTokens = 4;             // columns of the batch a product handles at once
 constexpr bool kWideIsSigned = false;  // dot4_wide already subtracts 128 from each code
 
@@ -44,6 +45,9 @@ inline Floats broadcast(float x) {
 }
 inline Floats load_half(const uint16_t* p) {
   return each([&](int i) { return half_to_float(p[i]); });
+}
+inline Floats load_codes(const int8_t* p) {
+  return each([&](int i) { return static_cast<float>(p[i]); });
 }
 inline uint16_t to_half(float x) { return float_to_half(x); }
 inline Floats operator+(Floats a, Floats b) {
@@ -98,6 +102,10 @@ inline Ints round_to_ints(Floats a) {  // to nearest even
 }
 inline Floats lookup(const float* table, Ints index) {  // sixteen entries; index in 0…15
   return each([&](int i) { return table[index.v[i]]; });
+}
+template <int n>
+inline Floats swap_lanes(Floats a) {  // lane i ^ n
+  return each([&](int i) { return a.v[i ^ n]; });
 }
 inline Floats power_of_two(Ints n) {  // 2^n, −126 ≤ n ≤ 127
   return each([&](int i) { return std::bit_cast<float>((n.v[i] + 127) << 23); });

@@ -1,170 +1,196 @@
-// Rotary embedding, the cache's layout, and attention over it.
+// Attention over the cache.
 //
-// A page holds 64 positions of one layer. For each key head the keys lie transposed (dimension by
-// dimension, 64 positions each) so that a lane is a position, and the values position by position
-// so that a lane is a dimension: no horizontal sums. The walk over the cache goes page by page from
-// position 0, whatever the batch, so an output's bits depend only on the positions it sees.
+// Rows of one sequence share each page they see: its keys and values are converted to floats once
+// and multiplied by tiles of queries, in registers. Few queries (a step of decoding) read the cells
+// as they are.
+//
+// A query's bits depend only on what it sees. Its positions come in their order; each span of
+// kSpanPages pages has its own running maximum and sums (Milakov and Gimelshein, arXiv 1805.02867),
+// and spans are added up in their order. A page that a query does not see changes nothing of its
+// sums: all its weights are 0 and its maximum stays, so e^0 = 1 is what they shrink by. Scores are
+// kept in units of log 2, which the scale of the queries carries.
 #pragma once
 
 #include "isa/isa.h"
 #include "kernels.h"
+#include "ops/cells.h"
 #include "ops/elementwise.h"
+#include "ops/softmax.h"
+#include "ops/tiles.h"
 
 namespace trit::TRIT_ISA {
 
-inline void rope(const float* cos, const float* sin, int pairs, bool adjacent, float* head) {
-  for (int i = 0; i < pairs; ++i) {
-    float& a = adjacent ? head[2 * i] : head[i];
-    float& b = adjacent ? head[2 * i + 1] : head[i + pairs];
-    const float x = a;
-    const float y = b;
-    a = x * cos[i] - y * sin[i];
-    b = x * sin[i] + y * cos[i];
+constexpr int kWiden = 16;  // queries that make converting a page to floats worth it
+
+inline void scale_queries(const AttentionShape& shape, const AttentionRows& rows, float* out) {
+  const float scale = shape.soft_cap > 0.0f ? shape.scale / shape.soft_cap : shape.scale * kLog2E;
+  const int count = rows.count * shape.heads_per_kv;
+  for (int q = 0; q < count; ++q) {
+    const int tile = q / kTile * kTile;
+    const int width = count - tile < kTile ? count - tile : kTile;
+    const float* from = rows.queries + q / shape.heads_per_kv * rows.stride +
+                        int64_t{q % shape.heads_per_kv} * shape.head_dim;
+    float* to = out + int64_t{tile} * shape.head_dim + q - tile;
+    for (int d = 0; d < shape.head_dim; ++d) to[d * width] = from[d] * scale;
   }
 }
 
-inline void store_key(const float* head, int head_dim, int slot, uint16_t* page) {
-  for (int d = 0; d < head_dim; ++d) page[d * kPage + slot] = to_half(head[d]);
+struct Range {
+  int first;
+  int end;
+};
+
+// The queries of the rows that see the page from `start` on, from the first of a tile.
+inline Range queries_of(const AttentionShape& shape, const AttentionRows& rows, int64_t start) {
+  const int64_t above = start - rows.position;
+  const int64_t below = shape.window > 0 ? above + kPage - 1 + shape.window : rows.count;
+  const int64_t first_row = above > 0 ? above : 0;
+  const int64_t end_row = below < rows.count ? below : rows.count;
+  return {static_cast<int>(first_row * shape.heads_per_kv) / kTile * kTile,
+          static_cast<int>(end_row * shape.heads_per_kv)};
 }
 
-inline void store_value(const float* head, int head_dim, int padded_dim, int slot, uint16_t* page) {
-  for (int d = 0; d < head_dim; ++d) page[slot * padded_dim + d] = to_half(head[d]);
-}
-
-constexpr int kMaxHeads = 4;  // query heads handled at once
-
-// scores[head][position] = q · k for one page.
-template <int Heads>
-inline void score_page(const float* queries, int head_dim, const uint16_t* keys,
-                       float (*scores)[kPage]) {
-  for (int lane = 0; lane < kPage; lane += 32) {
-    Floats first[Heads];
-    Floats second[Heads];
-    for (int h = 0; h < Heads; ++h) first[h] = second[h] = broadcast(0.0f);
-    for (int d = 0; d < head_dim; ++d) {
-      const Floats k0 = load_half(keys + d * kPage + lane);
-      const Floats k1 = load_half(keys + d * kPage + lane + 16);
-      for (int h = 0; h < Heads; ++h) {
-        const Floats q = broadcast(queries[h * head_dim + d]);
-        first[h] = fma(q, k0, first[h]);
-        second[h] = fma(q, k1, second[h]);
-      }
+// One page into the sums of its span.
+template <CacheType type>
+inline void attend_page(const AttentionShape& shape, const AttentionRows& rows, int64_t page,
+                        bool more, const AttentionScratch& s) {
+  const int count = rows.count * shape.heads_per_kv;
+  const int64_t start = page * kPage;
+  const auto [first, end] = queries_of(shape, rows, start);
+  const bool widened = type != CacheType::kF32 && end - first >= kWiden;
+  // What a page to be widened will read is fetched a part with each tile before that.
+  const int64_t share = cell_bytes(type, shape.padded_dim) / ((end - first) / kTile + 1) + 64;
+  const auto tiles = [&](const uint8_t* ahead, auto run) {
+    for (int q = first; q < end; q += kTile) {
+      if (ahead) fetch(ahead, (q - first) / kTile * share, share);
+      const int width = count - q < kTile ? count - q : kTile;
+      const int64_t last = rows.position + (q + width - 1) / shape.heads_per_kv;
+      const int begin_slot = first_slot(shape, rows.position + q / shape.heads_per_kv, start);
+      run(q, width, begin_slot, end_slot(last, start));
     }
-    for (int h = 0; h < Heads; ++h) {
-      store(scores[h] + lane, first[h]);
-      store(scores[h] + lane + 16, second[h]);
-    }
-  }
-}
-
-// sums[head][d] = sums · shrink[head] + Σ scores[head][position] · v[position][d] for one page.
-template <int Heads>
-inline void gather_page(const float (*scores)[kPage], const float* shrink, int positions,
-                        const uint16_t* values, int padded_dim, float* sums) {
-  for (int d = 0; d < padded_dim; d += 32) {
-    Floats first[Heads];
-    Floats second[Heads];
-    for (int h = 0; h < Heads; ++h) {
-      const Floats factor = broadcast(shrink[h]);
-      first[h] = load(sums + h * padded_dim + d) * factor;
-      second[h] = load(sums + h * padded_dim + d + 16) * factor;
-    }
-    for (int p = 0; p < positions; ++p) {
-      const Floats v0 = load_half(values + p * padded_dim + d);
-      const Floats v1 = load_half(values + p * padded_dim + d + 16);
-      for (int h = 0; h < Heads; ++h) {
-        const Floats weight = broadcast(scores[h][p]);
-        first[h] = fma(weight, v0, first[h]);
-        second[h] = fma(weight, v1, second[h]);
-      }
-    }
-    for (int h = 0; h < Heads; ++h) {
-      store(sums + h * padded_dim + d, first[h]);
-      store(sums + h * padded_dim + d + 16, second[h]);
-    }
-  }
-}
-
-// Scales, caps and masks one head's scores of a page, turns them into weights relative to the
-// running maximum, and returns by how much what was summed before shrinks.
-inline float soften_page(const AttentionShape& shape, int begin, int end, float* scores,
-                         float& largest, float& total) {
-  const Floats minus_infinity = broadcast(-__builtin_inff());
-  Floats page_largest = minus_infinity;
-  for (int lane = 0; lane < kPage; lane += 16) {
-    Floats s = load(scores + lane) * broadcast(shape.scale);
-    if (shape.soft_cap > 0.0f) {
-      s = broadcast(shape.soft_cap) * tanh(s * broadcast(1.0f / shape.soft_cap));
-    }
-    s = select_first(end - lane, s, minus_infinity);
-    s = select_first(begin - lane, minus_infinity, s);
-    store(scores + lane, s);
-    page_largest = max(page_largest, s);
-  }
-  const float before = largest;
-  const float in_page = reduce_max(page_largest);
-  largest = in_page > largest ? in_page : largest;
-  Floats sum = broadcast(0.0f);
-  for (int lane = 0; lane < kPage; lane += 16) {
-    const Floats weight = exp(load(scores + lane) - broadcast(largest));
-    store(scores + lane, weight);
-    sum = sum + weight;
-  }
-  alignas(64) float shrink[16];
-  store(shrink, exp(broadcast(before - largest)));
-  total = total * shrink[0] + reduce_add(sum);
-  return shrink[0];
-}
-
-template <int Heads>
-inline void attend_heads(const AttentionShape& shape, const float* queries,
-                         const uint16_t* const* keys, const uint16_t* const* values, int64_t first,
-                         int64_t last, const float* sinks, float* out) {
-  alignas(64) float scores[Heads][kPage];
-  alignas(64) float sums[Heads * 512];
-  float largest[Heads];
-  float total[Heads];
-  float shrink[Heads];
-  for (int h = 0; h < Heads; ++h) {
-    largest[h] = -__builtin_inff();
-    total[h] = 0.0f;
-  }
-  for (int i = 0; i < Heads * shape.padded_dim; ++i) sums[i] = 0.0f;
-  for (int64_t page = first / kPage; page <= last / kPage; ++page) {
-    const int64_t start = page * kPage;
-    const int begin = first > start ? static_cast<int>(first - start) : 0;
-    const int end = last - start + 1 < kPage ? static_cast<int>(last - start + 1) : kPage;
-    score_page<Heads>(queries, shape.head_dim, keys[page], scores);
-    for (int h = 0; h < Heads; ++h) {
-      shrink[h] = soften_page(shape, begin, end, scores[h], largest[h], total[h]);
-    }
-    gather_page<Heads>(scores, shrink, end, values[page], shape.padded_dim, sums);
-  }
-  for (int h = 0; h < Heads; ++h) {
-    if (sinks) {  // a sink takes its share of the sum and gives nothing
-      alignas(64) float share[16];
-      store(share, exp(broadcast(sinks[h] - largest[h])));
-      total[h] += share[0];
-    }
-    const Floats inverse = broadcast(1.0f / total[h]);
-    for_each(shape.head_dim, out + h * shape.head_dim,
-             [&](int64_t i, int) { return load(sums + h * shape.padded_dim + i) * inverse; });
-  }
-}
-
-inline void attend(const AttentionShape& shape, const float* queries, const uint16_t* const* keys,
-                   const uint16_t* const* values, int64_t first, int64_t last, const float* sinks,
-                   float* out) {
-  int head = 0;
-  const auto from = [&](auto run, int heads) {
-    run(shape, queries + head * shape.head_dim, keys, values, first, last,
-        sinks ? sinks + head : nullptr, out + head * shape.head_dim);
-    head += heads;
   };
-  while (shape.heads_per_kv - head >= 4) from(attend_heads<4>, 4);
-  if (shape.heads_per_kv - head == 3) from(attend_heads<3>, 3);
-  if (shape.heads_per_kv - head == 2) from(attend_heads<2>, 2);
-  if (shape.heads_per_kv - head == 1) from(attend_heads<1>, 1);
+  const auto score_all = [&](auto cells, const uint8_t* keys, const uint8_t* ahead,
+                             const uint8_t* next) {
+    tiles(ahead, [&](int q, int width, int begin_slot, int slots) {
+      score_tile<cells()>(width, s.queries + int64_t{q} * shape.head_dim, shape.head_dim,
+                          shape.padded_dim, keys, begin_slot, slots, s.scores + q * kPage, next);
+      next = nullptr;
+    });
+  };
+  const auto gather_all = [&](auto cells, const uint8_t* values, const uint8_t* ahead,
+                              const uint8_t* next) {
+    tiles(ahead, [&](int q, int width, int begin_slot, int slots) {
+      gather_tile<cells()>(width, s.scores + q * kPage, s.shrink + q, begin_slot, slots, values,
+                           shape.padded_dim, s.span.values + int64_t{q} * shape.padded_dim, next);
+      next = nullptr;
+    });
+  };
+  constexpr std::integral_constant<CacheType, CacheType::kF32> wide{};
+  constexpr std::integral_constant<CacheType, type> narrow{};
+  const uint8_t* floats = reinterpret_cast<const uint8_t*>(s.widened);
+  const uint8_t* keys = rows.pages[page] + rows.keys;
+  const uint8_t* values = rows.pages[page] + rows.values;
+  const uint8_t* next_keys = more ? rows.pages[page + 1] + rows.keys : nullptr;
+  const uint8_t* next_values = more ? rows.pages[page + 1] + rows.values : nullptr;
+  if (widened) {
+    widen_keys<type>(keys, shape.padded_dim, s.widened);
+    score_all(wide, floats, values, nullptr);
+  } else {
+    score_all(narrow, keys, nullptr, next_keys);
+  }
+  constexpr int kGroup = 16 / kTile * kTile;  // whole tiles, whose weights cover what they gather
+  const int tiles_end = (end + kTile - 1) / kTile * kTile;
+  const int last = tiles_end < count ? tiles_end : count;
+  for (int q = first; q < last; q += kGroup) {
+    soften(shape, rows, start, q, last - q < kGroup ? last - q : kGroup, s);
+  }
+  if (widened) {
+    widen_values<type>(values, shape.padded_dim, s.widened);
+    gather_all(wide, floats, next_keys, nullptr);
+  } else {
+    gather_all(narrow, values, nullptr, next_values);
+  }
+}
+
+// The sums over one span into s.span; the queries are in place.
+inline void sum_span(const AttentionShape& shape, const AttentionRows& rows, int64_t span,
+                     const AttentionScratch& s) {
+  clear(s.span, rows.count * shape.heads_per_kv, shape.padded_dim);
+  const int64_t first = first_seen(shape, rows.position) / kPage;
+  const int64_t last = (rows.position + rows.count - 1) / kPage;
+  for (int64_t i = 0; i < kSpanPages; ++i) {
+    const int64_t page = span * kSpanPages + i;
+    if (page < first || page > last) continue;
+    const bool more = page < last;
+    if (shape.type == CacheType::kF16) {
+      attend_page<CacheType::kF16>(shape, rows, page, more, s);
+    } else if (shape.type == CacheType::kQ8_0) {
+      attend_page<CacheType::kQ8_0>(shape, rows, page, more, s);
+    } else {
+      attend_page<CacheType::kF32>(shape, rows, page, more, s);
+    }
+  }
+}
+
+// Σ weight · value / Σ weight. A sink takes its share of the weight and gives nothing.
+inline void finish(const AttentionShape& shape, const AttentionRows& rows, const Sums& all) {
+  const int per_kv = shape.heads_per_kv;
+  const int count = rows.count * per_kv;
+  for (int first = 0; first < count; first += 16) {
+    alignas(64) float factors[16] = {};
+    Floats total = load(all.total + first);
+    Floats keep = broadcast(1.0f);
+    if (rows.sinks) {
+      for (int i = 0; i < 16; ++i) factors[i] = rows.sinks[(first + i) % per_kv] * kLog2E;
+      const Floats sinks = load(factors);
+      const Floats own = load(all.largest + first);
+      const Floats largest = max(own, sinks);
+      keep = power(own - largest);
+      total = fma(total, keep, power(sinks - largest));
+    }
+    store(factors, keep / total);
+    for (int q = first; q < first + 16 && q < count; ++q) {
+      const Floats factor = broadcast(factors[q - first]);
+      const float* values = all.values + int64_t{q} * shape.padded_dim;
+      float* out = rows.out + q / per_kv * rows.stride + int64_t{q % per_kv} * shape.head_dim;
+      for_each(shape.head_dim, out, [&](int64_t i, int) { return load(values + i) * factor; });
+    }
+  }
+}
+
+inline void attend(const AttentionShape& shape, const AttentionRows& rows, float* scratch) {
+  const int count = rows.count * shape.heads_per_kv;
+  const AttentionScratch s = carve(scratch, count, shape.padded_dim);
+  scale_queries(shape, rows, s.queries);
+  clear(s.all, count, shape.padded_dim);
+  const int64_t last = (rows.position + rows.count - 1) / kPage / kSpanPages;
+  for (int64_t i = first_seen(shape, rows.position) / kPage / kSpanPages; i <= last; ++i) {
+    sum_span(shape, rows, i, s);
+    add_span(s.span, count, shape.padded_dim, s.all);
+  }
+  finish(shape, rows, s.all);
+}
+
+inline void attend_span(const AttentionShape& shape, const AttentionRows& rows, int64_t span,
+                        float* scratch, float* partial) {
+  const int count = rows.count * shape.heads_per_kv;
+  AttentionScratch s = carve(scratch, count, shape.padded_dim);
+  s.span = sums_at(partial, count);
+  scale_queries(shape, rows, s.queries);
+  sum_span(shape, rows, span, s);
+}
+
+inline void attend_merge(const AttentionShape& shape, const AttentionRows& rows, int64_t spans,
+                         const float* partials, float* scratch) {
+  const int count = rows.count * shape.heads_per_kv;
+  const AttentionScratch s = carve(scratch, count, shape.padded_dim);
+  clear(s.all, count, shape.padded_dim);
+  const int64_t step = partial_floats(count, shape.padded_dim);
+  for (int64_t i = 0; i < spans; ++i) {
+    const Sums span = sums_at(const_cast<float*>(partials) + i * step, count);
+    add_span(span, count, shape.padded_dim, s.all);
+  }
+  finish(shape, rows, s.all);
 }
 
 }  // namespace trit::TRIT_ISA

@@ -1,4 +1,4 @@
-// Norms, activations and other functions of single values.
+// Norms, activations, the rotary embedding and other functions of single values.
 #pragma once
 
 #include "isa/isa.h"
@@ -95,6 +95,17 @@ inline void soft_cap(float cap, int64_t n, float* inout) {
   for_each(n, inout, [&](int64_t i, int count) {
     return broadcast(cap) * tanh(load_first(inout + i, count) * inverse);
   });
+}
+
+inline void rope(const float* cos, const float* sin, int pairs, bool adjacent, float* head) {
+  for (int i = 0; i < pairs; ++i) {
+    float& a = adjacent ? head[2 * i] : head[i];
+    float& b = adjacent ? head[2 * i + 1] : head[i + pairs];
+    const float x = a;
+    const float y = b;
+    a = x * cos[i] - y * sin[i];
+    b = x * sin[i] + y * cos[i];
+  }
 }
 
 }  // namespace trit::TRIT_ISA

@@ -1,6 +1,7 @@
 // This instruction set's table of kernels.
 #include "kernels.h"
 #include "ops/attention.h"
+#include "ops/cells.h"
 #include "ops/elementwise.h"
 #include "ops/int8_loop.h"
 #include "ops/matmul.h"
@@ -34,6 +35,8 @@ const Kernels kKernels = {
     .store_key = store_key,
     .store_value = store_value,
     .attend = attend,
+    .attend_span = attend_span,
+    .attend_merge = attend_merge,
     .int8_loop = int8_loop,
 };
 

@@ -27,6 +27,14 @@ def test_json_is_a_list(model: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert captured.err.startswith("6 tests, 2 runs of each after a warm-up\n")
 
 
+@pytest.mark.parametrize("flags", [["--cache-type", "q8_0"], ["-ctk", "q8_0", "-ctv", "q8_0"]])
+def test_cache_type(model: Path, capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
+    arguments = ["-p", "8", "-n", "0", "-t", "1", "-r", "1", "--no-limits", "--json"]
+    assert main(["bench", str(model), *arguments, *flags]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["type_k"], row["type_v"]) == ("q8_0", "q8_0")
+
+
 def test_table_and_limits(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -53,6 +61,8 @@ def test_table_and_limits(
         (["MODEL", "-p", "0", "-n", "0"], 2, "nothing to measure"),
         (["MODEL", "-t", "0"], 2, "--threads 0"),
         (["MODEL", "-d", "4096"], 3, "made for 128"),
+        (["MODEL", "--cache-type", "q9"], 2, "--cache-type q9: expected f32, f16, q8_0"),
+        (["MODEL", "-ctk", "q8_0", "-ctv", "f16"], 2, "q8_0 and f16"),
         (["absent.gguf"], 1, "absent.gguf"),
     ],
 )

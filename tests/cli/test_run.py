@@ -76,6 +76,17 @@ def test_one_answer(run: Callable[..., Any], path: Path) -> None:
     assert re.search(r"memory +[\d.]+ MiB of weights mapped, .* of cache", err)
 
 
+def test_cache_type(run: Callable[..., Any]) -> None:
+    """Half the memory with q8_0 (17 bytes for 32, from 64), and an answer."""
+    sizes = {}
+    for kind in ("f32", "f16", "q8_0"):
+        code, out, _ = run("-p", "the", *GREEDY, "--cache-type", kind, "--json")
+        assert code == 0
+        sizes[kind] = json.loads(out)["cache_bytes"]
+    assert sizes["f32"] == 2 * sizes["f16"] and sizes["q8_0"] == sizes["f16"] * 17 // 32
+    assert run("-p", "the", "-ctk", "f16", "-ctv", "q8_0")[0] == 2
+
+
 def test_prompts_from_everywhere(run: Callable[..., Any], path: Path, tmp_path: Path) -> None:
     file = tmp_path / "prompt.txt"
     file.write_bytes("the ñ\n".encode())

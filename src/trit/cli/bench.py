@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trit.cli._cache_type import CacheTypes, cache_type
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def command(
     limits: Annotated[
         bool, typer.Option("--limits/--no-limits", help="Measure the machine's limits too.")
     ] = True,
+    cache: CacheTypes = None,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
 ) -> None:
@@ -71,7 +73,8 @@ def command(
     )
     results = []
     with Progress(jsonl=jsonl, unit="run") as progress:
-        for result in bench(path, tests, counts, repetitions, limits, progress):
+        kind = cache_type(cache)
+        for result in bench(path, tests, counts, repetitions, limits, progress, kind):
             results.append(result)
             if not json:
                 progress.__exit__(None, None, None)  # the bar makes room for the table

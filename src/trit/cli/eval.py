@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trit.cli._cache_type import CacheTypes, cache_type
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def command(
     threads: Annotated[
         int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
     ] = None,
+    cache: CacheTypes = None,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
 ) -> None:
@@ -60,7 +62,7 @@ def command(
     progress = WindowProgress(jsonl=jsonl)
     try:
         limit = None if chunks == -1 else chunks
-        result = evaluate(path, text, other, ctx, limit, threads, progress)
+        result = evaluate(path, text, other, ctx, limit, threads, progress, cache_type(cache))
     finally:
         progress.end()
     if json:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trit.cli._cache_type import CacheTypes, cache_type
 from trit.errors import InvalidFileError, UsageError
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def command(
             help="Most tokens guessed ahead where the text repeats itself; 0: none; default: 15.",
         ),
     ] = None,
+    cache: CacheTypes = None,
     temp: Annotated[
         float | None, typer.Option("--temp", "--temperature", metavar="T", help="0: no chance.")
     ] = None,
@@ -170,7 +172,9 @@ def command(
     chat_possible = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
     if text is None and (json or not chat_possible):
         raise UsageError(f"no prompt: trit run {name} -p TEXT, or pipe a text into it.")
-    with open_model(name, ctx, threads, batch, draft_max, chat=conversation is not False) as opened:
+    kind = cache_type(cache)
+    chat = conversation is not False
+    with open_model(name, ctx, threads, batch, draft_max, kind, chat=chat) as opened:
         _warn_if_random(opened)
         _run(opened, asked, text, screen, json)
 
@@ -200,6 +204,7 @@ def open_model(
     threads: int | None,
     batch: int | None,
     draft_max: int | None,
+    cache: str,
     *,
     chat: bool,
 ) -> "Model":
@@ -213,7 +218,10 @@ def open_model(
     from trit.runtime.scheduler import PASS_ROWS
 
     draft_max = DRAFT_MAX if draft_max is None else draft_max
-    return load(path, ctx, threads, batch=batch or PASS_ROWS, draft_max=draft_max, chat=chat)
+    return load(
+        path, ctx, threads, batch=batch or PASS_ROWS, draft_max=draft_max, cache_type=cache,
+        chat=chat,
+    )  # fmt: skip
 
 
 def read_prompt(prompt: str | None, file: Path | None) -> str | None:

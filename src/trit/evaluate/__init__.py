@@ -46,6 +46,7 @@ def evaluate(
     chunks: int | None = None,
     threads: int | None = None,
     on_progress: Callable[[Running], None] | None = None,
+    cache_type: str = "f16",
 ) -> Evaluation:
     """Measure a model on a text, and against a reference where one is given.
 
@@ -55,6 +56,7 @@ def evaluate(
     ctx                tokens per window
     chunks             windows to read, the first ones; None: all that the text fills
     on_progress        called before the first window and after each
+    cache_type         what `model` keeps keys and values in; a reference keeps them in f16
 
     Errors: UsageError (text too short or the name of a file, vocabularies differ), SourceError (no
     such model), DoesNotFitError (`ctx` beyond what the model was made for), InvalidFileError and
@@ -65,7 +67,7 @@ def evaluate(
     path = zoo.resolve(os.fspath(model))
     other = None if reference is None else zoo.resolve(os.fspath(reference))
     with ExitStack() as stack:
-        first = stack.enter_context(Opened(path, ctx, threads))
+        first = stack.enter_context(Opened(path, ctx, threads, cache_type))
         models = [first]
         if other is not None:
             models.append(stack.enter_context(Opened(other, ctx, threads)))
@@ -88,6 +90,7 @@ def evaluate(
             tokens=len(scores),
             isa=first.engine.isa,
             threads=first.engine.threads,
+            cache_type=cache_type,
             seconds=seconds,
             ppl=perplexity(scores[:, 0]),
             divergence=None if reference is None else divergence(*scores.T),

@@ -38,6 +38,7 @@ class Evaluation:
     text_tokens   of the whole text
     tokens        scored ones: ctx − 1 − ctx // 2 of each of the `chunks` windows
     isa, threads  of the engine (threads change the speed alone)
+    cache_type    what keys and values were kept in
     ppl           perplexity
     divergence    against the reference, None without one
     """
@@ -51,6 +52,7 @@ class Evaluation:
     tokens: int
     isa: str
     threads: int
+    cache_type: str
     seconds: float
     ppl: Estimate
     divergence: Divergence | None
@@ -71,6 +73,7 @@ class Evaluation:
             "tokens": self.tokens,
             "isa": self.isa,
             "threads": self.threads,
+            "cache_type": self.cache_type,
             "seconds": round(self.seconds, 3),
             **_pair("ppl", self.ppl),
         }

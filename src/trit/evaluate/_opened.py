@@ -26,7 +26,13 @@ class Opened:
     DoesNotFitError where it was made for fewer positions than `ctx`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], ctx: int, threads: int | None) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        ctx: int,
+        threads: int | None,
+        cache_type: str = "f16",
+    ) -> None:
         with ExitStack() as stack:
             self.file = stack.enter_context(checkpoint.open(path))
             self.plan = archs.plan(self.file, context=ctx)
@@ -35,7 +41,9 @@ class Opened:
                     f"{path}: a context of {ctx} tokens is needed, the model was made for "
                     f"{self.plan.context_length}."
                 )
-            self.engine = Engine(self.plan, self.file.tensors, threads=threads, ctx=ctx)
+            self.engine = Engine(
+                self.plan, self.file.tensors, threads=threads, ctx=ctx, cache_type=cache_type
+            )
             self._close = stack.pop_all()
 
     def __enter__(self) -> Opened:

@@ -33,7 +33,8 @@ from trit.plan import MixtureOfExperts, Plan, Stack
 
 __all__ = ["Limits", "Speed", "SpeedTest", "bench", "speed_tests"]
 
-CACHE_VALUE_BYTES = 2  # keys and values are kept as float16
+DEPTH, RUN = 0, 1  # sequences: what comes before, read once, and a run that shares it
+CACHE_BITS = {"f32": 32.0, "f16": 16.0, "q8_0": 8.5}  # of a cached value
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Speed:
     isa: str
     threads: int
     batch: int
+    cache_type: str
     samples_ns: tuple[int, ...]
     time: str
     cpu: str
@@ -117,8 +119,8 @@ class Speed:
             "n_batch": self.batch,
             "n_ubatch": self.batch,
             "n_threads": self.threads,
-            "type_k": "f16",
-            "type_v": "f16",
+            "type_k": self.cache_type,
+            "type_v": self.cache_type,
             "n_gpu_layers": 0,
             "n_prompt": self.test.prompt,
             "n_gen": self.test.generate,
@@ -166,6 +168,7 @@ def bench(
     repetitions: int = 5,
     with_limits: bool = True,
     on_progress: Callable[[str, int, int], None] | None = None,
+    cache_type: str = "f16",
 ) -> Iterator[Speed]:
     """Time each test with each number of threads, yielding every result as it is there.
 
@@ -177,7 +180,7 @@ def bench(
         raise UsageError(f"-r {repetitions}: at least one run is needed.")
     ctx = max(test.depth + test.tokens for test in tests)
     for count in threads or [default_threads()]:
-        with Opened(model, ctx, count) as opened:
+        with Opened(model, ctx, count, cache_type) as opened:
             measured = limits(count, opened.engine.isa) if with_limits else None
             about = _describe(opened)
             for test in tests:
@@ -190,6 +193,7 @@ def bench(
                     isa=opened.engine.isa,
                     threads=count,
                     batch=BATCH,
+                    cache_type=cache_type,
                     samples_ns=samples,
                     time=started,
                     cpu=cpu_name(),
@@ -225,14 +229,16 @@ def _samples(
     )
     report = on_progress or (lambda what, done, total: None)
     engine = opened.engine
-    engine.remove(0, 0)
+    for sequence in (DEPTH, RUN):
+        engine.remove(sequence)
     report(test.label, 0, repetitions + 1)
     if test.depth:
-        engine.forward(Rows.of(before.tolist()))
+        engine.forward(Rows.of(before.tolist(), 0, DEPTH))
+    engine.fork(DEPTH, RUN, test.depth)
     _run(opened, test.depth, prompt, generate[:1])
     for done in range(1, repetitions + 1):
         report(test.label, done, repetitions + 1)
-        engine.remove(0, test.depth)
+        engine.fork(DEPTH, RUN, test.depth)  # going back may be beyond a window
         begun = time.perf_counter_ns()
         _run(opened, test.depth, prompt, generate)
         yield time.perf_counter_ns() - begun
@@ -243,9 +249,9 @@ def _run(
     opened: Opened, start: int, prompt: NDArray[np.int32], generate: NDArray[np.int32]
 ) -> None:
     if len(prompt):
-        opened.engine.forward(Rows.of(prompt.tolist(), start))
+        opened.engine.forward(Rows.of(prompt.tolist(), start, RUN))
     for position, token in enumerate(generate.tolist(), start + len(prompt)):
-        opened.engine.forward(Rows.of([token], position))
+        opened.engine.forward(Rows.of([token], position, RUN))
 
 
 def _share(opened: Opened, test: SpeedTest, speed: float, measured: Limits) -> float | None:
@@ -290,7 +296,7 @@ def _cached_bytes(opened: Opened, position: int) -> int:
         mixer = layer.mixer
         seen = min(position, mixer.window or position)
         values += 2 * seen * mixer.kv_heads * mixer.head_dim
-    return CACHE_VALUE_BYTES * values
+    return round(CACHE_BITS[opened.engine.cache_type] / 8 * values)
 
 
 def integer_weights(opened: Opened) -> int:

@@ -44,7 +44,7 @@ class Prefixes:
         best, most = None, 0
         for held in (*self._idle, *used):
             count = min(shared(held.tokens, prompt), len(prompt) - 1)
-            if count > most:
+            if count > most and count >= self._engine.keeps_from(held.sequence):
                 best, most = held, count
         return best, most
 
