@@ -11,7 +11,7 @@ namespace trit {
 // last block as wide as what is left (w). Within the block that starts at token t:
 //   codes  + t·columns       [columns / 4][w][4]   int8
 //   scales + t·columns / 32  [columns / 32][w]     code · scale ≈ x
-//   starts + t·groups        [groups][w]           −offset · Σ codes of the group
+//   starts + t·groups        [groups][w]           kSumZero − offset · Σ codes of the group
 //   sums   + t·groups        [groups][w]           scale · Σ codes of the group
 struct Activations {
   int64_t columns;

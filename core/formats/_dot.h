@@ -50,11 +50,13 @@ template <Grid grid, int tokens, void (*lay)(const uint8_t*, int, Dot<grid, toke
   for (int t = 0; t < tokens; ++t) total[t] = load(totals + kTileRows * t);
   for (int block = 0; block < columns / kActivationBlock; ++block) {
     const int first = block * kGroups;
+    const Floats scale = load(dot.scales[first]);
+    const Floats zero = scale * broadcast(-kSumZeroFloat);
     TRIT_UNROLL
     for (int t = 0; t < tokens; ++t) {
-      Floats part = to_floats(dot.sums[first][t]) * load(dot.scales[first]);
+      Floats part = scaled_sum(dot.sums[first][t], scale, zero);
       for (int g = first + 1; g < first + kGroups; ++g) {
-        part = fma(to_floats(dot.sums[g][t]), load(dot.scales[g]), part);
+        part = fma(sum_to_floats(dot.sums[g][t]), load(dot.scales[g]), part);
       }
       total[t] = fma(part, broadcast(scales[block * tokens + t]), total[t]);
       if constexpr (grid.has_mins) {

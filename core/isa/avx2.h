@@ -93,6 +93,7 @@ inline Floats select_first(int n, Floats yes, Floats no) {
           _mm256_blendv_ps(no.hi, yes.hi, _mm256_castsi256_ps(lane_mask(n - 8)))};
 }
 inline Ints broadcast_int(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
+inline Floats as_floats(Ints a) { return {_mm256_castsi256_ps(a.lo), _mm256_castsi256_ps(a.hi)}; }
 inline Floats to_floats(Ints a) { return {_mm256_cvtepi32_ps(a.lo), _mm256_cvtepi32_ps(a.hi)}; }
 inline Ints round_to_ints(Floats a) { return {_mm256_cvtps_epi32(a.lo), _mm256_cvtps_epi32(a.hi)}; }
 inline __m256 lookup_half(const float* table, __m256i index) {

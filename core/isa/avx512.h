@@ -70,6 +70,7 @@ inline Floats select_first(int n, Floats yes, Floats no) {
   return {_mm512_mask_blend_ps(first_lanes(n < 0 ? 0 : n), no.v, yes.v)};
 }
 inline Ints broadcast_int(int32_t x) { return {_mm512_set1_epi32(x)}; }
+inline Floats as_floats(Ints a) { return {_mm512_castsi512_ps(a.v)}; }
 inline Floats to_floats(Ints a) { return {_mm512_cvtepi32_ps(a.v)}; }
 inline Ints round_to_ints(Floats a) { return {_mm512_cvtps_epi32(a.v)}; }
 inline Floats lookup(const float* table, Ints index) {

@@ -30,6 +30,19 @@
 
 namespace trit::TRIT_ISA {
 
+// Sums of int8 products start at the bits of 1.5 · 2²³, so that as floats they are that much too
+// large, exactly, while the sum itself is below 2²². Converting integers would take the units that
+// the products need.
+constexpr int32_t kSumZero = 0x4b400000;
+constexpr float kSumZeroFloat = 12582912.0f;
+inline Floats sum_to_floats(Ints sum) { return as_floats(sum) - broadcast(kSumZeroFloat); }
+
+// sum · scale, rounded once, where zero = −kSumZeroFloat · scale. A scale is a half float times up
+// to eight bits: three times it is exact, and so is `zero`.
+inline Floats scaled_sum(Ints sum, Floats scale, Floats zero) {
+  return fma(as_floats(sum), scale, zero);
+}
+
 // All lanes folded by f into every lane: i with i + 8, then i + 4, i + 2, i + 1.
 template <typename F>
 inline Floats fold_lanes(Floats value, F f) {

@@ -89,6 +89,7 @@ inline Ints broadcast_int(int32_t x) {
   for (int i = 0; i < 16; ++i) r.v[i] = x;
   return r;
 }
+inline Floats as_floats(Ints a) { return std::bit_cast<Floats>(a); }  // the same bits
 inline Floats to_floats(Ints a) {
   return each([&](int i) { return static_cast<float>(a.v[i]); });
 }

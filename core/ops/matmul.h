@@ -53,7 +53,7 @@ inline void quantize_activations(const float* x, int64_t stride, int first, int 
         int32_t sum = 0;
         for (int i = 0; i < out.group; ++i) sum += rounded[g * out.group + i];
         const int64_t index = (block * groups_per_block + g) * width;
-        starts[index] = -offset * sum;
+        starts[index] = kSumZero - offset * sum;
         sums[index] = scale * static_cast<float>(sum);
       }
     }
@@ -96,8 +96,10 @@ inline void multiply_panel(const Panel& panel, int columns, const int8_t* codes,
         }
       }
       const Floats scale = load(panel.scales[group]);
+      const Floats zero = scale * broadcast(-kSumZeroFloat);
       for (int t = 0; t < T; ++t) {
-        part[t] = g == 0 ? to_floats(sum[t]) * scale : fma(to_floats(sum[t]), scale, part[t]);
+        part[t] =
+            g == 0 ? scaled_sum(sum[t], scale, zero) : fma(sum_to_floats(sum[t]), scale, part[t]);
       }
     }
     for (int t = 0; t < T; ++t) {
