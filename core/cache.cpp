@@ -1,28 +1,19 @@
 #include "cache.h"
 
-#include <sys/mman.h>
-#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <set>
 #include <string>
 #include <utility>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 namespace trit {
 namespace {
 
 // Pages are cut from slabs that the system can back with huge pages: decoding at depth reads the
 // whole cache, and with small pages waits for their addresses. What is not used yet is not touched.
-constexpr size_t kHuge = size_t{1} << 21;
-constexpr size_t kSlab = 4 * kHuge;
+constexpr int64_t kSlab = 8 << 20;
 
 }  // namespace
-
-void Cache::Free::operator()(uint8_t* memory) const { std::free(memory); }
 
 Cache::Cache(const Model& model, CacheType type, int64_t positions, int64_t pages)
     : type_(type), positions_(positions), most_pages_(pages) {
@@ -45,16 +36,10 @@ Cache::Cache(const Model& model, CacheType type, int64_t positions, int64_t page
 }
 
 void Cache::add_slab(Group& group) {
-  const size_t page = static_cast<size_t>(group.page_bytes);
-  const size_t pages = page > 0 && page < kSlab ? kSlab / page : 1;
-  const size_t bytes = (pages * page / kHuge + 1) * kHuge;
-  void* memory = std::aligned_alloc(kHuge, bytes);
-  if (!memory) throw std::bad_alloc();
-#if defined(__linux__)
-  madvise(memory, bytes, MADV_HUGEPAGE);  // a wish: without it, small pages
-#endif
-  group.slabs.emplace_back(static_cast<uint8_t*>(memory));
-  group.left = static_cast<int64_t>(pages);
+  const int64_t page = group.page_bytes;
+  const int64_t pages = page > 0 && page < kSlab ? kSlab / page : 1;
+  group.slabs.push_back(std::make_unique<Packed>(pages * page));
+  group.left = pages;
 }
 
 // Zeroed: a masked position is multiplied by 0, which only a finite value survives.
@@ -70,8 +55,8 @@ Cache::Page Cache::allocate(Group& group) {
   }
   if (group.left == 0) add_slab(group);
   --group.left;
-  uint8_t* memory = group.slabs.back().get() + group.left * group.page_bytes;
-  std::memset(memory, 0, static_cast<size_t>(group.page_bytes));
+  uint8_t* memory = group.slabs.back()->take(group.page_bytes);
+  if (memory) std::memset(memory, 0, static_cast<size_t>(group.page_bytes));
   Page page(memory, [](uint8_t*) {});  // the slab's
   ++group.allocated;
   return page;

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "model.h"
+#include "packed.h"
 
 namespace trit {
 
@@ -78,17 +79,13 @@ class Cache {
   }
 
  private:
-  struct Free {
-    void operator()(uint8_t* memory) const;
-  };
-  using Slab = std::unique_ptr<uint8_t[], Free>;
   using Page = std::shared_ptr<uint8_t[]>;
   struct Group {
     int64_t window = 0;
     int64_t page_bytes = 0;
     int64_t allocated = 0;  // pages, in use or free
     std::vector<Page> free;
-    std::vector<Slab> slabs;
+    std::vector<std::unique_ptr<Packed>> slabs;
     int64_t left = 0;  // pages of the last slab that were never used
   };
   struct Place {
