@@ -566,3 +566,25 @@ def test_smollm2_equals_the_reference(zoo_model: Callable[[str], Path]) -> None:
         expected = reference_logits(plan, file.tensors, tokens)
         found = all_logits(Engine(plan, file.tensors, threads=2, ctx=64), tokens)
     assert kld(expected, found) < 1e-2
+
+
+def test_weights_packed_or_mapped_give_the_same_bits() -> None:
+    for name in ("q4_0", "q6_k", "q2_k"):
+        plan, tensors = small_plan(Parts(formats=(name,)))
+        packed = Engine(plan, tensors, threads=2, repack=True)
+        mapped = Engine(plan, tensors, threads=2, repack=False)
+        assert packed._decoder.tile_bytes() > 0 == mapped._decoder.tile_bytes()
+        for count in (1, 3, 4, 5, 20):
+            rows = Rows.of(range(count), 0, count)
+            for _ in range(2):  # the pass that packs, and one that finds the tiles
+                assert np.array_equal(packed.forward(rows), mapped.forward(rows))
+                packed.remove(count)
+                mapped.remove(count)
+
+
+def test_without_room_for_a_copy_weights_stay_where_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan, tensors = small_plan(Parts(formats=("q4_0",)))
+    monkeypatch.setattr("trit.engine._free_memory", lambda: 1000)
+    assert Engine(plan, tensors)._decoder.tile_bytes() == 0
