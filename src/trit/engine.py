@@ -397,6 +397,10 @@ class Engine:
         """
         return int(self._decoder.keeps_from(sequence))
 
+    def tile_bytes(self) -> int:
+        """Bytes of the copy of the weights, 0 where every pass reads the file."""
+        return int(self._decoder.tile_bytes())
+
     def cache_bytes(self) -> int:
         """Bytes of KV cache allocated now; what sequences share counts once."""
         return int(self._decoder.cache_bytes())

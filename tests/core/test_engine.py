@@ -573,7 +573,7 @@ def test_weights_packed_or_mapped_give_the_same_bits() -> None:
         plan, tensors = small_plan(Parts(formats=(name,)))
         packed = Engine(plan, tensors, threads=2, repack=True)
         mapped = Engine(plan, tensors, threads=2, repack=False)
-        assert packed._decoder.tile_bytes() > 0 == mapped._decoder.tile_bytes()
+        assert packed.tile_bytes() > 0 == mapped.tile_bytes()
         for count in (1, 3, 4, 5, 20):
             rows = Rows.of(range(count), 0, count)
             for _ in range(2):  # the pass that packs, and one that finds the tiles
@@ -587,4 +587,4 @@ def test_without_room_for_a_copy_weights_stay_where_they_are(
 ) -> None:
     plan, tensors = small_plan(Parts(formats=("q4_0",)))
     monkeypatch.setattr("trit.engine._free_memory", lambda: 1000)
-    assert Engine(plan, tensors)._decoder.tile_bytes() == 0
+    assert Engine(plan, tensors).tile_bytes() == 0

@@ -17,19 +17,23 @@ _IMPORTED = time.monotonic()
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes: weights mapped from the file, cache of keys and values, resident beyond the file."""
+    """Bytes: weights, those of them copied from the file into a faster order, cache of keys and
+    values, and all that is resident beside the file's pages (the copy included)."""
 
     weights: int
+    copied: int
     cache: int
     resident: int | None
 
     @classmethod
     def now(cls, model: "Model") -> "Memory":
         """Of this process; `resident` where the system tells (Linux)."""
-        return cls(model.weight_bytes, model.engine.cache_bytes(), _anonymous())
+        engine = model.engine
+        return cls(model.weight_bytes, engine.tile_bytes(), engine.cache_bytes(), _anonymous())
 
     def __str__(self) -> str:
-        text = f"{size(self.weights)} of weights mapped, {size(self.cache)} of cache"
+        kept = "copied" if self.copied else "mapped"
+        text = f"{size(self.weights)} of weights {kept}, {size(self.cache)} of cache"
         if self.resident is not None:
             text += f", {size(self.resident)} in all beside the file"
         return text

@@ -95,6 +95,13 @@ def command(
         ),
     ] = None,
     cache: CacheTypes = None,
+    repack: Annotated[
+        bool | None,
+        typer.Option(
+            "--repack/--no-repack",
+            help="Copy the weights into an order read faster; default: if memory allows.",
+        ),
+    ] = None,
     temp: Annotated[
         float | None, typer.Option("--temp", "--temperature", metavar="T", help="0: no chance.")
     ] = None,
@@ -174,7 +181,7 @@ def command(
         raise UsageError(f"no prompt: trit run {name} -p TEXT, or pipe a text into it.")
     kind = cache_type(cache)
     chat = conversation is not False
-    with open_model(name, ctx, threads, batch, draft_max, kind, chat=chat) as opened:
+    with open_model(name, ctx, threads, batch, draft_max, kind, repack, chat=chat) as opened:
         _warn_if_random(opened)
         _run(opened, asked, text, screen, json)
 
@@ -205,6 +212,7 @@ def open_model(
     batch: int | None,
     draft_max: int | None,
     cache: str,
+    repack: bool | None,
     *,
     chat: bool,
 ) -> "Model":
@@ -220,7 +228,7 @@ def open_model(
     draft_max = DRAFT_MAX if draft_max is None else draft_max
     return load(
         path, ctx, threads, batch=batch or PASS_ROWS, draft_max=draft_max, cache_type=cache,
-        chat=chat,
+        repack=repack, chat=chat,
     )  # fmt: skip
 
 

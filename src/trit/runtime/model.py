@@ -66,6 +66,7 @@ def load(
     batch: int = PASS_ROWS,
     draft_max: int = DRAFT_MAX,
     cache_type: str = "f16",
+    repack: bool | None = None,
     chat: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Model:
@@ -78,6 +79,8 @@ def load(
     draft_max    most tokens guessed ahead from text that repeats itself, 0: none; changes speed,
                  never an answer
     cache_type   what keys and values are kept in: f16, or q8_0 at about half the memory, or f32
+    repack       copy the weights into an order that is read faster, in place of the mapped file;
+                 None: if memory allows
     chat         prepare the chat template while the model loads, not with the first message
     on_progress  called with (what, done, total) while a model is pulled
     Errors: SourceError (no such model), InvalidFileError, UnsupportedError (trit cannot run it),
@@ -90,7 +93,7 @@ def load(
         path = zoo.resolve(os.fspath(reference), on_progress)
     return Model(
         checkpoint.open(path), ctx, threads, batch=batch, draft_max=draft_max,
-        cache_type=cache_type, chat=chat,
+        cache_type=cache_type, repack=repack, chat=chat,
     )  # fmt: skip
 
 
@@ -112,6 +115,7 @@ class Model:
         batch: int = PASS_ROWS,
         draft_max: int = DRAFT_MAX,
         cache_type: str = "f16",
+        repack: bool | None = None,
         chat: bool = False,
     ) -> None:
         """As `load`; the file is closed with the model, or if it cannot be run."""
@@ -139,7 +143,13 @@ class Model:
             self.ctx = min(DEFAULT_CTX, longest) if ctx is None else ctx or longest
             self.sampling = _sampling(file)
             self.engine = Engine(
-                self.plan, file.tensors, threads, self.ctx, batch, cache_type=cache_type
+                self.plan,
+                file.tensors,
+                threads,
+                self.ctx,
+                batch,
+                cache_type=cache_type,
+                repack=repack,
             )
             self.weight_bytes = sum(tensor.nbytes for tensor in file.tensors.values())
             self.scheduler = Scheduler(self.engine, pass_rows=batch, draft_max=draft_max)
