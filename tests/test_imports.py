@@ -43,7 +43,7 @@ CORE_LEVELS = [
     {"kernels.h"},
     {"formats", "quantizers", "ops", "pretokenizer"},
     {"dispatch", "machine", "vocabulary"},
-    {"model.h", "packed", "tokenizer"},
+    {"model.h", "packed", "prepared", "tokenizer"},
     {"cache"},
     {"decoder"},
     {"experts", "decoder_attention"},
