@@ -6,6 +6,7 @@
 #include <string>
 
 #include "buffers.h"
+#include "packed.h"
 
 namespace trit {
 namespace {

@@ -5,10 +5,10 @@
 #include <map>
 #include <vector>
 
+#include "arena.h"
 #include "cache.h"
 #include "kernels.h"
 #include "model.h"
-#include "packed.h"
 #include "prepared.h"
 #include "routing.h"
 #include "threads.h"
@@ -131,7 +131,7 @@ class Decoder {
   const Kernels& kernels_;
   Threads threads_;
   Cache cache_;
-  std::optional<Packed> tiles_;
+  std::optional<Arena> tiles_;
   int batch_;
   const Taps* taps_ = nullptr;
   std::vector<Rotation> rotations_;  // one per Model::ropes

@@ -1,40 +1,11 @@
 #include "packed.h"
 
-#include <cassert>
-#include <cstdlib>
-#include <new>
-
 #if defined(__linux__) || defined(__APPLE__)
 #include <sys/mman.h>
 #include <unistd.h>
 #endif
 
 namespace trit {
-namespace {
-
-constexpr int64_t kLargePage = 2 << 20;
-
-}  // namespace
-
-Packed::Packed(int64_t bytes) : bytes_(bytes) {
-  const int64_t alignment = bytes < kLargePage ? kLineBytes : kLargePage;
-  const size_t size = static_cast<size_t>((bytes + alignment - 1) / alignment * alignment);
-  if (size == 0) return;
-  memory_ = static_cast<uint8_t*>(std::aligned_alloc(static_cast<size_t>(alignment), size));
-  if (!memory_) throw std::bad_alloc();
-#if defined(__linux__)
-  if (alignment == kLargePage) madvise(memory_, size, MADV_HUGEPAGE);  // either answer will do
-#endif
-}
-
-Packed::~Packed() { std::free(memory_); }
-
-uint8_t* Packed::take(int64_t bytes) {
-  uint8_t* part = memory_ + taken_;
-  taken_ += bytes;
-  assert(taken_ <= bytes_ && taken_ % kLineBytes == 0);
-  return part;
-}
 
 int64_t tiles_bytes(const Matrix& w) {
   const Format& format = *w.format;

@@ -11,23 +11,6 @@
 
 namespace trit {
 
-class Packed {
- public:
-  // Room for `bytes` in large pages where the system gives them. Throws std::bad_alloc.
-  explicit Packed(int64_t bytes);
-  ~Packed();
-  Packed(const Packed&) = delete;
-  Packed& operator=(const Packed&) = delete;
-
-  int64_t bytes() const { return bytes_; }
-  uint8_t* take(int64_t bytes);  // the next part, at a multiple of 64
-
- private:
-  uint8_t* memory_ = nullptr;
-  int64_t bytes_ = 0;
-  int64_t taken_ = 0;
-};
-
 // Bytes of the tiles of sixteen rows, and of all rows.
 int64_t tiles_bytes(const Matrix& w);
 int64_t packed_bytes(const Matrix& w);

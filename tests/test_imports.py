@@ -39,7 +39,7 @@ LEVELS = [
 REGISTRIES = {"formats", "archs", "quantizers", "cli"}  # a file is an entry; entries are strangers
 
 CORE_LEVELS = [
-    {"format.h", "isa", "sampling", "threads", "unicode_table", "buffers", "routing"},
+    {"format.h", "isa", "sampling", "threads", "unicode_table", "arena", "buffers", "routing"},
     {"kernels.h"},
     {"formats", "quantizers", "ops", "pretokenizer"},
     {"dispatch", "machine", "vocabulary"},
