@@ -91,11 +91,11 @@ def back_arrows(graph: dict[str, set[str]]) -> list[str]:
     """Every import that goes against the order, in words."""
     place = {top: number for number, level in enumerate(LEVELS) for top in level}
     tops = {name.partition(".")[0] for name in graph}
-    for top in sorted(tops - set(place)):
-        if top.startswith("_"):  # a private module stands with the first who uses it
-            users = [place[n.partition(".")[0]] for n, to in graph.items()
-                     if top in to and n.partition(".")[0] in place]  # fmt: skip
-            place[top] = min(users, default=len(LEVELS))
+    private = [top for top in sorted(tops - set(place)) if top.startswith("_")]
+    for top in private * len(private):  # each stands with the first who uses it, private or not
+        users = [place[n.partition(".")[0]] for n, to in graph.items()
+                 if top in to and n.partition(".")[0] in place]  # fmt: skip
+        place[top] = min(users, default=len(LEVELS))
     wrong = [f"{top}: has no place in LEVELS" for top in sorted(tops - set(place))]
     for name, targets in sorted(graph.items()):
         wrong += [
