@@ -263,6 +263,7 @@ void Decoder::products(const float* x, int64_t columns, int count, const Product
       if (work.pack) {
         const int64_t at = row / kTileRows * work.matrix.tiles_bytes;
         kernels_.pack(work.matrix, row, work.pack + at);
+        if (work.matrix.mapped) forget_piece(work.matrix, row);
       }
       kernels_.multiply(work.matrix, row, work.input->integers(0, count), work.bias, scratch,
                         work.out, work.stride);
