@@ -10,15 +10,15 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trit import _core
+from trit._memory import free_memory
 from trit._processors import default_threads
 from trit.errors import DoesNotFitError, UnsupportedError, UsageError
 from trit.plan import (
@@ -63,21 +63,7 @@ def _is_mapped(data: NDArray[np.uint8]) -> bool:
 def _has_room(tensors: Mapping[str, Tensor]) -> bool:
     """Whether a copy of the weights fits well into the memory that is free."""
     copied = sum(tensor.nbytes for tensor in tensors.values())
-    return copied <= _free_memory() * _COPIED_SHARE
-
-
-def _free_memory() -> int:
-    """Bytes that can be had without swapping, bounded by the cgroup's limit."""
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return 0
-    with suppress(OSError, ValueError, StopIteration):  # Linux counts what it can let go of
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = 1024 * int(next(x for x in lines if x.startswith("MemAvailable")).split()[1])
-    with suppress(OSError, ValueError):  # "max" is no number
-        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return free
+    return copied <= (free_memory() or 0) * _COPIED_SHARE
 
 
 class _Weights:
