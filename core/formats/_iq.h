@@ -29,10 +29,34 @@ constexpr Codebook<entries, width> expand(const uint16_t (&packed)[entries],
   return book;
 }
 
+// A block as an encoder has chosen it; each format lays out what it stores. Octet: eight weights.
+struct Entries {
+  uint16_t entry[64];  // of octets, or of their halves where the codebook is four wide
+  uint8_t signs[32];   // of an octet: weight j is negative where bit j is set; iq1: 1, shift down
+  uint8_t scales[16];  // of the groups: d · (2 · scale + 1), in units of the format
+  uint16_t d;          // fp16 bits
+};
+
 // Encoders that store seven signs of eight make the number of minus signs even.
 inline uint32_t even_signs(uint32_t seven) {
   const uint32_t parity = 0x6996u >> ((seven ^ (seven >> 4)) & 15);
   return seven | ((parity & 1) << 7);
+}
+
+// Fields of four bits, two a byte.
+inline void join_pairs(const uint8_t* fields, int bytes, uint8_t* out) {
+  for (int i = 0; i < bytes; ++i) {
+    out[i] = static_cast<uint8_t>(fields[2 * i] | fields[2 * i + 1] << 4);
+  }
+}
+
+// Four times seven signs and the scale of a group on top, as iq2_xxs and iq3_xxs have them.
+inline uint32_t signs_and_scale(const Entries& block, int g) {
+  uint32_t word = static_cast<uint32_t>(block.scales[g]) << 28;
+  for (int i = 0; i < 4; ++i) {
+    word |= static_cast<uint32_t>(block.signs[4 * g + i] & 127) << (7 * i);
+  }
+  return word;
 }
 
 // Sixteen weights, two entries of eight: scale · entry, negative where the sign bit is set.

@@ -37,6 +37,23 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
+inline void pack(const Entries& block, uint8_t* out) {
+  for (int g = 0; g < 16; ++g) {
+    int bits = 0;
+    for (int e = 0; e < 2; ++e) {
+      const int i = 2 * g + e;
+      out[i] = static_cast<uint8_t>(block.entry[i]);
+      bits |= (block.entry[i] >> 8 | block.signs[i] << 3) << (4 * e);
+    }
+    out[32 + g] = static_cast<uint8_t>(bits);
+  }
+  for (int i = 0; i < 4; ++i) {
+    int word = (block.d >> (4 * i) & 15) << 12;
+    for (int g = 0; g < 4; ++g) word |= block.scales[4 * i + g] << (3 * g);
+    write_u16(out + 48 + 2 * i, static_cast<uint16_t>(word));
+  }
+}
+
 }  // namespace iq1_m
 
 constexpr Format format_iq1_m = {

@@ -33,6 +33,19 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
+inline void pack(const Entries& block, uint8_t* out) {
+  write_u16(out, block.d);
+  for (int g = 0; g < 8; ++g) {
+    const uint16_t* entry = block.entry + 4 * g;
+    int word = block.scales[g] << 12 | block.signs[4 * g] << 15;
+    for (int e = 0; e < 4; ++e) {
+      out[2 + 4 * g + e] = static_cast<uint8_t>(entry[e]);
+      word |= (entry[e] >> 8) << (3 * e);
+    }
+    write_u16(out + 34 + 2 * g, static_cast<uint16_t>(word));
+  }
+}
+
 }  // namespace iq1_s
 
 constexpr Format format_iq1_s = {

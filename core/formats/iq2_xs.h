@@ -28,6 +28,15 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
+inline void pack(const Entries& block, uint8_t* out) {
+  write_u16(out, block.d);
+  for (int i = 0; i < 32; ++i) {
+    const int word = block.entry[i] | (block.signs[i] & 127) << 9;
+    write_u16(out + 2 + 2 * i, static_cast<uint16_t>(word));
+  }
+  join_pairs(block.scales, 8, out + 66);
+}
+
 }  // namespace iq2_xs
 
 constexpr Format format_iq2_xs = {

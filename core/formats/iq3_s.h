@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 
 #include "formats/_iq.h"
 
@@ -32,6 +33,17 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
       }
     }
   }
+}
+
+inline void pack(const Entries& block, uint8_t* out) {
+  write_u16(out, block.d);
+  std::memset(out + 66, 0, 8);
+  for (int i = 0; i < 64; ++i) {
+    out[2 + i] = static_cast<uint8_t>(block.entry[i]);
+    out[66 + i / 8] |= static_cast<uint8_t>(block.entry[i] >> 8 << (i % 8));
+  }
+  std::memcpy(out + 74, block.signs, 32);
+  join_pairs(block.scales, 4, out + 106);
 }
 
 }  // namespace iq3_s

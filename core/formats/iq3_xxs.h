@@ -33,6 +33,12 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
+inline void pack(const Entries& block, uint8_t* out) {
+  write_u16(out, block.d);
+  for (int i = 0; i < 64; ++i) out[2 + i] = static_cast<uint8_t>(block.entry[i]);
+  for (int g = 0; g < 8; ++g) write_u32(out + 66 + 4 * g, signs_and_scale(block, g));
+}
+
 }  // namespace iq3_xxs
 
 constexpr Format format_iq3_xxs = {

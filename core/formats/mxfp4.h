@@ -28,6 +28,11 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
+inline void pack(const uint8_t* codes, uint8_t e, uint8_t* out) {
+  out[0] = e;
+  join_fields<4, 16>(codes, out + 1);
+}
+
 }  // namespace mxfp4
 
 constexpr Format format_mxfp4 = {

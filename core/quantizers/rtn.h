@@ -7,7 +7,9 @@
 // type only there.
 #pragma once
 
+#include "quantizers/rtn_codebooks.h"
 #include "quantizers/rtn_levels.h"
+#include "quantizers/rtn_mxfp4.h"
 #include "quantizers/rtn_plain.h"
 #include "quantizers/rtn_super.h"
 #include "quantizers/rtn_super_affine.h"
@@ -62,11 +64,13 @@ struct Encoder {
 };
 
 constexpr Encoder kEncoders[] = {
-    {0, copy_floats},    {1, round_to_halves}, {2, encode_q4_0},       {3, encode_q4_1},
-    {6, encode_q5_0},    {7, encode_q5_1},     {8, encode_q8_0},       {10, encode_q2_k},
-    {11, encode_q3_k},   {12, encode_q4_k},    {13, encode_q5_k},      {14, encode_q6_k},
-    {20, encode_iq4_nl}, {23, encode_iq4_xs},  {30, round_to_bfloats}, {34, encode_tq},
-    {35, encode_tq},
+    {0, copy_floats},     {1, round_to_halves},   {2, encode_q4_0},     {3, encode_q4_1},
+    {6, encode_q5_0},     {7, encode_q5_1},       {8, encode_q8_0},     {10, encode_q2_k},
+    {11, encode_q3_k},    {12, encode_q4_k},      {13, encode_q5_k},    {14, encode_q6_k},
+    {16, encode_iq2_xxs}, {17, encode_iq2_xs},    {18, encode_iq3_xxs}, {19, encode_iq1_s},
+    {20, encode_iq4_nl},  {21, encode_iq3_s},     {22, encode_iq2_s},   {23, encode_iq4_xs},
+    {29, encode_iq1_m},   {30, round_to_bfloats}, {34, encode_tq},      {35, encode_tq},
+    {39, encode_mxfp4},
 };
 
 }  // namespace rtn

@@ -17,11 +17,12 @@ ENCODED = [name for name, format in FORMATS.items() if format.encode]
 every_packed = pytest.mark.parametrize("name", PACKED)
 
 # What trit writes; the other types are only read, whether or not they can be packed.
+CODEBOOKS = ["iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s"]
 MUST_PACK = "q4_0 q4_1 q5_0 q5_1 q8_0 q2_k q3_k q4_k q5_k q6_k iq4_nl iq4_xs tq1_0 tq2_0"
 
 
 def test_the_types_that_are_written_can_be_packed() -> None:
-    assert set(MUST_PACK.split()) <= set(PACKED)
+    assert {*MUST_PACK.split(), *CODEBOOKS} <= set(PACKED)
     assert ENCODED == ["f32", "f16", "bf16"]
 
 
@@ -111,6 +112,26 @@ def test_a_scale_that_does_not_fit_is_refused(name: str) -> None:
     scales[0, 1] = 64
     with pytest.raises(AssertionError):
         pack(format, dataclasses.replace(unpacked, scales=scales))
+
+
+@pytest.mark.parametrize("name", CODEBOOKS)
+def test_what_no_entry_means_is_refused(name: str) -> None:
+    format = FORMATS[name]
+    unpacked = unpack(format, oracles.random_blocks(format, 1, seed=17))
+    assert unpacked.scales is not None
+    for scale in (2, 33):  # even; beyond the bits
+        scales = unpacked.scales.copy()
+        scales[0, 1] = scale
+        with pytest.raises(AssertionError):
+            pack(format, dataclasses.replace(unpacked, scales=scales))
+    codes = unpacked.codes.copy()
+    codes[0, 9] = -codes[0, 9]  # an odd number of minus signs; a shift unlike its neighbours'
+    changed = dataclasses.replace(unpacked, codes=codes)
+    if name in ("iq2_s", "iq3_s"):  # every weight has a sign of its own
+        pack(format, changed)
+    else:
+        with pytest.raises(AssertionError):
+            pack(format, changed)
 
 
 @pytest.mark.parametrize("name", ["q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "tq1_0", "tq2_0"])

@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 
 from trit import formats
 
+# Types that ggml aborts on without importance.
+WEIGHTED_ONLY = {"iq1_s", "iq1_m", "iq2_xxs", "iq2_xs"}
+
 
 class GgmlEncoder:
     """`ggml_quantize_chunk` over numpy arrays."""
@@ -26,6 +29,8 @@ class GgmlEncoder:
     ) -> NDArray[np.uint8]:
         """Weights (rows, cols) float32 contiguous -> (rows, row_bytes) uint8."""
         rows, cols = weights.shape
+        if importance is None and name in WEIGHTED_ONLY:
+            importance = np.ones(cols, dtype=np.float32)
         format = formats.get(name)
         out = np.empty((rows, format.row_bytes(cols)), dtype=np.uint8)
         data = None if importance is None else importance.ctypes.data_as(ctypes.c_void_p)

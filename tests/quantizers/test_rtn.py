@@ -162,8 +162,9 @@ def test_any_magnitude_gives_finite_scales(name: str, size: float, isas: list[st
 def test_constant_rows(name: str, value: float) -> None:
     weights = np.full((2, 512), value, dtype=np.float32)
     decoded = formats.get(name).decode(rtn.quantize(weights, name))
-    # One fp16 rounding of the scale, and for K-quants one more of the minimum.
-    assert np.abs(decoded / value - 1).max() < 2.0**-10
+    # One fp16 rounding of the scale, and for K-quants one more of the minimum; a power of two is at
+    # worst as far off as the middle of two levels.
+    assert np.abs(decoded / value - 1).max() < (0.2 if name == "mxfp4" else 2.0**-10)
 
 
 @pytest.mark.parametrize("name", GRIDS)
@@ -218,7 +219,7 @@ def test_refusals() -> None:
     with pytest.raises(UnsupportedError, match="320 columns"):
         rtn.quantize(weights, "q4_k")
     with pytest.raises(UnsupportedError, match="not written"):
-        rtn.quantize(weights[:, :256], "iq2_xxs")
+        rtn.quantize(weights[:, :256], "nvfp4")
     with pytest.raises(UsageError, match="need"):
         rtn.quantize(weights, "q4_0", importance[:-1])
     for bad in (-1.0, np.nan, np.inf):

@@ -6,7 +6,7 @@ run of blocks of `block_bytes` bytes, each holding `block_weights` weights; with
 
     weight = d · scale · level(code) - m · min      types with mins (q2_k, q4_k, q5_k)
     weight = d · level(code) + m                    types with one offset (q4_1, q5_1)
-    weight = d · scale · level(code)                the others; scale is 1 where there are no scales
+    weight = d · scale · unit · level(code)         the others; scale is 1 where there are no scales
 
 in float32, multiplied from the left and rounded after each step, as ggml does: that order is part
 of the layout, or decoding would not be bit-exact.
@@ -65,6 +65,7 @@ class Format:
     decode_blocks: Callable[[Bytes], Floats] | None = None
     encode: Callable[[Floats], Bytes] | None = None
     levels: tuple[int, ...] | None = None  # what a code means; None: a code is its own value
+    unit: float = 1.0  # of the codes, a power of two
     fp16_at: tuple[int, ...] = ()  # where in a block the float16 scales lie, in bytes
     count_nonfinite: Callable[[Bytes], int] | None = None  # where fp16_at cannot say it
     count_invalid: Callable[[Bytes], int] | None = None  # None: every bit pattern is a legal code
@@ -145,7 +146,7 @@ class Format:
                 out += m
             return
         groups = out.reshape(len(out), -1, self.group)
-        groups *= (d * unpacked.scales.astype(np.float32))[:, :, None]
+        groups *= (d * unpacked.scales.astype(np.float32) * np.float32(self.unit))[:, :, None]
         if unpacked.mins is not None:
             assert m is not None
             groups -= (m * unpacked.mins.astype(np.float32))[:, :, None]

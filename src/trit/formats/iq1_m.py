@@ -12,31 +12,42 @@ first. 1.75 bits per weight.
 import numpy as np
 from numpy.typing import NDArray
 
-from trit.formats._codebook import SHIFT, codebook
-from trit.formats._format import Bytes, Floats, Format, split
+from trit.formats._codebook import codebook, odd_scales, scale_fields, shifted, split_shifts
+from trit.formats._format import Bytes, Format, Unpacked, join, split
+
+_SCALES = np.array([0, 3, 6, 9], dtype=np.uint16)
+_QUARTERS = np.array([0, 4, 8, 12], dtype=np.uint16)
 
 
 def _block_scales(blocks: Bytes) -> NDArray[np.float16]:
     """Blocks (n, 56) -> d (n,) float16."""
     words = blocks[:, 48:].view("<u2") >> 12
-    shifts = np.array([0, 4, 8, 12], dtype=np.uint16)
-    d: NDArray[np.float16] = np.bitwise_or.reduce(words << shifts, axis=1).view("<f2")
+    d: NDArray[np.float16] = np.bitwise_or.reduce(words << _QUARTERS, axis=1).view("<f2")
     return d
 
 
-def decode_blocks(blocks: Bytes) -> Floats:
-    """Blocks (n, 56) -> weights (n, 256) float32."""
+def unpack(blocks: Bytes) -> Unpacked:
+    """Blocks (n, 56) -> codes (n, 256) int8, in eighths, d (n,), scales (n, 16) uint8, odd."""
     heads = split(blocks[:, 32:48], bits=4, run=1)
     entries = blocks[:, :32] | (heads & 7).astype(np.uint16) << 8
-    words = blocks[:, 48:].view("<u2")
-    scales = words[:, :, None] >> np.array([0, 3, 6, 9], dtype=np.uint16) & 7
-    d = _block_scales(blocks).astype(np.float32)[:, None]
-    scale = d * (2 * scales.reshape(-1, 16) + 1)
-    weights = codebook("iq1_m")[entries]
-    weights += np.where(heads & 8, -SHIFT, SHIFT)[:, :, None]
-    groups: Floats = weights.reshape(-1, 16, 16)
-    groups *= scale[:, :, None]
-    return groups.reshape(-1, 256)
+    fields = blocks[:, 48:].view("<u2")[:, :, None] >> _SCALES & 7
+    return Unpacked(
+        codes=shifted(codebook("iq1_m")[entries], (heads & 8) != 0),
+        d=_block_scales(blocks),
+        scales=odd_scales(fields.reshape(-1, 16).astype(np.uint8)),
+    )
+
+
+def pack(unpacked: Unpacked) -> Bytes:
+    """The inverse of `unpack`."""
+    entries, down = split_shifts(unpacked.codes, spans=32)
+    fields = scale_fields(unpacked)
+    assert not (fields > 7).any(), "a scale does not fit 3 bits"
+    heads = entries >> 8 | down.astype(np.uint16) << 3
+    scales = np.bitwise_or.reduce(fields.reshape(-1, 4, 4).astype(np.uint16) << _SCALES, axis=2)
+    quarters = unpacked.d.astype("<f2").view(np.uint16)[:, None] >> _QUARTERS & 15
+    words = (scales | quarters << 12).astype("<u2").view(np.uint8)
+    return np.concatenate([entries.astype(np.uint8), join(heads, bits=4, run=1), words], axis=1)
 
 
 def count_nonfinite(blocks: Bytes) -> int:
@@ -50,6 +61,8 @@ FORMAT = Format(
     block_weights=256,
     block_bytes=56,
     group=16,
-    decode_blocks=decode_blocks,
+    unpack=unpack,
+    pack=pack,
+    unit=1 / 8,
     count_nonfinite=count_nonfinite,
 )

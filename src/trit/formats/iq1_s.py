@@ -10,21 +10,35 @@ weight = d · (2 · scale + 1) · (CODEBOOK[entry] ± ⅛), minus where the shif
 
 import numpy as np
 
-from trit.formats._codebook import SHIFT, codebook
-from trit.formats._format import Bytes, Floats, Format, fp16_at
+from trit.formats._codebook import codebook, odd_scales, scale_fields, shifted, split_shifts
+from trit.formats._format import Bytes, Format, Unpacked, fp16_at, fp16_bytes
+
+_HIGH = np.array([0, 3, 6, 9], dtype=np.uint16)
 
 
-def decode_blocks(blocks: Bytes) -> Floats:
-    """Blocks (n, 50) -> weights (n, 256) float32."""
+def unpack(blocks: Bytes) -> Unpacked:
+    """Blocks (n, 50) -> codes (n, 256) int8, in eighths, d (n,), scales (n, 8) uint8, odd."""
     heads = blocks[:, 34:].view("<u2")
-    high = heads[:, :, None] >> np.array([0, 3, 6, 9], dtype=np.uint16) & 7
+    high = heads[:, :, None] >> _HIGH & 7
     entries = blocks[:, 2:34] | high.reshape(-1, 32) << 8
-    d = fp16_at(blocks, 0).astype(np.float32)[:, None]
-    scale = d * (2 * (heads >> 12 & 7) + 1)
-    weights: Floats = codebook("iq1_s")[entries].reshape(-1, 8, 32)
-    weights += np.where(heads & 0x8000, -SHIFT, SHIFT)[:, :, None]
-    weights *= scale[:, :, None]
-    return weights.reshape(-1, 256)
+    return Unpacked(
+        codes=shifted(codebook("iq1_s")[entries], (heads & 0x8000) != 0),
+        d=fp16_at(blocks, 0),
+        scales=odd_scales((heads >> 12 & 7).astype(np.uint8)),
+    )
+
+
+def pack(unpacked: Unpacked) -> Bytes:
+    """The inverse of `unpack`."""
+    entries, down = split_shifts(unpacked.codes, spans=8)
+    fields = scale_fields(unpacked)
+    assert not (fields > 7).any(), "a scale does not fit 3 bits"
+    high = np.bitwise_or.reduce((entries >> 8).reshape(-1, 8, 4) << _HIGH, axis=2)
+    heads = high | fields.astype(np.uint16) << 12 | down.astype(np.uint16) << 15
+    return np.concatenate(
+        [fp16_bytes(unpacked.d), entries.astype(np.uint8), heads.astype("<u2").view(np.uint8)],
+        axis=1,
+    )
 
 
 FORMAT = Format(
@@ -33,6 +47,8 @@ FORMAT = Format(
     block_weights=256,
     block_bytes=50,
     group=32,
-    decode_blocks=decode_blocks,
+    unpack=unpack,
+    pack=pack,
+    unit=1 / 8,
     fp16_at=(0,),
 )

@@ -10,17 +10,40 @@ weight = d · (scale + ½) / 4 · sign · CODEBOOK[entry]; small fields lie low 
 
 import numpy as np
 
-from trit.formats._codebook import codebook, scaled, signs
-from trit.formats._format import Bytes, Floats, Format, fp16_at, split
+from trit.formats._codebook import (
+    codebook,
+    find_entries,
+    odd_scales,
+    scale_fields,
+    sign_bytes,
+    signed,
+)
+from trit.formats._format import Bytes, Format, Unpacked, fp16_at, fp16_bytes, join, split
 
 
-def decode_blocks(blocks: Bytes) -> Floats:
-    """Blocks (n, 82) -> weights (n, 256) float32."""
+def unpack(blocks: Bytes) -> Unpacked:
+    """Blocks (n, 82) -> codes (n, 256) int8, d (n,), scales (n, 16) uint8, odd."""
     high = split(blocks[:, 66:74], bits=2, run=1).astype(np.uint16)
-    d = fp16_at(blocks, 0).astype(np.float32)[:, None]
-    scale = d * (np.float32(0.5) + split(blocks[:, 74:], bits=4, run=1)) * np.float32(0.25)
-    entries = codebook("iq2_s")[blocks[:, 2:34] | high << 8]
-    return scaled(entries, signs()[blocks[:, 34:66]], scale)
+    return Unpacked(
+        codes=signed(codebook("iq2_s")[blocks[:, 2:34] | high << 8], blocks[:, 34:66]),
+        d=fp16_at(blocks, 0),
+        scales=odd_scales(split(blocks[:, 74:], bits=4, run=1)),
+    )
+
+
+def pack(unpacked: Unpacked) -> Bytes:
+    """The inverse of `unpack`."""
+    entries = find_entries("iq2_s", np.abs(unpacked.codes))
+    return np.concatenate(
+        [
+            fp16_bytes(unpacked.d),
+            entries.astype(np.uint8),
+            sign_bytes(unpacked.codes),
+            join(entries >> 8, bits=2, run=1),
+            join(scale_fields(unpacked), bits=4, run=1),
+        ],
+        axis=1,
+    )
 
 
 FORMAT = Format(
@@ -29,6 +52,8 @@ FORMAT = Format(
     block_weights=256,
     block_bytes=82,
     group=16,
-    decode_blocks=decode_blocks,
+    unpack=unpack,
+    pack=pack,
+    unit=1 / 8,
     fp16_at=(0,),
 )

@@ -11,18 +11,36 @@ weight.
 
 import numpy as np
 
-from trit.formats._codebook import codebook, even_signs, scaled, scales_and_signs
-from trit.formats._format import Bytes, Floats, Format, fp16_at
+from trit.formats._codebook import (
+    codebook,
+    find_entries,
+    join_words,
+    odd_scales,
+    scale_fields,
+    sign_bytes,
+    signed,
+    split_words,
+)
+from trit.formats._format import Bytes, Format, Unpacked, fp16_at, fp16_bytes
 
 
-def decode_blocks(blocks: Bytes) -> Floats:
-    """Blocks (n, 66) -> weights (n, 256) float32."""
+def unpack(blocks: Bytes) -> Unpacked:
+    """Blocks (n, 66) -> codes (n, 256) int8, d (n,), scales (n, 8) uint8, odd."""
     groups = blocks[:, 2:].reshape(-1, 8, 8)
-    scales, patterns = scales_and_signs(groups[:, :, 4:])
-    d = fp16_at(blocks, 0).astype(np.float32)[:, None]
-    scale = d * (np.float32(0.5) + scales) * np.float32(0.25)
-    entries = codebook("iq2_xxs")[groups[:, :, :4]]
-    return scaled(entries, even_signs()[patterns], scale)
+    fields, patterns = split_words(groups[:, :, 4:])
+    return Unpacked(
+        codes=signed(codebook("iq2_xxs")[groups[:, :, :4]], patterns),
+        d=fp16_at(blocks, 0),
+        scales=odd_scales(fields),
+    )
+
+
+def pack(unpacked: Unpacked) -> Bytes:
+    """The inverse of `unpack`."""
+    entries = find_entries("iq2_xxs", np.abs(unpacked.codes)).astype(np.uint8)
+    words = join_words(scale_fields(unpacked), sign_bytes(unpacked.codes))
+    groups = np.concatenate([entries.reshape(-1, 8, 4), words], axis=2)
+    return np.concatenate([fp16_bytes(unpacked.d), groups.reshape(len(groups), 64)], axis=1)
 
 
 FORMAT = Format(
@@ -31,6 +49,8 @@ FORMAT = Format(
     block_weights=256,
     block_bytes=66,
     group=32,
-    decode_blocks=decode_blocks,
+    unpack=unpack,
+    pack=pack,
+    unit=1 / 8,
     fp16_at=(0,),
 )

@@ -10,17 +10,40 @@ weight = d · (1 + 2 · scale) · sign · CODEBOOK[entry]; small fields lie low 
 
 import numpy as np
 
-from trit.formats._codebook import codebook, scaled, signs
-from trit.formats._format import Bytes, Floats, Format, fp16_at, split
+from trit.formats._codebook import (
+    codebook,
+    find_entries,
+    odd_scales,
+    scale_fields,
+    sign_bytes,
+    signed,
+)
+from trit.formats._format import Bytes, Format, Unpacked, fp16_at, fp16_bytes, join, split
 
 
-def decode_blocks(blocks: Bytes) -> Floats:
-    """Blocks (n, 110) -> weights (n, 256) float32."""
+def unpack(blocks: Bytes) -> Unpacked:
+    """Blocks (n, 110) -> codes (n, 256) int8, d (n,), scales (n, 8) uint8, odd."""
     high = split(blocks[:, 66:74], bits=1, run=1).astype(np.uint16)
-    d = fp16_at(blocks, 0).astype(np.float32)[:, None]
-    scale = d * (1 + 2 * split(blocks[:, 106:], bits=4, run=1))
-    entries = codebook("iq3_s")[blocks[:, 2:66] | high << 8]
-    return scaled(entries, signs()[blocks[:, 74:106]], scale)
+    return Unpacked(
+        codes=signed(codebook("iq3_s")[blocks[:, 2:66] | high << 8], blocks[:, 74:106]),
+        d=fp16_at(blocks, 0),
+        scales=odd_scales(split(blocks[:, 106:], bits=4, run=1)),
+    )
+
+
+def pack(unpacked: Unpacked) -> Bytes:
+    """The inverse of `unpack`."""
+    entries = find_entries("iq3_s", np.abs(unpacked.codes))
+    return np.concatenate(
+        [
+            fp16_bytes(unpacked.d),
+            entries.astype(np.uint8),
+            join(entries >> 8, bits=1, run=1),
+            sign_bytes(unpacked.codes),
+            join(scale_fields(unpacked), bits=4, run=1),
+        ],
+        axis=1,
+    )
 
 
 FORMAT = Format(
@@ -29,6 +52,7 @@ FORMAT = Format(
     block_weights=256,
     block_bytes=110,
     group=32,
-    decode_blocks=decode_blocks,
+    unpack=unpack,
+    pack=pack,
     fp16_at=(0,),
 )

@@ -10,16 +10,34 @@ weight = d · (scale + ½) / 2 · sign · CODEBOOK[entry]. Signs and scale as in
 
 import numpy as np
 
-from trit.formats._codebook import codebook, even_signs, scaled, scales_and_signs
-from trit.formats._format import Bytes, Floats, Format, fp16_at
+from trit.formats._codebook import (
+    codebook,
+    find_entries,
+    join_words,
+    odd_scales,
+    scale_fields,
+    sign_bytes,
+    signed,
+    split_words,
+)
+from trit.formats._format import Bytes, Format, Unpacked, fp16_at, fp16_bytes
 
 
-def decode_blocks(blocks: Bytes) -> Floats:
-    """Blocks (n, 98) -> weights (n, 256) float32."""
-    scales, patterns = scales_and_signs(blocks[:, 66:].reshape(-1, 8, 4))
-    d = fp16_at(blocks, 0).astype(np.float32)[:, None]
-    scale = d * (np.float32(0.5) + scales) * np.float32(0.5)
-    return scaled(codebook("iq3_xxs")[blocks[:, 2:66]], even_signs()[patterns], scale)
+def unpack(blocks: Bytes) -> Unpacked:
+    """Blocks (n, 98) -> codes (n, 256) int8, d (n,), scales (n, 8) uint8, odd."""
+    fields, patterns = split_words(blocks[:, 66:].reshape(-1, 8, 4))
+    return Unpacked(
+        codes=signed(codebook("iq3_xxs")[blocks[:, 2:66]], patterns),
+        d=fp16_at(blocks, 0),
+        scales=odd_scales(fields),
+    )
+
+
+def pack(unpacked: Unpacked) -> Bytes:
+    """The inverse of `unpack`."""
+    entries = find_entries("iq3_xxs", np.abs(unpacked.codes)).astype(np.uint8)
+    words = join_words(scale_fields(unpacked), sign_bytes(unpacked.codes))
+    return np.concatenate([fp16_bytes(unpacked.d), entries, words.reshape(len(words), 32)], axis=1)
 
 
 FORMAT = Format(
@@ -28,6 +46,8 @@ FORMAT = Format(
     block_weights=256,
     block_bytes=98,
     group=32,
-    decode_blocks=decode_blocks,
+    unpack=unpack,
+    pack=pack,
+    unit=1 / 4,
     fp16_at=(0,),
 )

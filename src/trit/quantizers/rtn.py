@@ -16,7 +16,8 @@ from trit.errors import UnsupportedError, UsageError
 FLOATS = frozenset({"f32", "f16", "bf16"})
 WRITTEN = FLOATS | {
     *("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"),
-    *("iq4_nl", "iq4_xs", "tq1_0", "tq2_0"),
+    *("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq4_nl", "iq4_xs"),
+    *("tq1_0", "tq2_0", "mxfp4"),
 }
 
 
