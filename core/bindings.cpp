@@ -1,4 +1,4 @@
-// The module trit._core. Only this file, with bindings_tokenizer.h that it includes, knows Python.
+// The module trit._core. Only this file, with the bindings_*.h that it includes, knows Python.
 //
 // Arrays are checked here, where bytes enter; the kernels trust them. Errors become ValueError or
 // IndexError, which engine.py turns into what the user reads.
@@ -23,6 +23,7 @@
 namespace nb = nanobind;
 using namespace nb::literals;
 
+#include "bindings_moments.h"
 #include "bindings_tokenizer.h"
 
 namespace trit {
@@ -492,6 +493,8 @@ void bind_decoder(nb::module_& m) {
       .def("layer", &layer, "index"_a, "hidden"_a, "sequences"_a, "positions"_a, "taps"_a,
            "experts"_a.none())
       .def("head", &head, "hidden"_a, "logits"_a)
+      .def("add_squares", &add_squares_of, "x"_a, "groups"_a.none(), "sums"_a)
+      .def("add_gram", &add_gram_of, "x"_a, "gram"_a)
       .def("remove",
            [](Decoder& d, int sequence, int64_t from) { d.cache().remove(sequence, from); })
       .def("fork", [](Decoder& d, int source, int target,
@@ -510,6 +513,7 @@ void bind_decoder(nb::module_& m) {
 NB_MODULE(_core, m) {
   m.doc() = "The compiled core of trit; use it through trit.engine.";
   m.attr("page_positions") = kPage;
+  m.attr("moment_block") = kMomentBlock;
   nb::exception<CacheFull>(m, "CacheFullError");
   nb::exception<WindowDropped>(m, "WindowDroppedError");
   m.def("isas", &isas, "Instruction sets this machine has, the best first.");

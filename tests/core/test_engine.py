@@ -586,5 +586,5 @@ def test_without_room_for_a_copy_weights_stay_where_they_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plan, tensors = small_plan(Parts(formats=("q4_0",)))
-    monkeypatch.setattr("trit.engine._free_memory", lambda: 1000)
+    monkeypatch.setattr("trit.engine.free_memory", lambda: 1000)
     assert Engine(plan, tensors).tile_bytes() == 0
