@@ -330,6 +330,7 @@ void bind_model(nb::module_& m) {
 NB_MODULE(_core, m) {
   m.doc() = "The compiled core of trit; use it through trit.engine.";
   m.attr("page_positions") = kPage;
+  m.attr("moment_block") = kMomentBlock;
   nb::exception<CacheFull>(m, "CacheFullError");
   nb::exception<WindowDropped>(m, "WindowDroppedError");
   m.def("isas", &isas, "Instruction sets this machine has, the best first.");

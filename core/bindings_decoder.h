@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "bindings_arrays.h"
+#include "bindings_moments.h"
 #include "decoder.h"
 #include "dispatch.h"
 
@@ -157,6 +158,8 @@ void bind_decoder(nb::module_& m) {
       .def("layer", &layer, "index"_a, "hidden"_a, "sequences"_a, "positions"_a, "taps"_a,
            "experts"_a.none())
       .def("head", &head, "hidden"_a, "logits"_a)
+      .def("add_squares", &add_squares_of, "x"_a, "groups"_a.none(), "sums"_a)
+      .def("add_gram", &add_gram_of, "x"_a, "gram"_a)
       .def("remove",
            [](Decoder& d, int sequence, int64_t from) { d.cache().remove(sequence, from); })
       .def("fork", [](Decoder& d, int source, int target,

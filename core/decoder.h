@@ -68,6 +68,7 @@ class Decoder {
   Cache& cache() { return cache_; }
   const Kernels& kernels() const { return kernels_; }
   int threads() const { return threads_.count(); }
+  Threads& pool() { return threads_; }
   int64_t tile_bytes() const { return tiles_ ? tiles_->bytes() : 0; }
 
  private:

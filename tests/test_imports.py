@@ -41,13 +41,15 @@ REGISTRIES = {"formats", "archs", "quantizers", "cli"}  # a file is an entry; en
 CORE_LEVELS = [
     {"format.h", "isa", "sampling", "threads", "unicode_table", "arena", "buffers", "routing"},
     {"kernels.h"},
-    {"formats", "quantizers", "ops", "pretokenizer"},
-    {"dispatch", "machine", "vocabulary"},
+    {"formats", "ops", "pretokenizer"},
+    {"quantizers"},
+    {"dispatch", "machine", "moments", "vocabulary"},
     {"model.h", "packed", "prepared", "tokenizer"},
     {"cache"},
     {"decoder"},
     {"experts", "decoder_attention"},
     {"bindings_arrays", "bindings_tokenizer"},
+    {"bindings_moments"},
     {"bindings_decoder"},
     {"bindings"},
 ]

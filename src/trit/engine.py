@@ -41,6 +41,7 @@ _COPIED_SHARE = 0.75  # of the free memory that a copy of the weights may take
 BATCH = 256  # rows per pass: large enough for the int8 units, small enough for the caches
 CACHE_TYPES = ("f32", "f16", "q8_0")  # that keys and values may be kept in
 PAGE = _core.page_positions  # of the cache
+GRAM_BLOCK = _core.moment_block  # squares on the diagonal that `add_gram` fills whole
 
 
 def isa() -> str:
@@ -346,6 +347,27 @@ class Engine:
         if len(tensor.shape) == 3 and isinstance(part, MixtureOfExperts):
             return np.empty((rows, part.top_k, tensor.cols), np.float32)
         return np.empty((rows, tensor.cols), np.float32)
+
+    def add_squares(
+        self, x: Float32, sums: NDArray[np.float64], groups: NDArray[np.int32] | None = None
+    ) -> None:
+        """sums[group] += x² for the rows of x (n, cols), one after the other.
+
+        `sums` float64 (groups, cols); `groups` (n,), None: all rows belong to the only one. The
+        sums do not depend on threads, nor on how rows are shared out among calls.
+        """
+        with self._errors():
+            self._decoder.add_squares(x, groups, sums)
+
+    def add_gram(self, x: Float32, gram: Float32) -> None:
+        """gram += xᵀ x for x (n, cols), in the upper triangle of gram (cols, cols), diagonal
+        included; what is changed below it lies within GRAM_BLOCK columns of the diagonal.
+
+        Sums are float32, over 256 rows, then of those, then with what was there; no bit of them
+        depends on the threads.
+        """
+        with self._errors():
+            self._decoder.add_gram(x, gram)
 
     def head(self, hidden: Float32) -> Float32:
         """Logits (n, vocab) of hidden states (n, width) behind the last layer."""
