@@ -69,8 +69,8 @@ void add_gram(Threads& threads, const Kernels& kernels, const float* x, int64_t 
       for (int64_t j = 0; j < height; ++j) {
         for (int64_t i = 0; i < width; ++i) {
           kernels.add_products(laid.data() + (left + i) * panel_floats + row * kMomentColumns,
-                               laid.data() + (top + j) * panel_floats + row * kMomentColumns,
-                               count, tiles + (j * kSide + i) * kTile);
+                               laid.data() + (top + j) * panel_floats + row * kMomentColumns, count,
+                               tiles + (j * kSide + i) * kTile);
         }
       }
     }
