@@ -38,7 +38,7 @@ Cache::Cache(const Model& model, CacheType type, int64_t positions, int64_t page
 void Cache::add_slab(Group& group) {
   const int64_t page = group.page_bytes;
   const int64_t pages = page > 0 && page < kSlab ? kSlab / page : 1;
-  group.slabs.push_back(std::make_unique<Packed>(pages * page));
+  group.slabs.push_back(std::make_unique<Arena>(pages * page));
   group.left = pages;
 }
 

@@ -13,8 +13,8 @@
 #include <stdexcept>
 #include <vector>
 
+#include "arena.h"
 #include "model.h"
-#include "packed.h"
 
 namespace trit {
 
@@ -85,7 +85,7 @@ class Cache {
     int64_t page_bytes = 0;
     int64_t allocated = 0;  // pages, in use or free
     std::vector<Page> free;
-    std::vector<std::unique_ptr<Packed>> slabs;
+    std::vector<std::unique_ptr<Arena>> slabs;
     int64_t left = 0;  // pages of the last slab that were never used
   };
   struct Place {

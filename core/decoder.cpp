@@ -6,6 +6,7 @@
 #include <string>
 
 #include "buffers.h"
+#include "packed.h"
 
 namespace trit {
 namespace {
@@ -193,51 +194,22 @@ void Decoder::embed(const int32_t* tokens, int count, float* hidden) {
   });
 }
 
-Activations Decoder::integers(Prepared& p, int64_t columns, int count) {
-  return {columns, p.group, count, p.codes.data(), p.scales.data(), p.starts.data(), p.sums.data()};
-}
-
 // Arranges x for `format`; products of one input share what they can.
-Decoder::Prepared& Decoder::prepare(const float* x, int64_t columns, int count,
-                                    const Format& format) {
-  const bool floats = format.panel == nullptr;
+Prepared& Decoder::prepare(const float* x, int64_t columns, int count, const Format& format) {
   for (size_t i = 0; i < prepared_count_; ++i) {
-    Prepared& p = prepared_[i];
-    const bool same = floats || (p.group == format.group && p.offset == format.offset);
-    if (p.floats == floats && same) return p;
+    if (prepared_[i].suits(format)) return prepared_[i];
   }
   Prepared& p = prepared_[prepared_count_++];
-  p.floats = floats;
-  p.group = format.group;
-  p.offset = format.offset;
+  p.shape(format, columns, count);
   const int64_t tasks = (count + kernels_.tokens - 1) / kernels_.tokens;
-  const int64_t all = columns * count;
-  const auto part = [&](int64_t task) {
-    const int first = static_cast<int>(task) * kernels_.tokens;
-    return std::min(kernels_.tokens, count - first);
-  };
-  if (floats) {
-    const int64_t padded = (columns + 3) / 4 * 4;
-    fit(p.values, padded * count);
-    const FloatActivations out{padded, count, p.values.data()};
-    threads_.run(tasks, 1, [&](int64_t task, int) {
-      const int first = static_cast<int>(task) * kernels_.tokens;
-      kernels_.arrange_activations(x, columns, columns, first, part(task), out);
-    });
-    return p;
-  }
-  if (p.codes.size() < static_cast<size_t>(all) + kSlack) {
-    p.codes.resize(static_cast<size_t>(all) + kSlack);
-  }
-  fit(p.scales, all / kActivationBlock);
-  fit(p.sums, all / p.group);
-  if (p.starts.size() < static_cast<size_t>(all / p.group)) {
-    p.starts.resize(static_cast<size_t>(all / p.group));
-  }
-  const Activations out = integers(p, columns, count);
   threads_.run(tasks, 1, [&](int64_t task, int) {
     const int first = static_cast<int>(task) * kernels_.tokens;
-    kernels_.quantize_activations(x, columns, first, part(task), p.offset, out);
+    const int part = std::min(kernels_.tokens, count - first);
+    if (p.floats) {
+      kernels_.arrange_activations(x, columns, columns, first, part, p.reals(0, count));
+    } else {
+      kernels_.quantize_activations(x, columns, first, part, p.offset, p.integers(0, count));
+    }
   });
   return p;
 }
@@ -285,15 +257,16 @@ void Decoder::products(const float* x, int64_t columns, int count, const Product
     const int64_t row = (task - work.first_task) * kTileRows;
     float* scratch = scratch_[static_cast<size_t>(worker)].data();
     if (work.input->floats) {
-      const FloatActivations in{(columns + 3) / 4 * 4, count, work.input->values.data()};
-      kernels_.multiply_float(work.matrix, row, in, work.bias, scratch, work.out, work.stride);
+      kernels_.multiply_float(work.matrix, row, work.input->reals(0, count), work.bias, scratch,
+                              work.out, work.stride);
     } else {
-      const Activations in = integers(*work.input, columns, count);
       if (work.pack) {
         const int64_t at = row / kTileRows * work.matrix.tiles_bytes;
         kernels_.pack(work.matrix, row, work.pack + at);
+        if (work.matrix.mapped) forget_piece(work.matrix, row);
       }
-      kernels_.multiply(work.matrix, row, in, work.bias, scratch, work.out, work.stride);
+      kernels_.multiply(work.matrix, row, work.input->integers(0, count), work.bias, scratch,
+                        work.out, work.stride);
     }
   });
   for (int i = 0; i < n; ++i) {

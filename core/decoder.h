@@ -5,10 +5,11 @@
 #include <map>
 #include <vector>
 
+#include "arena.h"
 #include "cache.h"
 #include "kernels.h"
 #include "model.h"
-#include "packed.h"
+#include "prepared.h"
 #include "routing.h"
 #include "threads.h"
 
@@ -67,6 +68,7 @@ class Decoder {
   Cache& cache() { return cache_; }
   const Kernels& kernels() const { return kernels_; }
   int threads() const { return threads_.count(); }
+  Threads& pool() { return threads_; }
   int64_t tile_bytes() const { return tiles_ ? tiles_->bytes() : 0; }
 
  private:
@@ -84,16 +86,6 @@ class Decoder {
   struct Rotation {
     std::vector<float> cos, sin;  // [rows][pairs]
   };
-  // The inputs of some products in the arrangement that one kind of format wants.
-  struct Prepared {
-    bool floats = false;
-    int group = 0;
-    int offset = 0;
-    std::vector<int8_t> codes;
-    std::vector<float> scales, sums, values;
-    std::vector<int32_t> starts;
-  };
-
   // Consecutive positions of one sequence among the rows of a pass.
   struct Run {
     int row;
@@ -116,7 +108,6 @@ class Decoder {
   Matrix matrix(const Linear& linear) const;
   void products(const float* x, int64_t columns, int count, const Product* products, int n);
   Prepared& prepare(const float* x, int64_t columns, int count, const Format& format);
-  static Activations integers(Prepared& prepared, int64_t columns, int count);
   void normalize(const Norm& norm, const float* x, int count, int64_t width, float* out);
   void add_branch(const std::optional<Norm>& norm, float* branch, int count, float* hidden);
   void attention(int index, const Rows& rows, const float* x, float* out);
@@ -129,9 +120,6 @@ class Decoder {
   void feed_forward(FeedForward& ff, const float* x, int count, float* out);
   void feed_forward(MixtureOfExperts& mixture, const float* x, int count, float* out);
   void route(MixtureOfExperts& mixture, const float* x, int count);
-  void prepare_experts(const float* x, int64_t columns, const Format& format,
-                       const std::vector<ExpertRows>& groups, Prepared& p);
-  static Activations integers_of(Prepared& p, int64_t columns, int first, int count);
   Prepared& expert_inputs(const float* x, int64_t columns, bool one_row, int index,
                           const Format& format);
   void multiply_experts(const float* x, int64_t columns, bool one_row,
@@ -144,7 +132,7 @@ class Decoder {
   const Kernels& kernels_;
   Threads threads_;
   Cache cache_;
-  std::optional<Packed> tiles_;
+  std::optional<Arena> tiles_;
   int batch_;
   const Taps* taps_ = nullptr;
   std::vector<Rotation> rotations_;  // one per Model::ropes

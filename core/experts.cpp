@@ -84,60 +84,28 @@ void Decoder::route(MixtureOfExperts& mixture, const float* x, int count) {
   for (int i = 0; i < count * k; ++i) r.slots[i] = next[static_cast<size_t>(r.experts[i])]++;
 }
 
-// What the group's rows of `p` are, of which `first` is the first.
-Activations Decoder::integers_of(Prepared& p, int64_t columns, int first, int count) {
-  const int64_t blocks = columns / kActivationBlock * first;
-  const int64_t groups = columns / p.group * first;
-  return {columns,
-          p.group,
-          count,
-          p.codes.data() + columns * first,
-          p.scales.data() + blocks,
-          p.starts.data() + groups,
-          p.sums.data() + groups};
-}
-
-// Arranges the rows of each group by themselves, as `prepare` does those of a batch.
-void Decoder::prepare_experts(const float* x, int64_t columns, const Format& format,
-                              const std::vector<ExpertRows>& groups, Prepared& p) {
+// The inputs of a stack in the arrangement that its format wants, the rows of each expert by
+// themselves; the second stack of two may find that of the first.
+Prepared& Decoder::expert_inputs(const float* x, int64_t columns, bool one_row, int index,
+                                 const Format& format) {
+  if (index == 1 && expert_inputs_[0].suits(format)) return expert_inputs_[0];
+  Prepared& p = expert_inputs_[index];
+  const std::vector<ExpertRows> single = {{0, 0, 1}};
+  const std::vector<ExpertRows>& groups = one_row ? single : routing_.groups;
   const int64_t slots = groups.back().first + groups.back().count;
-  const int64_t padded = (columns + 3) / 4 * 4;
-  p.floats = format.panel == nullptr;
-  p.group = format.group;
-  p.offset = format.offset;
-  if (p.floats) {
-    fit(p.values, padded * slots);
-  } else {
-    fit(p.codes, columns * slots);
-    fit(p.scales, columns / kActivationBlock * slots);
-    fit(p.starts, columns / p.group * slots);
-    fit(p.sums, columns / p.group * slots);
-  }
+  p.shape(format, columns, slots);
   const int64_t tasks = static_cast<int64_t>(groups.size());
   threads_.run(tasks, (8 * tasks + slots - 1) / slots, [&](int64_t task, int) {
     const ExpertRows& g = groups[static_cast<size_t>(task)];
     const float* rows = x + columns * g.first;
     if (p.floats) {
-      const FloatActivations out{padded, g.count, p.values.data() + padded * g.first};
+      const FloatActivations out = p.reals(g.first, g.count);
       kernels_.arrange_activations(rows, columns, columns, 0, g.count, out);
     } else {
-      kernels_.quantize_activations(rows, columns, 0, g.count, p.offset,
-                                    integers_of(p, columns, g.first, g.count));
+      const Activations out = p.integers(g.first, g.count);
+      kernels_.quantize_activations(rows, columns, 0, g.count, p.offset, out);
     }
   });
-}
-
-// The inputs of a stack in the arrangement that its format wants; the second stack of two may find
-// that of the first.
-Decoder::Prepared& Decoder::expert_inputs(const float* x, int64_t columns, bool one_row, int index,
-                                          const Format& format) {
-  const Prepared& before = expert_inputs_[0];
-  const bool floats = format.panel == nullptr;
-  const bool same = floats || (before.group == format.group && before.offset == format.offset);
-  if (index == 1 && before.floats == floats && same) return expert_inputs_[0];
-  Prepared& p = expert_inputs_[index];
-  const std::vector<ExpertRows> single = {{0, 0, 1}};
-  prepare_experts(x, columns, format, one_row ? single : routing_.groups, p);
   return p;
 }
 
@@ -165,7 +133,6 @@ void Decoder::multiply_experts(const float* x, int64_t columns, bool one_row,
   int64_t largest = 0;
   for (const ExpertRows& g : groups) largest = std::max<int64_t>(largest, g.count);
   for (std::vector<float>& scratch : scratch_) fit(scratch, largest * kTileRows);
-  const int64_t padded = (columns + 3) / 4 * 4;
   const int64_t tasks = static_cast<int64_t>(groups.size()) * per_expert;
   const int64_t grain = std::max<int64_t>(1, tasks / (threads_.count() * 8));
   threads_.run(tasks, grain, [&](int64_t task, int worker) {
@@ -181,10 +148,10 @@ void Decoder::multiply_experts(const float* x, int64_t columns, bool one_row,
     float* scratch = scratch_[static_cast<size_t>(worker)].data();
     float* out = work.out + w.rows * g.first;
     if (p.floats) {
-      const FloatActivations in{padded, g.count, p.values.data() + padded * first};
+      const FloatActivations in = p.reals(first, g.count);
       kernels_.multiply_float(w, row, in, nullptr, scratch, out, w.rows);
     } else {
-      const Activations in = integers_of(p, columns, first, g.count);
+      const Activations in = p.integers(first, g.count);
       kernels_.multiply(w, row, in, nullptr, scratch, out, w.rows);
     }
   });

@@ -101,6 +101,9 @@ constexpr int64_t attention_scratch(int queries, int padded_dim) {
          2 * partial_floats(queries, padded_dim);
 }
 
+// Columns of a panel whose products with those of another are summed together.
+constexpr int kMomentColumns = 32;
+
 enum class Activation { kSilu, kGelu, kRelu2 };
 
 struct Kernels {
@@ -153,6 +156,11 @@ struct Kernels {
                       float* scratch, float* partial);
   void (*attend_merge)(const AttentionShape& shape, const AttentionRows& rows, int64_t spans,
                        const float* partials, float* scratch);
+
+  // sums[i] += x[i]².
+  void (*add_squares)(const float* x, int64_t n, double* sums);
+  // out[j][i] += Σ over rows a[row][i] · b[row][j]; each row is kMomentColumns floats.
+  void (*add_products)(const float* a, const float* b, int rows, float* out);
 
   // Products of int8 as fast as they go, for measuring; returns how many were done.
   int64_t (*int8_loop)(int64_t iterations);

@@ -1,9 +1,5 @@
 #include "packed.h"
 
-#include <cassert>
-#include <cstdlib>
-#include <new>
-
 #if defined(__linux__) || defined(__APPLE__)
 #include <sys/mman.h>
 #include <unistd.h>
@@ -12,29 +8,23 @@
 namespace trit {
 namespace {
 
-constexpr int64_t kLargePage = 2 << 20;
+// Each piece costs an interrupt of every other thread.
+constexpr int64_t kPieceBytes = 4 << 20;
 
-}  // namespace
-
-Packed::Packed(int64_t bytes) : bytes_(bytes) {
-  const int64_t alignment = bytes < kLargePage ? kLineBytes : kLargePage;
-  const size_t size = static_cast<size_t>((bytes + alignment - 1) / alignment * alignment);
-  if (size == 0) return;
-  memory_ = static_cast<uint8_t*>(std::aligned_alloc(static_cast<size_t>(alignment), size));
-  if (!memory_) throw std::bad_alloc();
-#if defined(__linux__)
-  if (alignment == kLargePage) madvise(memory_, size, MADV_HUGEPAGE);  // either answer will do
+void forget_rows(const Matrix& w, int64_t first, int64_t last) {
+#if defined(__linux__) || defined(__APPLE__)
+  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+  const uintptr_t data = reinterpret_cast<uintptr_t>(w.data);
+  const uintptr_t begin = (data + static_cast<uintptr_t>(first * w.row_bytes) + page - 1) / page;
+  const uintptr_t end = (data + static_cast<uintptr_t>(last * w.row_bytes)) / page;
+  if (begin >= end) return;
+  madvise(reinterpret_cast<void*>(begin * page), (end - begin) * page, MADV_DONTNEED);
+#else
+  (void)w, (void)first, (void)last;
 #endif
 }
 
-Packed::~Packed() { std::free(memory_); }
-
-uint8_t* Packed::take(int64_t bytes) {
-  uint8_t* part = memory_ + taken_;
-  taken_ += bytes;
-  assert(taken_ <= bytes_ && taken_ % kLineBytes == 0);
-  return part;
-}
+}  // namespace
 
 int64_t tiles_bytes(const Matrix& w) {
   const Format& format = *w.format;
@@ -48,16 +38,12 @@ int64_t packed_bytes(const Matrix& w) {
   return (w.rows + kTileRows - 1) / kTileRows * tiles_bytes(w);
 }
 
-void forget_pages(const Matrix& w) {
-#if defined(__linux__) || defined(__APPLE__)
-  const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-  const uintptr_t begin = reinterpret_cast<uintptr_t>(w.data);
-  const uintptr_t first = (begin + page - 1) / page * page;
-  const uintptr_t last = (begin + static_cast<uintptr_t>(w.rows * w.row_bytes)) / page * page;
-  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
-#else
-  (void)w;
-#endif
+void forget_pages(const Matrix& w) { forget_rows(w, 0, w.rows); }
+
+void forget_piece(const Matrix& w, int64_t row) {
+  const int64_t rows = (kPieceBytes / (kTileRows * w.row_bytes) + 1) * kTileRows;
+  const int64_t end = row + kTileRows;
+  if (end % rows == 0 && end <= w.rows) forget_rows(w, end - rows, end);
 }
 
 }  // namespace trit

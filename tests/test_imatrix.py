@@ -69,6 +69,30 @@ def test_gguf_sums_become_means(tmp_path: Path) -> None:
     assert loaded.importance("blk.1.attn_q.weight", (5, 8)) is None
 
 
+def test_newer_files_have_plain_sums_too(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "i.gguf", {**GOOD, "a.in_sum": -np.ones((1, 4))})
+    np.testing.assert_array_equal(imatrix.load(path).entries["a"], np.ones(4, np.float32))
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    sums = {
+        "b": (np.array([[1.5, 3.0], [0.0, 0.0]]), np.array([3, 0])),
+        "a": (np.array([[2.0, 4.0, 0.0]]), np.array([2])),
+    }
+    shapes = {name: (len(counts), table.shape[1]) for name, (table, counts) in sums.items()}
+    path = tmp_path / "i.gguf"
+    with imatrix.begin(path, shapes, ["one", "two"], 7, 64, {"trit.x": "y"}) as writer:
+        for name, (table, counts) in sums.items():
+            imatrix.put(writer, name, table, counts)
+        assert not path.exists()
+        writer.finish()
+    loaded = imatrix.load(path)
+    assert (loaded.chunks, loaded.datasets) == (7, ("one", "two"))
+    assert loaded.metadata == {"general.type": "imatrix", "trit.x": "y"}
+    np.testing.assert_array_equal(loaded.entries["a"], np.array([1, 2, 0], np.float32))
+    np.testing.assert_array_equal(loaded.entries["b"], np.array([0.5, 1, 1, 1], np.float32))
+
+
 def test_legacy_sums_become_means(tmp_path: Path) -> None:
     values = np.array([2.0, 4.0, 8.0, 0.0])
     name = b"wiki.train.raw"

@@ -69,14 +69,21 @@ template <Grid grid, int tokens, void (*lay)(const uint8_t*, int, Dot<grid, toke
   for (int t = 0; t < tokens; ++t) store(totals + kTileRows * t, total[t]);
 }
 
-// The `dot` row of format NAME, empty where an instruction set gains nothing by it.
-#if defined(TRIT_ISA_AVX512)
+// The `dot` row of format NAME. Sixteen registers serve one token at most, and not Q6_K; without
+// any, a dot gains nothing.
 #define TRIT_DOT(name, tokens) dot_tile<name::kGrid, tokens, name::panel<Dot<name::kGrid, tokens>>>
-#define TRIT_DOTS(name) {TRIT_DOT(name, 1), TRIT_DOT(name, 2), TRIT_DOT(name, 3), TRIT_DOT(name, 4)}
-#else
-#define TRIT_DOTS(name) \
-  {                     \
+#define TRIT_NO_DOTS \
+  {                  \
   }
+#if defined(TRIT_ISA_AVX512)
+#define TRIT_DOTS(name) {TRIT_DOT(name, 1), TRIT_DOT(name, 2), TRIT_DOT(name, 3), TRIT_DOT(name, 4)}
+#define TRIT_DOTS_OF_MANY_REGISTERS(name) TRIT_DOTS(name)
+#elif defined(TRIT_ISA_SCALAR)
+#define TRIT_DOTS(name) TRIT_NO_DOTS
+#define TRIT_DOTS_OF_MANY_REGISTERS(name) TRIT_NO_DOTS
+#else
+#define TRIT_DOTS(name) {TRIT_DOT(name, 1)}
+#define TRIT_DOTS_OF_MANY_REGISTERS(name) TRIT_NO_DOTS
 #endif
 
 }  // namespace trit::TRIT_ISA

@@ -95,7 +95,7 @@ constexpr Format format_q6_k = {
     .pack = q6_k::pack,
     .pieces = q6_k::kPieces,
     .panel = q6_k::panel<Panel>,
-    .dot = TRIT_DOTS(q6_k),
+    .dot = TRIT_DOTS_OF_MANY_REGISTERS(q6_k),
 };
 
 }  // namespace trit::TRIT_ISA

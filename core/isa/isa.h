@@ -22,10 +22,10 @@
 #endif
 
 // Unrolls the loop that follows, where its values then stay in registers.
-#if defined(TRIT_ISA_AVX512)
-#define TRIT_UNROLL _Pragma("GCC unroll 16")
-#else
+#if defined(TRIT_ISA_SCALAR)  // has none, and would take minutes to compile
 #define TRIT_UNROLL
+#else
+#define TRIT_UNROLL _Pragma("GCC unroll 16")
 #endif
 
 namespace trit::TRIT_ISA {

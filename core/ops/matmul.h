@@ -42,19 +42,22 @@ inline void quantize_activations(const float* x, int64_t stride, int first, int 
       const float scale = largest / 127.0f;
       // A block too small for its scale counts as zero: 127 / largest would overflow.
       const Floats inverse = broadcast(scale >= 0x1p-126f ? 127.0f / largest : 0.0f);
+      const Ints rounded_lo = round_to_ints(lo * inverse);
+      const Ints rounded_hi = round_to_ints(hi * inverse);
       alignas(64) int8_t rounded[kBlock];
-      store_bytes(rounded, round_to_ints(lo * inverse));
-      store_bytes(rounded + 16, round_to_ints(hi * inverse));
+      store_bytes(rounded, rounded_lo);
+      store_bytes(rounded + 16, rounded_hi);
       for (int i = 0; i < kBlock / 4; ++i) {
         std::memcpy(codes + (block * (kBlock / 4) + i) * 4 * width, rounded + 4 * i, 4);
       }
       scales[block * width] = scale;
+      // Sums of so few small integers are exact in float.
+      const float halves[] = {reduce_add(to_floats(rounded_lo)), reduce_add(to_floats(rounded_hi))};
       for (int g = 0; g < groups_per_block; ++g) {
-        int32_t sum = 0;
-        for (int i = 0; i < out.group; ++i) sum += rounded[g * out.group + i];
+        const float sum = groups_per_block == 2 ? halves[g] : halves[0] + halves[1];
         const int64_t index = (block * groups_per_block + g) * width;
-        starts[index] = kSumZero - offset * sum;
-        sums[index] = scale * static_cast<float>(sum);
+        starts[index] = kSumZero - offset * static_cast<int32_t>(sum);
+        sums[index] = scale * sum;
       }
     }
   }
@@ -79,43 +82,43 @@ inline void multiply_panel(const Panel& panel, int columns, const int8_t* codes,
                            float* totals) {
   constexpr int kGroups = kBlock / Group;
   Floats total[T];
-  for (int t = 0; t < T; ++t) total[t] = load(totals + 16 * t);
+  TRIT_UNROLL for (int t = 0; t < T; ++t) total[t] = load(totals + 16 * t);
   for (int block = 0; block < columns / kBlock; ++block) {
     Floats part[T];
     for (int g = 0; g < kGroups; ++g) {
       const int group = block * kGroups + g;
       Ints sum[T];
-      for (int t = 0; t < T; ++t) sum[t] = broadcast_int(starts[group * T + t]);
+      TRIT_UNROLL for (int t = 0; t < T; ++t) sum[t] = broadcast_int(starts[group * T + t]);
 #pragma GCC unroll 8
       for (int i = 0; i < Group / 4; ++i) {
         const int quad = group * (Group / 4) + i;
         const Bytes w = load_bytes(&panel.codes[quad][0][0]);
-        for (int t = 0; t < T; ++t) {
+        TRIT_UNROLL for (int t = 0; t < T; ++t) {
           const int8_t* x = codes + (quad * T + t) * 4;
           sum[t] = Wide ? dot4_wide(sum[t], w, x) : dot4(sum[t], w, x);
         }
       }
       const Floats scale = load(panel.scales[group]);
       const Floats zero = scale * broadcast(-kSumZeroFloat);
-      for (int t = 0; t < T; ++t) {
+      TRIT_UNROLL for (int t = 0; t < T; ++t) {
         part[t] =
             g == 0 ? scaled_sum(sum[t], scale, zero) : fma(sum_to_floats(sum[t]), scale, part[t]);
       }
     }
-    for (int t = 0; t < T; ++t) {
+    TRIT_UNROLL for (int t = 0; t < T; ++t) {
       total[t] = fma(part[t], broadcast(scales[block * T + t]), total[t]);
     }
     if constexpr (Mins) {
       for (int g = 0; g < kGroups; ++g) {
         const int group = block * kGroups + g;
         const Floats min = load(panel.mins[group]);
-        for (int t = 0; t < T; ++t) {
+        TRIT_UNROLL for (int t = 0; t < T; ++t) {
           total[t] = fnma(min, broadcast(sums[group * T + t]), total[t]);
         }
       }
     }
   }
-  for (int t = 0; t < T; ++t) store(totals + 16 * t, total[t]);
+  TRIT_UNROLL for (int t = 0; t < T; ++t) store(totals + 16 * t, total[t]);
 }
 
 template <int Group, bool Mins, bool Wide, int T = kTokens>
@@ -132,29 +135,26 @@ inline void multiply_width(int width, const Panel& panel, int columns, const int
   multiply_panel<T, Group, Mins, Wide>(panel, columns, codes, scales, starts, sums, totals);
 }
 
-// All tokens of the batch against one panel.
+// `width` tokens from `first`, a block of them, against one panel.
 template <int Group, bool Mins, bool Wide>
-inline void multiply_chunk(const Panel& panel, int64_t column, int columns, const Activations& x,
-                           float* scratch) {
-  for (int t = 0; t < x.tokens; t += kTokens) {
-    const int width = block_width(t, x.tokens);
-    const int64_t groups = x.columns / Group;
-    multiply_width<Group, Mins, Wide>(
-        width, panel, columns, x.codes + t * x.columns + column * width,
-        x.scales + t * (x.columns / kBlock) + column / kBlock * width,
-        x.starts + t * groups + column / Group * width,
-        x.sums + t * groups + column / Group * width, scratch + 16 * t);
-  }
+inline void multiply_block(const Panel& panel, int64_t column, int columns, const Activations& x,
+                           int first, int width, float* totals) {
+  const int64_t groups = x.columns / Group;
+  multiply_width<Group, Mins, Wide>(
+      width, panel, columns, x.codes + first * x.columns + column * width,
+      x.scales + first * (x.columns / kBlock) + column / kBlock * width,
+      x.starts + first * groups + column / Group * width,
+      x.sums + first * groups + column / Group * width, totals);
 }
 
-using MultiplyChunk = void (*)(const Panel&, int64_t, int, const Activations&, float*);
+using MultiplyBlock = void (*)(const Panel&, int64_t, int, const Activations&, int, int, float*);
 
-inline MultiplyChunk choose_chunk(const Format& format) {
-  if (format.wide) return multiply_chunk<32, false, true>;
+inline MultiplyBlock choose_block(const Format& format) {
+  if (format.wide) return multiply_block<32, false, true>;
   if (format.group == 16) {
-    return format.has_mins ? multiply_chunk<16, true, false> : multiply_chunk<16, false, false>;
+    return format.has_mins ? multiply_block<16, true, false> : multiply_block<16, false, false>;
   }
-  return format.has_mins ? multiply_chunk<32, true, false> : multiply_chunk<32, false, false>;
+  return format.has_mins ? multiply_block<32, true, false> : multiply_block<32, false, false>;
 }
 
 inline TileRows tile_rows(const Matrix& w, int64_t first_row, int64_t column) {
@@ -222,48 +222,72 @@ inline int chunk_bytes(const Format& format, int columns) {  // of a row
   return columns / format.block_weights * format.block_bytes;
 }
 
-// All tiles of the sixteen rows from `first_row`, one chunk behind the other.
+// Asks for the tile that follows. For one token or two the hardware is fast enough; with more the
+// pauses between two tiles make it stop.
+constexpr int kTokensWithPauses = 3;
+[[gnu::always_inline]] inline void prefetch_tile(const uint8_t* tile, int64_t bytes) {
+  for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(tile + at, 0, 2);
+}
+
+// The tile of one chunk of the sixteen rows from `first_row`.
+inline void pack_chunk(const Matrix& w, int64_t first_row, int64_t column, int columns,
+                       uint8_t* tile) {
+  prefetch_next_rows(w, first_row, column, columns);
+  pack_rows(tile_rows(w, first_row, column), chunk_bytes(*w.format, columns), w.format->pieces,
+            tile);
+}
+
+// All tiles of the sixteen rows, one chunk behind the other.
 inline void pack(const Matrix& w, int64_t first_row, uint8_t* tiles) {
   for (int64_t column = 0; column < w.columns; column += kChunkColumns) {
     const int columns = chunk_columns(w, column);
-    prefetch_next_rows(w, first_row, column, columns);
-    const int bytes = chunk_bytes(*w.format, columns);
-    pack_rows(tile_rows(w, first_row, column), bytes, w.format->pieces, tiles);
-    tiles += tile_bytes(bytes);
+    pack_chunk(w, first_row, column, columns, tiles);
+    tiles += tile_bytes(chunk_bytes(*w.format, columns));
   }
+}
+
+[[gnu::always_inline]] inline void prefetch_outputs(const float* out, int64_t stride, int tokens) {
+  for (int t = 0; t < tokens; ++t) __builtin_prefetch(out + t * stride, 1, 3);
 }
 
 inline void multiply(const Matrix& w, int64_t first_row, const Activations& x, const float* bias,
                      float* scratch, float* out, int64_t out_stride) {
   const Format& format = *w.format;
   const DotTile dot = x.tokens <= kDotTokens ? format.dot[x.tokens - 1] : nullptr;
-  const MultiplyChunk chunk = choose_chunk(format);
+  const MultiplyBlock block = choose_block(format);
   const uint8_t* packed = w.tiles ? w.tiles + first_row / kTileRows * w.tiles_bytes : nullptr;
   alignas(64) uint8_t unpacked[kMaxTileBytes];
   Panel panel;
   for (int i = 0; i < 16 * x.tokens; ++i) scratch[i] = 0.0f;
   for (int64_t column = 0; column < w.columns; column += kChunkColumns) {
     const int columns = chunk_columns(w, column);
-    const int bytes = chunk_bytes(format, columns);
     const uint8_t* tile = packed;
     if (packed) {
-      packed += tile_bytes(bytes);
+      const int64_t bytes = tile_bytes(chunk_bytes(format, columns));
+      packed += bytes;
+      if (x.tokens >= kTokensWithPauses) prefetch_tile(packed, bytes);
     } else {
-      prefetch_next_rows(w, first_row, column, columns);
-      pack_rows(tile_rows(w, first_row, column), bytes, format.pieces, unpacked);
+      pack_chunk(w, first_row, column, columns, unpacked);
       tile = unpacked;
     }
     if (dot) {
-      const int64_t block = column / kBlock * x.tokens;
       const int64_t group = column / x.group * x.tokens;
-      dot(tile, columns, x.codes + column * x.tokens, x.scales + block, x.starts + group,
-          x.sums + group, scratch);
-    } else {
-      format.panel(tile, columns, panel);
-      chunk(panel, column, columns, x, scratch);
+      dot(tile, columns, x.codes + column * x.tokens, x.scales + column / kBlock * x.tokens,
+          x.starts + group, x.sums + group, scratch);
+      continue;
+    }
+    format.panel(tile, columns, panel);
+    const bool last = column + columns == w.columns;
+    for (int t = 0; t < x.tokens; t += kTokens) {
+      const int width = block_width(t, x.tokens);
+      // The outputs lie far apart. Stored all at once, each would wait for its line of the cache.
+      float* to = out + t * out_stride;
+      if (last) prefetch_outputs(to + first_row, out_stride, width);
+      block(panel, column, columns, x, t, width, scratch + 16 * t);
+      if (last) finish_tile(w, first_row, width, bias, scratch + 16 * t, to, out_stride);
     }
   }
-  finish_tile(w, first_row, x.tokens, bias, scratch, out, out_stride);
+  if (dot) finish_tile(w, first_row, x.tokens, bias, scratch, out, out_stride);
 }
 
 // The same in float, for formats without an integer grid. Two interleaved sums (even and odd

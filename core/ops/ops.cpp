@@ -5,6 +5,7 @@
 #include "ops/elementwise.h"
 #include "ops/int8_loop.h"
 #include "ops/matmul.h"
+#include "ops/moments.h"
 
 namespace trit::TRIT_ISA {
 
@@ -37,6 +38,8 @@ const Kernels kKernels = {
     .attend = attend,
     .attend_span = attend_span,
     .attend_merge = attend_merge,
+    .add_squares = add_squares,
+    .add_products = add_products,
     .int8_loop = int8_loop,
 };
 

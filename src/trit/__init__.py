@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from trit.calibrate import Importance, imatrix
     from trit.convert import ConvertResult, QuantizeResult, convert, quantize
     from trit.errors import TritError
     from trit.evaluate import Evaluation, evaluate
@@ -31,6 +32,7 @@ __all__ = [
     "ConvertResult",
     "Evaluation",
     "Generation",
+    "Importance",
     "Model",
     "QuantizeResult",
     "SamplerSettings",
@@ -38,6 +40,7 @@ __all__ = [
     "__version__",
     "convert",
     "evaluate",
+    "imatrix",
     "load",
     "quantize",
     "synth",
@@ -48,12 +51,14 @@ _MODULES = {
     "ConvertResult": "trit.convert",
     "Evaluation": "trit.evaluate",
     "Generation": "trit.runtime.generate",
+    "Importance": "trit.calibrate",
     "Model": "trit.runtime.model",
     "QuantizeResult": "trit.convert",
     "SamplerSettings": "trit.runtime.sample",
     "TritError": "trit.errors",
     "convert": "trit.convert",
     "evaluate": "trit.evaluate",
+    "imatrix": "trit.calibrate",
     "load": "trit.runtime.model",
     "quantize": "trit.convert",
     "synth": "trit.synth",

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+
+from trit._cgroups import cgroups
 
 
 def default_threads(root: Path = Path("/")) -> int:
@@ -47,24 +49,10 @@ def _processors(path: Path) -> set[int]:
 
 def _quotas(root: Path) -> Iterator[int]:
     """Whole processors that each cgroup around this process may use; a limit of any counts."""
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        lines = []
-    mounts = root / "sys/fs/cgroup"
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        # In v1 the controllers have trees of their own. "..": beyond what is mounted here.
-        top = mounts / "cpu" if controllers else mounts
-        folder = top.joinpath(*(part for part in PurePosixPath(path).parts if part not in "/.."))
-        for group in (folder, *folder.parents):
-            if not group.is_relative_to(top):
-                break
-            quota = _quota(group)
-            if quota is not None:
-                yield quota
+    for group in cgroups("cpu", root):
+        quota = _quota(group)
+        if quota is not None:
+            yield quota
 
 
 def _quota(group: Path) -> int | None:

@@ -83,6 +83,7 @@ def quantize(
     type: str,
     *,
     imatrix: PathLike | None = None,
+    calibration: PathLike | None = None,
     tensor_types: Sequence[str] = (),
     output_type: str | None = None,
     embedding_type: str | None = None,
@@ -94,16 +95,31 @@ def quantize(
 ) -> QuantizeResult:
     """Write `src` (as for `convert`) as a GGUF of a named mix, such as Q4_K_M.
 
-    `imatrix` is a file of importance data; `tensor_types` are PATTERN=TYPE, the first that is found
-    in a name decides; `force` lets TQ1_0 and TQ2_0 round weights that are not ternary.
-    Errors: as for `convert`; UsageError also for unknown types and patterns.
+    `imatrix` is a file of importance data. `calibration` is a UTF-8 text to measure them on, or
+    "default" for trit's passages and text that the model writes; they are kept in OUT.imatrix.gguf
+    beside `out` and used again as long as nothing they depend on changes. `tensor_types` are
+    PATTERN=TYPE, the first that is found in a name decides; `force` lets TQ1_0 and TQ2_0 round
+    weights that are not ternary.
+    Errors: as for `convert` and, with `calibration`, for calibrate.imatrix; UsageError also for
+    unknown types and patterns.
     """
     wishes = recipe.overrides(tensor_types, output_type, embedding_type, pure)
     recipe.mix(type)  # before anything is pulled
     path = zoo.resolve(os.fspath(src), on_progress)
-    with prepare_quantize(
-        path, out, type, wishes, imatrix=imatrix, threads=threads, force=force
-    ) as job:
+
+    def prepare(data: PathLike | importance_files.Imatrix | None) -> Job:
+        return prepare_quantize(path, out, type, wishes, imatrix=data, threads=threads, force=force)
+
+    if calibration is None:
+        job = prepare(imatrix)
+    else:
+        from trit import _calibration  # it brings an engine
+
+        job = prepare(_calibration.planned(path, out, calibration, imatrix))
+        if not dry_run and out is not None:  # what is wrong has shown before anything is measured
+            job.source.close()
+            job = prepare(_calibration.measured(path, out, calibration, threads, on_progress)[0])
+    with job:
         return job.result() if dry_run else job.run(on_progress)
 
 
@@ -143,13 +159,15 @@ def prepare_quantize(
     type: str,
     wishes: Overrides,
     *,
-    imatrix: PathLike | None = None,
+    imatrix: PathLike | importance_files.Imatrix | None = None,
     threads: int | None = None,
     force: bool = False,
 ) -> Job:
     """Open and check everything for `quantize`; the Job tells what it will cost and runs it."""
     mix = recipe.mix(type)
-    data = None if imatrix is None else importance_files.load(imatrix)
+    data = imatrix
+    if data is not None and not isinstance(data, importance_files.Imatrix):
+        data = importance_files.load(data)
     source = open_source(src)
     try:
         weights = _weights(source)

@@ -10,15 +10,15 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trit import _core
+from trit._memory import free_memory
 from trit._processors import default_threads
 from trit.errors import DoesNotFitError, UnsupportedError, UsageError
 from trit.plan import (
@@ -41,6 +41,7 @@ _COPIED_SHARE = 0.75  # of the free memory that a copy of the weights may take
 BATCH = 256  # rows per pass: large enough for the int8 units, small enough for the caches
 CACHE_TYPES = ("f32", "f16", "q8_0")  # that keys and values may be kept in
 PAGE = _core.page_positions  # of the cache
+GRAM_BLOCK = _core.moment_block  # squares on the diagonal that `add_gram` fills whole
 
 
 def isa() -> str:
@@ -63,21 +64,7 @@ def _is_mapped(data: NDArray[np.uint8]) -> bool:
 def _has_room(tensors: Mapping[str, Tensor]) -> bool:
     """Whether a copy of the weights fits well into the memory that is free."""
     copied = sum(tensor.nbytes for tensor in tensors.values())
-    return copied <= _free_memory() * _COPIED_SHARE
-
-
-def _free_memory() -> int:
-    """Bytes that can be had without swapping, bounded by the cgroup's limit."""
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return 0
-    with suppress(OSError, ValueError, StopIteration):  # Linux counts what it can let go of
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        free = 1024 * int(next(x for x in lines if x.startswith("MemAvailable")).split()[1])
-    with suppress(OSError, ValueError):  # "max" is no number
-        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return free
+    return copied <= (free_memory() or 0) * _COPIED_SHARE
 
 
 class _Weights:
@@ -360,6 +347,27 @@ class Engine:
         if len(tensor.shape) == 3 and isinstance(part, MixtureOfExperts):
             return np.empty((rows, part.top_k, tensor.cols), np.float32)
         return np.empty((rows, tensor.cols), np.float32)
+
+    def add_squares(
+        self, x: Float32, sums: NDArray[np.float64], groups: NDArray[np.int32] | None = None
+    ) -> None:
+        """sums[group] += x² for the rows of x (n, cols), one after the other.
+
+        `sums` float64 (groups, cols); `groups` (n,), None: all rows belong to the only one. The
+        sums do not depend on threads, nor on how rows are shared out among calls.
+        """
+        with self._errors():
+            self._decoder.add_squares(x, groups, sums)
+
+    def add_gram(self, x: Float32, gram: Float32) -> None:
+        """gram += xᵀ x for x (n, cols), in the upper triangle of gram (cols, cols), diagonal
+        included; what is changed below it lies within GRAM_BLOCK columns of the diagonal.
+
+        Sums are float32, over 256 rows, then of those, then with what was there; no bit of them
+        depends on the threads.
+        """
+        with self._errors():
+            self._decoder.add_gram(x, gram)
 
     def head(self, hidden: Float32) -> Float32:
         """Logits (n, vocab) of hidden states (n, width) behind the last layer."""

@@ -10,6 +10,7 @@ side because they differ in the last bit.
 
 from __future__ import annotations
 
+import mmap
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from small_plan import Parts, Tensors, matrix, small_plan, vector
+from small_plan import Parts, Tensors, head_only, matrix, small_plan, vector
 
 from trit import _core, reference
 from trit.archs import linears
@@ -582,9 +583,35 @@ def test_weights_packed_or_mapped_give_the_same_bits() -> None:
                 mapped.remove(count)
 
 
+@pytest.mark.parametrize("threads", [1, 4])
+def test_pages_of_the_file_are_given_back(tmp_path: Path, threads: int) -> None:
+    rows = 40_013  # 11 MB, more than two of the pieces that are let go of
+    few = matrix("head", "q8_0", 1000, 256)
+    weights = Tensor("head", (rows, 256), few.format, np.resize(few.data, (rows, few.row_bytes)))
+    path = tmp_path / "weights"
+    path.write_bytes(bytes(100) + weights.data.tobytes() + bytes(10_000))
+    with path.open("rb") as file:
+        mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    data = np.frombuffer(mapping, np.uint8, weights.nbytes, 100).reshape(weights.data.shape)
+    plan, tensors = head_only(weights, np.ones(256, dtype=np.float32))
+    mapped = {**tensors, "head": Tensor("head", weights.shape, weights.format, data)}
+    engine = Engine(plan, mapped, threads=threads, repack=True)
+    expected = Engine(plan, tensors, threads=1, repack=False).forward(Rows.of(range(3)))
+    assert np.array_equal(engine.forward(Rows.of(range(3), 0, 1)), expected)
+    if sys.platform == "linux":
+        assert resident(path) < 100_000
+    assert np.array_equal(engine.forward(Rows.of(range(3), 0, 2)), expected)
+
+
+def resident(path: Path) -> int:
+    """Bytes of a mapped file that are in this process's memory."""
+    parts = Path("/proc/self/smaps").read_text().partition(str(path))[2]
+    return 1024 * int(parts.partition("Rss:")[2].split()[0])
+
+
 def test_without_room_for_a_copy_weights_stay_where_they_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plan, tensors = small_plan(Parts(formats=("q4_0",)))
-    monkeypatch.setattr("trit.engine._free_memory", lambda: 1000)
+    monkeypatch.setattr("trit.engine.free_memory", lambda: 1000)
     assert Engine(plan, tensors).tile_bytes() == 0

@@ -2,13 +2,14 @@
 
 import math
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from trit import formats
 from trit.errors import InvalidFileError, UnsupportedError
-from trit.files import _tensor
+from trit.files import _mapping, _tensor
 from trit.files._tensor import Tensor, TensorInfo
 
 F32, F16, Q8_0 = formats.get("f32"), formats.get("f16"), formats.get("q8_0")
@@ -99,3 +100,16 @@ def test_codes_that_no_encoder_writes_are_found() -> None:
     data[0, 5] = 0b11
     with pytest.raises(InvalidFileError, match=r"'t' \(tq2_0\): expected only codes that tq2_0"):
         Tensor("t", (1, 256), tq2, data).check_weights("m.gguf")
+
+
+def test_pages_given_back_are_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "bytes"
+    data = np.random.default_rng(0).integers(0, 256, 1 << 20, dtype=np.uint8)
+    path.write_bytes(data.tobytes())
+    mapping = _mapping.Mapping(path)
+    view = mapping.bytes
+    assert np.array_equal(view, data)
+    _mapping.forget()
+    assert np.array_equal(view, data)
+    mapping.close()
+    _mapping.forget()  # what is closed is left alone

@@ -4,6 +4,7 @@ Every pair of the letters used here has a merge, so a word cut elsewhere gives o
 """
 
 import ctypes
+import logging
 import random
 import time
 from functools import cache
@@ -104,8 +105,7 @@ def test_ids_equal_llama_cpp(name: str, tmp_path: Path) -> None:
     arch |= {"general.architecture": "llama", "llama.attention.layer_norm_rms_epsilon": 1e-5}
     gguf.write(path, arch | pairs() | {"tokenizer.ggml.pre": name}, [])
     tokenizer = Tokenizer.from_gguf(path)
-    quiet = llama_cpp.llama_log_callback(lambda *_: None)
-    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)
     parameters = llama_cpp.llama_model_default_params()
     parameters.vocab_only = True
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)

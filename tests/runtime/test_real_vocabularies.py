@@ -1,6 +1,7 @@
 """Ids on published vocabularies: llama.cpp's vectors, and the zoo's models on real text."""
 
 import ctypes
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,8 +39,7 @@ def test_ids_equal_the_vectors(name: str, shared_data: Find) -> None:
 def test_ids_equal_llama_cpp_on_real_text(name: str, zoo_model: Find, shared_data: Find) -> None:
     llama_cpp = pytest.importorskip("llama_cpp")
     path = zoo_model(name)
-    quiet = llama_cpp.llama_log_callback(lambda *_: None)
-    llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
+    logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)
     parameters = llama_cpp.llama_model_default_params()
     parameters.vocab_only = True
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)

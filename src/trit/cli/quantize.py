@@ -5,11 +5,15 @@ ggml-model-TYPE.gguf beside IN.
 """
 
 from pathlib import Path
-from typing import Annotated, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 import typer
 
 from trit.errors import UsageError
+
+if TYPE_CHECKING:
+    from trit.convert import Job
+    from trit.files.imatrix import Imatrix
 
 T = TypeVar("T", int, str, Path)
 
@@ -36,6 +40,13 @@ def command(
     ] = None,
     imatrix: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Importance data of llama.cpp.")
+    ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|default",
+            help="Measure importance data on this text first; default: on trit's own.",
+        ),
     ] = None,
     tensor_type: Annotated[
         list[str] | None,
@@ -88,16 +99,41 @@ def command(
     wishes = recipe.overrides(
         tensor_type or (), output_tensor_type, token_embedding_type, pure=pure
     )
-    with prepare_quantize(
-        path,
-        target,
-        name,
-        wishes,
-        imatrix=imatrix,
-        threads=_one("thread count", threads, given.threads),
-        force=force,
-    ) as job:
+    count = _one("thread count", threads, given.threads)
+
+    def prepare(data: "Path | Imatrix | None") -> "Job":
+        return prepare_quantize(
+            path, target, name, wishes, imatrix=data, threads=count, force=force
+        )
+
+    if calibration is None:
+        job = prepare(imatrix)
+    else:
+        from trit import _calibration
+
+        job = prepare(_calibration.planned(path, target, calibration, imatrix))
+        if not dry_run and target is not None:  # what is wrong shows before anything is measured
+            job.source.close()
+            job = prepare(_measure(path, target, calibration, count, jsonl))
+    with job:
         carry_out(job, dry_run=dry_run, json=json, jsonl=jsonl)
+
+
+def _measure(
+    path: Path, target: Path, calibration: Path, threads: int | None, jsonl: bool
+) -> "Imatrix":
+    """Importance data on a text, with progress and remarks on stderr."""
+    from trit import _calibration
+    from trit.cli._measuring import Measuring, remarks
+    from trit.cli._terminal import note, warn
+
+    with Measuring(jsonl=jsonl) as progress:
+        data, found = _calibration.measured(path, target, calibration, threads, progress)
+    for remark in [] if found is None else remarks(found):
+        warn(remark)
+    how = "found" if found is None else f"measured in {found.seconds:.0f} s, kept"
+    note(f"importance data {how} in {data.path}")
+    return data
 
 
 def read_words(words: list[str], type_option: str | None) -> Words:

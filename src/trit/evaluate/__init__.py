@@ -10,22 +10,21 @@ through the head a slice of rows at a time: neither a file of logits nor a windo
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trit import zoo
-from trit.errors import InvalidFileError, TritError, UsageError
+from trit.errors import TritError, UsageError
 from trit.evaluate._estimate import Estimate
 from trit.evaluate._evaluation import Evaluation, Running, Text
 from trit.evaluate._opened import Opened
 from trit.evaluate._rows import Scorer
+from trit.evaluate._text import read_text
 from trit.evaluate.divergence import Divergence, Spread, divergence
 from trit.evaluate.perplexity import Window, perplexity, windows
 
@@ -63,7 +62,7 @@ def evaluate(
     UnsupportedError (a model trit cannot run; a text file that is not there or no UTF-8), TritError
     (logits that are not numbers).
     """
-    content, about = _text(text)
+    content, about = read_text(text)
     path = zoo.resolve(os.fspath(model))
     other = None if reference is None else zoo.resolve(os.fspath(reference))
     with ExitStack() as stack:
@@ -95,38 +94,6 @@ def evaluate(
             ppl=perplexity(scores[:, 0]),
             divergence=None if reference is None else divergence(*scores.T),
         )
-
-
-def _text(text: PathLike) -> tuple[str, Text]:
-    if isinstance(text, str):
-        name, raw = "(text)", text.encode("utf-8", "replace")
-        if _names_a_file(text):
-            raise UsageError(
-                f"text={text!r} is read as the text itself, and there is a file of this name. "
-                f"For the file pass pathlib.Path({text!r})."
-            )
-    else:
-        name = os.fspath(text)
-        try:
-            raw = Path(text).read_bytes()
-        except OSError as error:
-            raise InvalidFileError(
-                name, "", f"expected a file of UTF-8 text, got: {error.strerror}. Check the path."
-            ) from None
-    try:
-        content = raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidFileError(
-            name, f"byte {error.start}", "expected UTF-8 text; convert the file first."
-        ) from None
-    return content, Text(name, len(raw), hashlib.sha256(raw).hexdigest())
-
-
-def _names_a_file(text: str) -> bool:
-    try:
-        return Path(text).is_file()
-    except (OSError, ValueError):  # too long, or of characters that no path has
-        return False
 
 
 def _require_same_vocabulary(model: Opened, reference: Opened) -> None:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from trit import _core
+from trit._memory import free_memory
 from trit.errors import DoesNotFitError
 
 READ_BYTES = 1 << 30  # read to measure the bandwidth; far more than caches hold
@@ -32,10 +33,9 @@ class Limits:
 @cache
 def limits(threads: int, isa: str) -> Limits:
     """Measure for about two seconds; once per process. DoesNotFitError without memory for it."""
-    import psutil  # type: ignore[import-untyped,unused-ignore]
-
     # A quarter of what is free: measuring must not push out the model that is measured.
-    count = min(READ_BYTES, psutil.virtual_memory().available // 4)
+    free = free_memory()
+    count = READ_BYTES if free is None else min(READ_BYTES, free // 4)
     try:
         read = _core.read_bandwidth(threads, max(count, 1))
     except MemoryError:

@@ -61,3 +61,13 @@ def is_mapped(path: str | os.PathLike[str]) -> bool:
     except OSError:
         return False
     return any(each.identity == (status.st_dev, status.st_ino) for each in _live)
+
+
+def forget() -> None:
+    """Give the pages of all mapped files back to the system; what is asked for again is read again.
+
+    For whoever has walked over much of a file once. Where the system cannot do it nothing happens.
+    """
+    if hasattr(mmap, "MADV_DONTNEED"):
+        for each in list(_live):
+            each.buffer.madvise(mmap.MADV_DONTNEED)

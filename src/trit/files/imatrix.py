@@ -1,8 +1,9 @@
 """Importance data: how strongly each input column of a matrix is used, as llama.cpp records it.
 
-Two layouts are read. The current one is a GGUF without a model: `<tensor>.in_sum2` holds the sums
-of the squared inputs per column (one row per expert) and `<tensor>.counts` how many inputs they
-sum. The older one (`imatrix.dat`) is a bare sequence of little-endian records:
+Two layouts are read. One is a GGUF without a model, which is also what is written here:
+`<tensor>.in_sum2` holds the sums of the squared inputs per column (one row per expert) and
+`<tensor>.counts` how many inputs they sum; newer files add plain sums, `<tensor>.in_sum`, which
+nothing here needs. The older one (`imatrix.dat`) is a bare sequence of little-endian records:
 
     int32 entries, then per entry: int32 length, name, int32 calls, int32 values, float32 × values
     optionally: int32 chunks, int32 length, name of the text
@@ -13,15 +14,19 @@ expert that saw no input. Spec: llama.cpp, tools/imatrix and common/imatrix-load
 
 import os
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping as MappingOf
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trit import formats
 from trit.errors import InvalidFileError
 from trit.files import gguf
 from trit.files._mapping import Mapping
+from trit.files.gguf import Plain, TensorInfo, Value, ValueType
 
 Floats = NDArray[np.float32]
 
@@ -35,18 +40,21 @@ _EMBEDDINGS = ("token_embd.weight", "per_layer_token_embd.weight")
 class Imatrix:
     """Mean squared inputs by tensor name: float32 (matrices * columns,), matrix after matrix.
 
-    `datasets` names the texts, `chunks` counts the pieces of text they were measured on.
+    `datasets` names the texts, `chunks` counts the pieces of text they were measured on. `metadata`
+    has the keys of a GGUF that are texts.
     """
 
     path: Path
     entries: dict[str, Floats]
     datasets: tuple[str, ...]
     chunks: int
+    metadata: MappingOf[str, str] = field(default_factory=dict)
+    digest: str = ""  # sha256 of the file, where it is known
 
     @property
     def sha256(self) -> str:
         """Of the file."""
-        return gguf.sha256(self.path)
+        return self.digest or gguf.sha256(self.path)
 
     def importance(self, name: str, shape: tuple[int, ...]) -> Floats | None:
         """For a tensor of this name and shape: float32 (matrices, columns), or None without data.
@@ -82,6 +90,47 @@ def load(path: str | os.PathLike[str]) -> Imatrix:
         mapping.close()
 
 
+def begin(
+    path: str | os.PathLike[str],
+    shapes: MappingOf[str, tuple[int, int]],
+    datasets: Sequence[str],
+    chunks: int,
+    chunk_size: int,
+    extra: MappingOf[str, Plain | Value] | None = None,
+) -> gguf.Writer:
+    """Begin a file of importance data as llama.cpp's tools read it; `put` every tensor, `finish`.
+
+    shapes      (matrices, columns) of each tensor's inputs, by its name
+    datasets    names of the texts
+    chunks      pieces of text, of `chunk_size` tokens
+    extra       more keys
+    Errors as for gguf.Writer, before anything is measured.
+    """
+    keys: dict[str, Plain | Value] = {
+        "general.type": "imatrix",
+        "imatrix.datasets": Value(ValueType.STRING, list(datasets)),
+        "imatrix.chunk_count": Value(ValueType.UINT32, chunks),
+        "imatrix.chunk_size": Value(ValueType.UINT32, chunk_size),
+        **(extra or {}),
+    }
+    infos = []
+    for name, (matrices, columns) in sorted(shapes.items()):
+        infos.append(TensorInfo(f"{name}.in_sum2", (matrices, columns), formats.get("f32")))
+        infos.append(TensorInfo(f"{name}.counts", (matrices, 1), formats.get("f32")))
+    return gguf.Writer(path, keys, infos)
+
+
+def put(
+    writer: gguf.Writer, name: str, sums: NDArray[np.float64], counts: NDArray[np.int64]
+) -> None:
+    """Write Σ x² (matrices, columns) of a tensor and how many x (matrices,), 0 where none was seen.
+
+    Both become float32, which holds counts below 16,777,216 exactly.
+    """
+    writer.add(f"{name}.in_sum2", np.ascontiguousarray(sums, "<f4").view(np.uint8))
+    writer.add(f"{name}.counts", np.ascontiguousarray(counts, "<f4").view(np.uint8))
+
+
 def _load_gguf(path: Path) -> Imatrix:
     with gguf.open(path, model=False) as file:
         keys = {name: file.metadata.get(f"imatrix.{name}") for name in _KEYS}
@@ -94,8 +143,8 @@ def _load_gguf(path: Path) -> Imatrix:
             if name.endswith(".in_sum2"):
                 base = name.removesuffix(".in_sum2")
                 entries[base] = _mean(path, base, _floats(file, name), _counts(file, base))
-            elif not name.endswith(".counts"):
-                problem = "expected only .in_sum2 and .counts in importance data"
+            elif not name.endswith((".counts", ".in_sum")):
+                problem = "expected only .in_sum2, .counts and .in_sum in importance data"
                 raise InvalidFileError(path, f"tensor {name!r}", problem)
     if not entries:
         raise InvalidFileError(path, "", "expected importance data, got no entries")
@@ -103,7 +152,9 @@ def _load_gguf(path: Path) -> Imatrix:
     if not isinstance(chunks, int) or isinstance(datasets, str | int | float):
         raise InvalidFileError(path, "key 'imatrix.chunk_count'", "expected a count")
     assert datasets is not None
-    return Imatrix(path, entries, tuple(str(name) for name in datasets), chunks)
+    names = tuple(str(name) for name in datasets)
+    ours = {key: text for key, text in file.metadata.items() if isinstance(text, str)}
+    return Imatrix(path, entries, names, chunks, ours)
 
 
 _KEYS = ("datasets", "chunk_count", "chunk_size")

@@ -1,0 +1,44 @@
+"""Text to statistics per tensor, layer by layer: what the quantizers know about a model's inputs.
+
+    given = data(model, Path("text.txt"))
+    for layer in walk(model, given.tokens, gram=True):
+        layer.of("blk.0.attn_q.weight").means     # energy per column
+        layer.of("blk.0.attn_q.weight").gram      # Σ x xᵀ
+        layer.replace(quantized)                  # let the next layer see what these weights give
+
+All of the text goes through one layer, then through the next: weights are read once, and memory
+holds one layer and the hidden states, so a model may be larger than memory. `imatrix` writes what
+was measured as a file of importance data that llama.cpp's tools read.
+"""
+
+from trit.calibrate._data import Data, data
+from trit.calibrate._importance import (
+    FINGERPRINT,
+    Importance,
+    entries,
+    fingerprint,
+    imatrix,
+    is_measured,
+    text_name,
+)
+from trit.calibrate._inputs import Inputs
+from trit.calibrate._model import Model, plan_for
+from trit.calibrate._walk import LayerPass, OnProgress, walk
+
+__all__ = [
+    "FINGERPRINT",
+    "Data",
+    "Importance",
+    "Inputs",
+    "LayerPass",
+    "Model",
+    "OnProgress",
+    "data",
+    "entries",
+    "fingerprint",
+    "imatrix",
+    "is_measured",
+    "plan_for",
+    "text_name",
+    "walk",
+]

@@ -1,0 +1,268 @@
+"""Importance data measured and written: per tensor and column the sum of squared inputs.
+
+    imatrix("model-f16.gguf", "importance.gguf", Path("text.txt"))
+
+The file is llama.cpp's (see files/imatrix.py). With `gram` the Gram matrices of the inputs are
+written too, to a GGUF of their own:
+
+    general.type          "trit.gram"
+    trit.gram.inputs      one text per input: the names of the weights that share it, by spaces
+    NAME.gram             float32 (cols, cols), of experts (experts, cols, cols): Σ x xᵀ, symmetric;
+                          NAME is the first of those weights
+    NAME.counts           float32 (matrices, 1): how many x
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trit import engine, formats, zoo
+from trit._processors import default_threads
+from trit._source import Source, core_sha256, open_source, refuse_overwrite, trit_version
+from trit.calibrate._data import Data, data, passages
+from trit.calibrate._inputs import Floats, Inputs, shared
+from trit.calibrate._model import chunk_tokens, plan_for
+from trit.calibrate._walk import OnProgress, walk
+from trit.errors import InvalidFileError, TritError
+from trit.evaluate._evaluation import Text
+from trit.evaluate._text import read_text
+from trit.files import gguf
+from trit.files import imatrix as files
+from trit.files.gguf import Plain, TensorInfo, Value, ValueType
+from trit.plan import Plan
+
+PathLike = str | os.PathLike[str]
+
+FINGERPRINT = "trit.calibration.fingerprint"
+NAME_BYTES = 127  # of a data set's name: what llama.cpp's tools keep of it
+
+
+@dataclass(frozen=True)
+class Importance:
+    """What was measured, and all it depends on.
+
+    path       of the file; `gram` of that with Gram matrices, if there is one
+    entries    weights that have data
+    unseen     experts that no token went to, by weight; nothing is known of their inputs
+    tokens     measured: `chunks` of `ctx`
+    notes      what was not as one may expect, in words
+    """
+
+    path: Path
+    gram: Path | None
+    model: str
+    texts: tuple[Text, ...]
+    ctx: int
+    chunks: int
+    entries: int
+    unseen: dict[str, list[int]]
+    exact: bool
+    isa: str
+    threads: int
+    seconds: float
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def tokens(self) -> int:
+        return self.ctx * self.chunks
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {
+            "path": os.fspath(self.path),
+            "gram": None if self.gram is None else os.fspath(self.gram),
+            "model": self.model,
+            "texts": [
+                {"name": text.name, "bytes": text.bytes, "sha256": text.sha256}
+                for text in self.texts
+            ],
+            "ctx": self.ctx,
+            "chunks": self.chunks,
+            "tokens": self.tokens,
+            "entries": self.entries,
+            "unseen_experts": self.unseen,
+            "exact": self.exact,
+            "isa": self.isa,
+            "threads": self.threads,
+            "seconds": round(self.seconds, 3),
+            "notes": list(self.notes),
+        }
+
+
+def imatrix(
+    model: PathLike,
+    out: PathLike,
+    text: PathLike | None = None,
+    *,
+    ctx: int | None = None,
+    chunks: int | None = None,
+    output: bool = False,
+    exact: bool = False,
+    gram: PathLike | None = None,
+    threads: int | None = None,
+    on_progress: OnProgress | None = None,
+) -> Importance:
+    """Measure importance data and write it to `out`, which is whole or absent.
+
+    model        a GGUF file, a Hugging Face folder, or a name of the zoo, pulled when missing
+    text         a str is the text itself, a path object names a UTF-8 file; None: trit's passages
+                 and text that the model writes
+    ctx          tokens of a piece of text, None: 512, or the model's own context if that is less
+    chunks       how many pieces, None: all
+    output       of the output matrix too (or the embedding in its place)
+    exact        multiply with float weights as floats, not rounded to Q8_0: a third of the speed
+    gram         also write the Gram matrices to this file. They are large: columns² × 4 bytes each
+    on_progress  called with (what, done, total), in tokens' worth of work
+    Errors: as for `data` and `walk`, and those of writing; all but those of the weights before
+    anything is measured.
+    """
+    begun = time.perf_counter()
+    source = open_source(zoo.resolve(os.fspath(model)))
+    with ExitStack() as stack:
+        stack.callback(source.close)
+        targets = [Path(out), *([] if gram is None else [Path(gram)])]
+        for target in targets:
+            refuse_overwrite(target, source.paths)
+        plan = plan_for(source, ctx)
+        mark = fingerprint(source, text, ctx, chunks, output, exact)
+        given = data(source, text, ctx, chunks, threads, on_progress)
+        keys = _keys(given, exact, output, mark)
+        shapes = entries(plan, output)
+        names = [_short(text.name) for text in given.texts]
+        count, length = given.tokens.shape
+        writer = stack.enter_context(files.begin(out, shapes, names, count, length, keys))
+        grams = None if gram is None else stack.enter_context(_begin_gram(gram, plan, keys))
+        unseen: dict[str, list[int]] = {}
+        for layer in walk(
+            source, given.tokens, gram=gram is not None, exact=exact, threads=threads,
+            folder=Path(out).parent, on_progress=on_progress,
+        ):  # fmt: skip
+            found = list(layer.inputs)
+            if output and layer.index == len(plan.layers) - 1:
+                found.append(_head(source, plan, layer.outputs))
+            for inputs in found:
+                for name in inputs.names:
+                    files.put(writer, name, inputs.sums, inputs.counts)
+                    if inputs.unseen:
+                        unseen[name] = inputs.unseen
+                if grams is not None and inputs.gram is not None:
+                    _put_gram(grams, inputs)
+        writer.finish()
+        if grams is not None:
+            grams.finish()
+    return Importance(
+        path=Path(out), gram=None if gram is None else Path(gram), model=os.fspath(source.path),
+        texts=given.texts, ctx=length, chunks=count, entries=len(shapes), unseen=unseen,
+        exact=exact, isa=engine.isa(), threads=threads or default_threads(),
+        seconds=time.perf_counter() - begun, notes=given.notes,
+    )  # fmt: skip
+
+
+def entries(plan: Plan, output: bool = False) -> dict[str, tuple[int, int]]:
+    """The weights that are measured, and the shape of their sums: (matrices, columns)."""
+    found = {
+        name: (inputs.matrices, inputs.cols)
+        for layer in plan.layers
+        for inputs in shared(layer)
+        for name in inputs.names
+    }
+    return found | ({plan.head.weight: (1, plan.head.cols)} if output else {})
+
+
+def text_name(text: PathLike | None) -> str:
+    """What the first data set of a file is called."""
+    return _short(passages()[1].name if text is None else read_text(text)[1].name)
+
+
+def _short(name: str) -> str:
+    return name.encode("utf-8", "replace")[-NAME_BYTES:].decode("utf-8", "ignore")
+
+
+def fingerprint(
+    source: Source,
+    text: PathLike | None,
+    ctx: int | None = None,
+    chunks: int | None = None,
+    output: bool = False,
+    exact: bool = False,
+) -> str:
+    """Of all that importance data depend on: the model, the text, the settings, this program."""
+    about = passages()[1] if text is None else read_text(text)[1]
+    what = [about.sha256, text is None, chunk_tokens(source, ctx), chunks, output, exact]
+    program = [trit_version(), core_sha256(), engine.isa()]
+    return hashlib.sha256(json.dumps([program, source.fingerprint(), what]).encode()).hexdigest()
+
+
+def is_measured(path: Path, mark: str) -> bool:
+    """Whether a file holds the importance data of that fingerprint."""
+    try:
+        return files.load(path).metadata.get(FINGERPRINT) == mark
+    except InvalidFileError:
+        return False
+
+
+def _keys(given: Data, exact: bool, output: bool, mark: str) -> dict[str, Plain | Value]:
+    """How it was measured, under trit.*"""
+    about = {
+        "texts": [{"name": text.name, "sha256": text.sha256} for text in given.texts],
+        "exact": exact,
+        "output": output,
+        "isa": engine.isa(),
+    }
+    return {
+        "trit.version": trit_version(),
+        "trit.calibration": json.dumps(about, sort_keys=True),
+        FINGERPRINT: mark,
+    }
+
+
+def _head(source: Source, plan: Plan, outputs: Floats) -> Inputs:
+    """Statistics of the output matrix: of the normed hidden states behind the last layer."""
+    norm = plan.output_norm
+    weight = source.tensors[norm.weight].decode().reshape(-1)
+    sums = np.zeros((1, plan.width))
+    for first in range(0, len(outputs), 4096):
+        part = outputs[first : first + 4096].astype(np.float64)
+        part /= np.sqrt(np.square(part).mean(axis=1, keepdims=True) + norm.eps)
+        sums[0] += np.square(part * weight).sum(axis=0)
+    if not np.isfinite(sums).all():
+        raise TritError(f"{source.path}: tensor {norm.weight!r} gives values that are not finite.")
+    return Inputs((plan.head.weight,), sums, np.array([len(outputs)]))
+
+
+def _begin_gram(path: PathLike, plan: Plan, keys: dict[str, Plain | Value]) -> gguf.Writer:
+    infos, lines = list(_gram_infos(plan)), []
+    for layer in plan.layers:
+        lines += [" ".join(inputs.names) for inputs in shared(layer)]
+    about: dict[str, Plain | Value] = {
+        "general.type": "trit.gram",
+        "trit.gram.inputs": Value(ValueType.STRING, lines),
+    }
+    return gguf.Writer(path, about | keys, infos)
+
+
+def _gram_infos(plan: Plan) -> Iterator[TensorInfo]:
+    f32 = formats.get("f32")
+    for layer in plan.layers:
+        for inputs in shared(layer):
+            square = (inputs.cols, inputs.cols)
+            shape = (inputs.matrices, *square) if inputs.matrices > 1 else square
+            yield TensorInfo(f"{inputs.names[0]}.gram", shape, f32)
+            yield TensorInfo(f"{inputs.names[0]}.counts", (inputs.matrices, 1), f32)
+
+
+def _put_gram(writer: gguf.Writer, inputs: Inputs) -> None:
+    assert inputs.gram is not None
+    writer.add(f"{inputs.names[0]}.gram", inputs.gram.astype("<f4", copy=False).view(np.uint8))
+    counts = np.ascontiguousarray(inputs.counts, "<f4")
+    writer.add(f"{inputs.names[0]}.counts", counts.view(np.uint8))

@@ -1,0 +1,104 @@
+"""`trit imatrix`: how strongly a model uses each column of its matrices, as importance data."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trit.errors import UsageError
+
+if TYPE_CHECKING:
+    from trit.calibrate import Importance
+
+
+def command(
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="Folder, GGUF file or model name.")
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            "--text",
+            "--file",
+            "-f",
+            metavar="FILE",
+            help="UTF-8 text to measure on. Default: passages of trit's and what the model writes.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", "--output-file", metavar="OUT.gguf", help="File to write."),
+    ] = None,
+    model_option: Annotated[
+        str | None, typer.Option("--model", "-m", metavar="MODEL", help="The same as MODEL.")
+    ] = None,
+    ctx: Annotated[
+        int | None,
+        typer.Option(
+            "--ctx", "--ctx-size", "-c", metavar="N", min=1, help="Tokens of a chunk; default: 512."
+        ),
+    ] = None,
+    chunks: Annotated[
+        int, typer.Option("--chunks", metavar="N", help="Chunks to read; -1: all.")
+    ] = -1,
+    process_output: Annotated[
+        bool, typer.Option("--process-output", help="Measure the output matrix too.")
+    ] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Do not round float weights to Q8_0 on the way: slow.")
+    ] = False,
+    gram: Annotated[
+        Path | None,
+        typer.Option("--gram", metavar="FILE", help="Write Gram matrices too; they are large."),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
+) -> None:
+    """Measure importance data for quantizing: a file that llama-quantize reads too.
+
+    The whole text goes through one layer, then through the next, so the model may be larger than
+    memory. An existing OUT.gguf is replaced once the new file is complete.
+    """
+    from trit.calibrate import imatrix
+    from trit.cli._measuring import Measuring, remarks
+    from trit.cli._model_argument import chosen
+    from trit.cli._resolve import resolve
+    from trit.cli._terminal import print_json, warn
+
+    name = chosen("imatrix", model, model_option)
+    if out is None:
+        raise UsageError(f"no output: trit imatrix {name} -o OUT.gguf")
+    path = resolve(name, jsonl=jsonl)
+    with Measuring(jsonl=jsonl) as progress:
+        result = imatrix(
+            path, out, text, ctx=ctx, chunks=None if chunks == -1 else chunks,
+            output=process_output, exact=exact, gram=gram, threads=threads, on_progress=progress,
+        )  # fmt: skip
+    for remark in remarks(result):
+        warn(remark)
+    if json:
+        print_json(result.to_dict())
+    else:
+        print(as_text(result))
+
+
+def as_text(result: "Importance") -> str:
+    """The answer for people."""
+    from trit.cli._terminal import counted
+
+    texts = "; ".join(f"{text.name} (sha256 {text.sha256[:16]}…)" for text in result.texts)
+    lines = [
+        f"{result.path}: importance data of {counted(result.entries, 'tensor')}",
+        f"measured on {texts}: {counted(result.chunks, 'chunk')} of {result.ctx}, "
+        f"{counted(result.tokens, 'token')}",
+    ]
+    if result.gram is not None:
+        lines.append(f"{result.gram}: Gram matrices")
+    lines.append(
+        f"{result.isa}, {counted(result.threads, 'thread')}, {result.seconds:.1f} seconds "
+        f"({result.tokens / max(result.seconds, 1e-9):,.0f} tokens/s)"
+    )
+    return "\n".join(lines)
