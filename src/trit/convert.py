@@ -27,6 +27,7 @@ from trit._source import Source, open_source, trit_version
 from trit._transcode import Bytes, Encoder, Floats
 from trit.errors import UnsupportedError, UsageError
 from trit.files import imatrix as importance_files
+from trit.files.checkpoint import QUANTIZATION_KEY
 from trit.files.gguf import Plain, Value, ValueType
 from trit.recipe import Choice, Overrides, Weight
 
@@ -285,6 +286,17 @@ def _recipe(
 
 def _rounding_warnings(source: Source, choices: list[Choice]) -> list[str]:
     """What a second rounding costs, if the source is quantized already."""
+    if source.kind == "hf" and (about := source.metadata.get(QUANTIZATION_KEY)):
+        rounded = any(choice.format not in recipe.FLOATS for choice in choices)
+        return [
+            f"the source is quantized already ({about}): "
+            + (
+                "rounding it again adds to the first loss. For the best result start from the "
+                "F16, BF16 or F32 original"
+                if rounded
+                else "what that rounding lost does not come back"
+            )
+        ]
     weights_of: dict[str, int] = {}
     bits = again = 0.0
     for choice in choices:
