@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
+Parts = dict[str, tuple[str, tuple[int, ...]]]  # the last word of a name -> type and shape
 
 WORD_BITS = 32
 _CHUNK = 1 << 20  # weights decoded at a time: temporaries stay small beside a matrix
@@ -23,14 +24,14 @@ class Grid:
     """A matrix of codes with what they mean.
 
     codes    uint8 (rows, cols)
-    zeros    int16 (rows, groups)
+    zeros    int16 (rows, groups); float32 where they are not whole
     scales   float32 (rows, groups)
     columns  intp (cols,), the group of each column; None: groups of `group` columns in order, of
              which the last may be shorter
     """
 
     codes: Bytes
-    zeros: NDArray[np.int16]
+    zeros: NDArray[np.int16] | Floats
     scales: Floats
     group: int
     columns: NDArray[np.intp] | None = None

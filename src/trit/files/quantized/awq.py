@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trit.files._tensor import Tensor
-from trit.files.quantized._grid import Bytes, Grid, unpack
+from trit.files.quantized._grid import Bytes, Grid, Parts, pack, unpack
 from trit.files.quantized._module import Module, Settings
 
 METHODS = ("awq",)
@@ -69,3 +70,42 @@ def _columns(codes: Bytes) -> Bytes:
     by_place = codes.reshape(inputs, outputs // _PER_WORD, _PER_WORD)
     ordered = by_place[:, :, np.argsort(_ORDER)]
     return np.ascontiguousarray(ordered.reshape(inputs, outputs).T)
+
+
+def config(bits: int, group: int, plain: list[str]) -> dict[str, object]:
+    """`quantization_config` of a folder whose modules named in `plain` are left as they were."""
+    assert bits == BITS
+    return {
+        "quant_method": "awq",
+        "bits": bits,
+        "group_size": group,
+        "zero_point": True,
+        "version": "gemm",
+        "modules_to_not_convert": plain or None,
+    }
+
+
+def parts(rows: int, cols: int, bits: int, group: int, scale: str) -> Parts:
+    """What a linear is saved in: part -> type and shape; `scale` is the type of scales."""
+    assert bits == BITS
+    groups = cols // group
+    return {
+        "qweight": ("I32", (cols, rows // _PER_WORD)),
+        "qzeros": ("I32", (groups, rows // _PER_WORD)),
+        "scales": (scale, (groups, rows)),
+    }
+
+
+def arrays(grid: Grid, bits: int) -> dict[str, NDArray[np.generic]]:
+    """The parts of a linear, scales as float32; rows are a multiple of eight."""
+    return {
+        "qweight": _words(grid.codes),
+        "qzeros": _words(grid.zeros.astype(np.uint8)),
+        "scales": grid.scales.T,
+    }
+
+
+def _words(codes: Bytes) -> NDArray[np.int32]:
+    """Codes (outputs, inputs) -> words (inputs, outputs/8)."""
+    by_place = codes.T.reshape(codes.shape[1], -1, _PER_WORD)[:, :, list(_ORDER)]
+    return pack(by_place.reshape(codes.shape[1], -1), BITS)

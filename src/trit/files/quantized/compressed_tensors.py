@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from trit.files._tensor import Tensor
 from trit.files.quantized import _fp8
-from trit.files.quantized._grid import Bytes, Grid, unpack, words
+from trit.files.quantized._grid import Bytes, Grid, Parts, pack, unpack, words
 from trit.files.quantized._module import Groups, Module, Settings
 from trit.files.safetensors import Stored
 
@@ -256,3 +256,44 @@ def _words(weights: _Weights) -> str:
     if weights.group:
         return f"{text}, groups of {weights.group}"
     return f"{text}, blocks of {weights.block[0]} × {weights.block[1]}" if weights.block else text
+
+
+def config(bits: int, group: int, plain: list[str]) -> dict[str, object]:
+    """`quantization_config` of a folder whose modules named in `plain` are left as they were."""
+    weights = {
+        "num_bits": bits,
+        "type": "int",
+        "symmetric": False,
+        "strategy": "group",
+        "group_size": group,
+        "dynamic": False,
+    }
+    settings = {"targets": ["Linear"], "weights": weights, "format": "pack-quantized"}
+    return {
+        "quant_method": METHODS[0],
+        "format": "pack-quantized",
+        "quantization_status": "compressed",
+        "config_groups": {"group_0": settings},
+        "ignore": plain,
+    }
+
+
+def parts(rows: int, cols: int, bits: int, group: int, scale: str) -> Parts:
+    """What a linear is saved in: part -> type and shape; `scale` is the type of scales."""
+    groups = cols // group
+    return {
+        "weight_packed": ("I32", (rows, words(cols, bits))),
+        "weight_scale": (scale, (rows, groups)),
+        "weight_zero_point": ("I32", (words(rows, bits), groups)),
+        "weight_shape": ("I64", (2,)),
+    }
+
+
+def arrays(grid: Grid, bits: int) -> dict[str, NDArray[np.generic]]:
+    """The parts of a linear, scales as float32."""
+    return {
+        "weight_packed": pack(grid.codes, bits),
+        "weight_scale": grid.scales,
+        "weight_zero_point": pack(grid.zeros.astype(np.uint8).T, bits).T,
+        "weight_shape": np.array(grid.codes.shape, np.int64),
+    }
