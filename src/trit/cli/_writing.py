@@ -12,8 +12,16 @@ from trit.errors import UsageError
 _BLOCK = re.compile(r"^blk\.\d+\.")
 
 
-def carry_out(job: Job, *, dry_run: bool, json: bool, jsonl: bool) -> None:
-    """Run a prepared job, or only say what it would make."""
+def carry_out(
+    job: Job,
+    *,
+    dry_run: bool,
+    json: bool,
+    jsonl: bool,
+    card: bool = False,
+    threads: int | None = None,
+) -> None:
+    """Run a prepared job, or only say what it would make; `card`: measure it on `threads`."""
     planned = job.result()
     for text in job.warnings:
         warn(text)
@@ -26,10 +34,19 @@ def carry_out(job: Job, *, dry_run: bool, json: bool, jsonl: bool) -> None:
             raise UsageError("no output: name the file to write, or use --dry-run")
         _announce(job, planned)
         result = _run(job, jsonl)
+    measured = None
+    if card and not dry_run:
+        from trit.cli._card import fill
+
+        measured = fill(Path(job.out or ""), job.source.path, threads, jsonl)
     if json:
-        print_json(as_json(result, dry_run))
-    else:
-        print(as_text(result, dry_run))
+        print_json(as_json(result, dry_run) | ({"card": measured.to_dict()} if measured else {}))
+        return
+    print(as_text(result, dry_run))
+    if measured:
+        from trit.cli._card import card_rows
+
+        print(table(card_rows(measured.to_dict())))
 
 
 def fallbacks(result: ConvertResult) -> list[str]:
