@@ -46,7 +46,7 @@ def quantize(
     rows, cols = weights.shape
     format.row_bytes(cols)
     if importance is not None:
-        _check_importance(importance, cols)
+        check_importance(importance, cols)
         importance = np.ascontiguousarray(importance, dtype=np.float32)
     if rows == 0:
         return np.empty((0, format.row_bytes(cols)), dtype=np.uint8)
@@ -61,7 +61,8 @@ def quantize(
     return np.asarray(packed, dtype=np.uint8)
 
 
-def _check_importance(importance: NDArray[np.float32], cols: int) -> None:
+def check_importance(importance: NDArray[np.float32], cols: int) -> None:
+    """UsageError for an importance that is not (cols,), or negative, or not finite."""
     if importance.shape != (cols,):
         raise UsageError(
             f"importance has shape {importance.shape}; the weights' {cols} columns need ({cols},)."
