@@ -91,6 +91,7 @@ def walk(
     threads: int | None = None,
     memory: int = MEMORY,
     folder: str | os.PathLike[str] | None = None,
+    ready: Callable[[int], Mapping[str, Tensor]] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[LayerPass]:
     """Send a text through a model layer by layer, and stop after each with its statistics.
@@ -109,6 +110,8 @@ def walk(
     threads      None: those the process may use. They change no bit of any result
     memory       bytes that hidden states may take in memory; more are mapped from a file in
                  `folder` (None: the system's for temporary files), which always vanishes
+    ready        tells what weights of a layer are replaced already, as `replace` has them: where
+                 there are any, the layer is run once, with those, and without Gram matrices
     on_progress  called with (what, done, total): in tokens' worth of the whole work
 
     Errors: UsageError (tokens the model does not have), DoesNotFitError (a chunk is longer than the
@@ -118,7 +121,8 @@ def walk(
     state = _Walk(model, tokens, exact, threads, memory, folder, on_progress)
     try:
         for index in range(len(state.plan.layers)):
-            yield LayerPass(state, index, state.run(index, {}, gram, report=True))
+            known = ready(index) if ready else {}
+            yield LayerPass(state, index, state.run(index, known, gram and not known, report=True))
             state.next_layer()
     finally:
         state.close()

@@ -48,6 +48,13 @@ def command(
             help="Measure importance data on this text first; default: on trit's own.",
         ),
     ] = None,
+    effort: Annotated[
+        str | None,
+        typer.Option(metavar="fast|balanced", help="balanced: with error feedback, on a text."),
+    ] = None,
+    quantizer: Annotated[
+        str | None, typer.Option(metavar="rtn|gptq", help="Force one; else as --effort says.")
+    ] = None,
     tensor_type: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN=TYPE", help="Type of the tensors so named; repeatable."),
@@ -77,7 +84,7 @@ def command(
     An existing OUT.gguf is replaced once the new file is complete. Interrupted, the same command
     goes on where it stopped.
     """
-    from trit import recipe
+    from trit import _effort, recipe
     from trit.cli._resolve import resolve
     from trit.cli._writing import carry_out
     from trit.convert import prepare_quantize
@@ -100,13 +107,14 @@ def command(
         tensor_type or (), output_tensor_type, token_embedding_type, pure=pure
     )
     count = _one("thread count", threads, given.threads)
+    feedback = _effort.feedback(quantizer, effort, calibration, count)
 
     def prepare(data: "Path | Imatrix | None") -> "Job":
         return prepare_quantize(
-            path, target, name, wishes, imatrix=data, threads=count, force=force
+            path, target, name, wishes, imatrix=data, threads=count, force=force, feedback=feedback
         )
 
-    if calibration is None:
+    if calibration is None or feedback is not None:
         job = prepare(imatrix)
     else:
         from trit import _calibration

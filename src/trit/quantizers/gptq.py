@@ -37,7 +37,7 @@ COLUMNS = 32  # a factor has them by panels of so many
 class Factor:
     """G + damping = U·D·Uᵀ, for all the weights that share an input.
 
-    panels     float32 (cols / 32, cols, 32): U, unit upper triangular, (k, j) at [j // 32, k, j % 32]
+    panels     float32 (cols / 32, cols, 32): U, unit upper triangular: [j // 32, k, j % 32] is U_kj
     variances  float32 (cols,): D, of each column given those rounded after it
     order      int32 (cols,): the columns in the order in which they are rounded
     damping    what was added to the diagonal
@@ -142,6 +142,11 @@ def factorize(gram: Floats, threads: int | None = None, isa: str | None = None) 
     )
 
 
+def factor_bytes(cols: int) -> int:
+    """Memory that `factorize` takes, the Gram matrix not counted."""
+    return cols * (cols + 64) // 2 * 8 + cols * cols * 4
+
+
 def feed_back(
     weights: Floats,
     format_name: str,
@@ -208,17 +213,17 @@ def _run(
 
 
 def _check(gram: Floats, diagonal: Floats) -> None:
-    for first in range(0, len(gram), 1024):  # no copy of the whole matrix
-        part = np.isfinite(gram[first : first + 1024])
-        if not part.all():
-            row, column = np.unravel_index(int(part.argmin()), part.shape)
+    for row, values in enumerate(gram):  # no copy of the whole matrix
+        bad = ~np.isfinite(values)
+        if bad.any():
+            column = int(bad.argmax())
             raise TritError(
-                f"a Gram matrix has {gram[first + row, column]} at row {first + int(row)}, column "
-                f"{int(column)}; expected finite numbers. Measure it again."
+                f"a Gram matrix has {values[column]} at row {row}, column {column}; expected "
+                "finite numbers. Measure it again."
             )
     if (diagonal < 0).any():
-        column = int((diagonal < 0).argmax())
+        at = int((diagonal < 0).argmax())
         raise UsageError(
-            f"a Gram matrix has {diagonal[column]} on its diagonal at {column}; a sum of squares "
+            f"a Gram matrix has {diagonal[at]} on its diagonal at {at}; a sum of squares "
             "is not negative."
         )
