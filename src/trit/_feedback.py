@@ -54,7 +54,7 @@ class Feedback:
         about = calibrate.text_about(self.text)
         return {
             "quantizer": "gptq",
-            "calibration": about.name,
+            "calibration": about.name if self.text is None else self.text.name,
             "calibration_sha256": about.sha256,
             "calibration_chunks": self.chunks,
         }
