@@ -29,8 +29,8 @@ void require_order(const In<int32_t, 1>& order, int64_t columns, int64_t block) 
 }
 
 // None where the damped matrix is not positive definite.
-nb::object gptq_factor(const In<float, 2>& gram, const In<int32_t, 1>& order, double damping,
-                       int threads, const std::string& isa) {
+nb::object gptq_factor(const In<float, 2>& gram, const In<int32_t, 1>& order, double share,
+                       double floor, int threads, const std::string& isa) {
   const Kernels& kernels = choose_kernels(isa);
   const size_t n = gram.shape(0);
   require(n == gram.shape(1) && n > 0 && n % kMomentColumns == 0, "a square of 32s of columns");
@@ -42,7 +42,7 @@ nb::object gptq_factor(const In<float, 2>& gram, const In<int32_t, 1>& order, do
   {
     nb::gil_scoped_release release;
     Threads pool(threads);
-    ok = factorize(pool, kernels, gram.data(), static_cast<int64_t>(n), order.data(), damping,
+    ok = factorize(pool, kernels, gram.data(), static_cast<int64_t>(n), order.data(), share, floor,
                    panels.data, variances.data);
   }
   if (!ok) return nb::none();
@@ -88,7 +88,8 @@ nb::tuple gptq(const std::string& name, const In<float, 2>& weights, const In<fl
 }
 
 void bind_gptq(nb::module_& m) {
-  m.def("gptq_factor", &gptq_factor, "gram"_a, "order"_a, "damping"_a, "threads"_a, "isa"_a = "");
+  m.def("gptq_factor", &gptq_factor, "gram"_a, "order"_a, "share"_a, "floor"_a, "threads"_a,
+        "isa"_a = "");
   m.def("gptq", &gptq, "format"_a, "weights"_a, "panels"_a, "variances"_a, "order"_a,
         "importance"_a, "given"_a.none(), "threads"_a, "isa"_a = "");
 }

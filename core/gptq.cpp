@@ -31,8 +31,8 @@ class Tiles {
 
 // The matrix with rows and columns in reverse: what is eliminated first is rounded last. Beyond n
 // it is the unit matrix.
-void fill(Tiles& tiles, const float* gram, int64_t n, const int32_t* order, double damping,
-          int64_t row) {
+void fill(Tiles& tiles, const float* gram, int64_t n, const int32_t* order, double share,
+          double floor, int64_t row) {
   for (int64_t column = 0; column <= row; ++column) {
     double* tile = tiles.at(row, column);
     for (int64_t j = 0; j < kTile; ++j) {
@@ -41,7 +41,7 @@ void fill(Tiles& tiles, const float* gram, int64_t n, const int32_t* order, doub
         double value = a == b ? 1.0 : 0.0;
         if (a < n && b < n) {
           value = static_cast<double>(gram[int64_t{order[n - 1 - a]} * n + order[n - 1 - b]]);
-          if (a == b) value += damping;
+          if (a == b) value += share * value + floor;
         }
         tile[j * kTile + i] = value;
       }
@@ -180,10 +180,10 @@ class Slab {
 }  // namespace
 
 bool factorize(Threads& threads, const Kernels& kernels, const float* gram, int64_t n,
-               const int32_t* order, double damping, float* panels, float* variances) {
+               const int32_t* order, double share, double floor, float* panels, float* variances) {
   Tiles tiles((n + kTile - 1) / kTile);
   threads.run(tiles.side(), 1,
-              [&](int64_t row, int) { fill(tiles, gram, n, order, damping, row); });
+              [&](int64_t row, int) { fill(tiles, gram, n, order, share, floor, row); });
   if (!cholesky(threads, kernels, tiles)) return false;
   const auto element = [&](int64_t i, int64_t j) {  // in reverse
     return tiles.at(i / kTile, j / kTile)[j % kTile * kTile + i % kTile];

@@ -8,13 +8,13 @@
 
 namespace trit {
 
-// G + damping·1 = U·D·Uᵀ for the symmetric n × n matrix G with its rows and columns in `order`, U
-// unit upper triangular, D diagonal. n is a multiple of 32.
+// H = G + share · diagonal(G) + floor · 1 = U·D·Uᵀ for the symmetric n × n matrix G with its rows
+// and columns in `order`, U unit upper triangular, D diagonal. n is a multiple of 32.
 //   panels     [n / 32][n][32]: U_kj at panels[j / 32][k][j % 32]
 //   variances  [n]: D
 // Returns false, and leaves neither whole, where the sum is not positive definite.
 bool factorize(Threads& threads, const Kernels& kernels, const float* gram, int64_t n,
-               const int32_t* order, double damping, float* panels, float* variances);
+               const int32_t* order, double share, double floor, float* panels, float* variances);
 
 // A matrix to be rounded, or one whose rounding is to be judged.
 struct Feedback {
@@ -28,7 +28,7 @@ struct Feedback {
   const float* importance;  // of each column for the search of scales
   bool given;               // `packed` is read
   uint8_t* packed;          // the rows in the format
-  double* losses;           // [rows]: (w − v)·(G + damping·1)·(w − v)ᵀ
+  double* losses;           // [rows]: (w − v)·H·(w − v)ᵀ
 };
 
 // Returns false where the format cannot be written.

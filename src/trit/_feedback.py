@@ -29,6 +29,8 @@ from trit.quantizers import gptq
 
 CHUNKS = 32  # of 512 tokens: with more, the divergence falls no further (docs/log.md)
 
+SINKS = 64.0  # see calibrate.walk: such tokens stand for a part of what hundreds of others see
+
 Written = Callable[[TensorInfo], Bytes | None]  # a tensor's new bytes, or None
 
 
@@ -47,7 +49,7 @@ class Feedback:
 
     def settings(self, source: Source) -> list[object]:
         """All that the bytes depend on beside the source and the formats."""
-        return [calibrate.fingerprint(source, self.text), self.chunks, gptq.DAMPING]
+        return [calibrate.fingerprint(source, self.text), self.chunks, gptq.DAMPING, SINKS]
 
     def recipe(self) -> dict[str, object]:
         """What is written into the file about it."""
@@ -96,7 +98,7 @@ class Feedback:
             return {} if index in open_layers else _finished(layers[index], written)
 
         for layer in calibrate.walk(
-            source, spread(given.tokens, self.chunks), gram=True, ready=ready,
+            source, spread(given.tokens, self.chunks), gram=True, sinks=SINKS, ready=ready,
             threads=self.threads, folder=folder,
         ):  # fmt: skip
             if layer.index in open_layers:

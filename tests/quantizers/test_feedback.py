@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 import small_model
 import text_model
 from trit import _feedback, calibrate, formats, quantize
-from trit._feedback import Feedback, spread
+from trit._feedback import SINKS, Feedback, spread
 from trit._source import open_source
 from trit._transcode import Transcoder
 from trit.calibrate import Data, walk
@@ -51,7 +51,7 @@ def test_each_layer_is_rounded_on_what_the_rounded_ones_before_give(
     with checkpoint.open(source) as model, checkpoint.open(out) as made:
         given = calibrate.data(model, text)
         changed = 0
-        for layer in walk(model, spread(given.tokens, _feedback.CHUNKS), gram=True):
+        for layer in walk(model, spread(given.tokens, _feedback.CHUNKS), gram=True, sinks=SINKS):
             names = calibrate.weights(calibrate.plan_for(model), layer.index)
             for name in names:
                 inputs, tensor = layer.of(name), made.tensors[name]
@@ -161,7 +161,7 @@ def test_experts_each_on_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ):
             written[made] = data
         stack = source.tensors[name].decode()
-        inputs = next(iter(walk(source, tokens, gram=True))).of(name)
+        inputs = next(iter(walk(source, tokens, gram=True, sinks=SINKS))).of(name)
     assert list(written) == [name] and inputs.unseen == [3] and inputs.gram is not None
     for expert, data in enumerate(written[name].reshape(small_model.EXPERTS, -1, info.row_bytes)):
         expected = rtn.quantize(stack[expert], "q4_k", inputs.means[expert])

@@ -27,8 +27,8 @@ def sample(rows: int, cols: int, seed: int = 0) -> tuple[Floats, Floats]:
 
 
 def damped(gram: Floats) -> Doubles:
-    mean = float(gram.diagonal().mean(dtype=np.float64))
-    return gram.astype(np.float64) + gptq.DAMPING * mean * np.eye(len(gram))
+    diagonal = gram.diagonal().astype(np.float64)
+    return gram + np.diag(gptq.DAMPING * diagonal + gptq.FLOOR * diagonal.mean())
 
 
 def losses(weights: Floats, packed: NDArray[np.uint8], name: str, h: Doubles) -> Doubles:

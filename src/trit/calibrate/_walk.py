@@ -17,7 +17,7 @@ from trit import engine as engines
 from trit._memory import free_memory
 from trit._processors import default_threads
 from trit.calibrate._hidden import Hidden
-from trit.calibrate._inputs import Collector, Floats, Inputs, Ints, gram_bytes, shared
+from trit.calibrate._inputs import Collector, Doubles, Floats, Inputs, Ints, gram_bytes, shared
 from trit.calibrate._model import Model, plan_for
 from trit.calibrate._weights import open_layer, vectors, weights
 from trit.engine import Engine, Rows
@@ -28,17 +28,19 @@ from trit.plan import Layer, MixtureOfExperts, Plan
 
 MEMORY = 1 << 30  # bytes of hidden states that stay in memory
 PASS_ROWS = 256  # rows of a pass: as quick as more, and what they need stays in the caches
+LONG = 4.0  # times the usual length: a hidden state that others attend to, whatever they are
 MOST_ROWS = 2048  # of a mixture, whose experts see a part of the rows each
 
 OnProgress = Callable[[str, int, int], None]  # what, tokens' worth of work done, and in all
 
 
 class LayerPass:
-    """A layer with the whole text before and behind it; good until `walk` goes on.
+    """A layer with the whole text before and behind it.
 
     index    of the layer
     plan     its part of the plan
-    inputs   statistics of what its linears were multiplied with, in running order
+    inputs   statistics of what its linears were multiplied with, in running order; gone, as all
+             else, when the walk goes on
     """
 
     def __init__(self, walk: _Walk, index: int, inputs: tuple[Inputs, ...]) -> None:
@@ -87,6 +89,7 @@ def walk(
     tokens: NDArray[np.int32],
     *,
     gram: bool = False,
+    sinks: float = 1.0,
     exact: bool = False,
     threads: int | None = None,
     memory: int = MEMORY,
@@ -105,6 +108,8 @@ def walk(
 
     tokens       int32 (chunks, ctx): sequences that do not see each other
     gram         also sum the Gram matrices of the inputs, one of cols × cols floats for each
+    sinks        how much Gram matrices make of tokens that all others attend to: the first of each
+                 chunk, and those of a hidden state several times as long as usual
     exact        multiply with float weights as floats; else they are rounded to Q8_0 on the way,
                  three times as fast
     threads      None: those the process may use. They change no bit of any result
@@ -118,11 +123,14 @@ def walk(
     model's context; no room for Gram matrices or hidden states), InvalidFileError (a weight that is
     no number), UnsupportedError, TritError (an activation that is no number).
     """
-    state = _Walk(model, tokens, exact, threads, memory, folder, on_progress)
+    state = _Walk(model, tokens, sinks, exact, threads, memory, folder, on_progress)
     try:
         for index in range(len(state.plan.layers)):
             known = ready(index) if ready else {}
-            yield LayerPass(state, index, state.run(index, known, gram and not known, report=True))
+            found = state.run(index, known, gram and not known, report=True)
+            layer = LayerPass(state, index, found)
+            yield layer
+            layer.inputs = ()  # whoever still holds it shall not hold two layers' matrices
             state.next_layer()
     finally:
         state.close()
@@ -133,13 +141,14 @@ class _Walk:
         self,
         model: Model,
         tokens: NDArray[np.int32],
+        sinks: float,
         exact: bool,
         threads: int | None,
         memory: int,
         folder: str | os.PathLike[str] | None,
         on_progress: OnProgress | None,
     ) -> None:
-        self.model, self.exact = model, exact
+        self.model, self.exact, self.sinks = model, exact, sinks
         self.threads = threads or default_threads()
         self.isa = engines.isa()
         self.chunks, self.ctx = tokens.shape
@@ -162,21 +171,33 @@ class _Walk:
         layer = self.plan.layers[index]
         assert self._engine is not None
         collectors = [Collector(inputs, gram, self._engine) for inputs in shared(layer)]
-        taps = [each.inputs.names[0] for each in collectors]
+        taps = [each.name for each in collectors] if gram else []
+        squares = {each.name: each.sums for each in collectors}
         total = len(self.hidden.before)
-        for part, inputs, experts in self._passes(range(0, total), taps):
-            for collector in collectors:
-                chosen = experts if collector.inputs.matrices > 1 else None
-                collector.add(inputs[collector.inputs.names[0]], chosen)
+        attended = self._attended() if gram and self.sinks != 1.0 else None
+        for part, inputs, experts in self._passes(range(0, total), taps, squares):
+            if attended is not None:
+                rows = np.flatnonzero(attended[part.start : part.stop])
+                for x in inputs.values():
+                    x[rows] *= np.float32(self.sinks**0.5)
+            for each in collectors:
+                each.add(len(part), inputs.get(each.name), experts)
             if report:
                 done = index * total + part.stop
                 self._report("measuring", done // len(self.plan.layers), total)
         found = tuple(collector.finish() for collector in collectors)
-        for each in found:
-            self._require_numbers(index, each)
+        for statistics in found:
+            self._require_numbers(index, statistics)
         if not np.isfinite(self.hidden.after).all():
             name = weights(self.plan, index)[-1]
             raise self._not_finite(index, f"what the layer gives, the last of it by {name!r},")
+        return found
+
+    def _attended(self) -> NDArray[np.bool_]:
+        """The tokens whose keys and values weigh in the sums of most others."""
+        length = np.sqrt(np.einsum("ij,ij->i", self.hidden.before, self.hidden.before))
+        found: NDArray[np.bool_] = length > LONG * np.median(length)
+        found[:: self.ctx] = True
         return found
 
     def sample(self, name: str, chunks: range) -> tuple[Floats, Ints | None]:
@@ -187,7 +208,7 @@ class _Walk:
             name in each.names and each.matrices > 1
             for each in shared(self.plan.layers[self._layer])
         )
-        parts = list(self._passes(rows, [name], keep=False))
+        parts = list(self._passes(rows, [name]))
         inputs = np.concatenate([found[name] for _, found, _ in parts])
         chosen = [experts for _, _, experts in parts if experts is not None]
         return inputs, np.concatenate(chosen) if stack else None
@@ -220,12 +241,15 @@ class _Walk:
         )  # fmt: skip
 
     def _passes(
-        self, rows: range, taps: Sequence[str], keep: bool = True
+        self,
+        rows: range,
+        taps: Sequence[str],
+        squares: Mapping[str, Doubles] | None = None,
     ) -> Iterator[tuple[range, dict[str, Floats], Ints | None]]:
         """Runs rows of `hidden.before`, which begin and end with a chunk, a pass at a time.
 
-        Yields the rows, the tapped inputs and the chosen experts; with `keep` what comes out is
-        written to `hidden.after`.
+        Yields the rows, the tapped inputs and the chosen experts. With `squares`, which take those
+        of inputs, what comes out is written to `hidden.after`.
         """
         assert self._engine is not None
         mixture = self.plan.layers[self._layer].feed_forward
@@ -238,10 +262,10 @@ class _Walk:
             x = np.array(self.hidden.before[part.start : part.stop])
             experts = None if top_k is None else np.empty((len(part), top_k), np.int32)
             batch = Rows(np.zeros(len(part), np.int32), sequences, at % self.ctx)
-            inputs = self._engine.layer(0, x, batch, taps, experts)
+            inputs = self._engine.layer(0, x, batch, taps, experts, squares)
             for done in range(part.start // self.ctx, part.stop // self.ctx):
                 self._engine.remove(done)
-            if keep:
+            if squares is not None:
                 self.hidden.after[part.start : part.stop] = x
             yield part, inputs, experts
 

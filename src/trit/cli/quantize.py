@@ -1,7 +1,7 @@
 """`trit quantize`: a model of any source to a GGUF of a named mix such as Q4_K_M.
 
 The arguments of llama-quantize work too: IN OUT TYPE [THREADS], and IN TYPE, which writes
-ggml-model-TYPE.gguf beside IN.
+ggml-model-TYPE.gguf beside IN. With --to, a folder that other engines load is written instead.
 """
 
 from pathlib import Path
@@ -53,7 +53,8 @@ def command(
         typer.Option(metavar="fast|balanced", help="balanced: with error feedback, on a text."),
     ] = None,
     quantizer: Annotated[
-        str | None, typer.Option(metavar="rtn|gptq", help="Force one; else as --effort says.")
+        str | None,
+        typer.Option(metavar="rtn|gptq|hqq", help="Force one; hqq with --to, gptq without."),
     ] = None,
     tensor_type: Annotated[
         list[str] | None,
@@ -66,6 +67,14 @@ def command(
         str | None, typer.Option(metavar="TYPE", help="Type of the embedding.")
     ] = None,
     pure: Annotated[bool, typer.Option("--pure", help="One type for all matrices.")] = False,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="awq|compressed-tensors", help="Write a folder for other engines."),
+    ] = None,
+    bits: Annotated[int, typer.Option(metavar="N", help="Of a weight (--to).")] = 4,
+    group_size: Annotated[
+        int, typer.Option(metavar="N", help="Weights that share a scale (--to).")
+    ] = 128,
     threads: Annotated[
         int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
     ] = None,
@@ -89,6 +98,18 @@ def command(
     from trit.cli._writing import carry_out
     from trit.convert import prepare_quantize
 
+    if to is not None:
+        from trit.cli._exporting import export
+
+        if type_ is not None or len(words or []) > 1:
+            raise UsageError("a type and --to: name one of them.")
+        folder = _one("output", out, Path(words[0]) if words else None)
+        export(
+            resolve(source, jsonl=jsonl), folder, to, bits=bits, group_size=group_size,
+            quantizer=quantizer, imatrix=imatrix, threads=threads, dry_run=dry_run, json=json,
+            jsonl=jsonl,
+        )  # fmt: skip
+        return
     given = read_words(words or [], type_)
     mix = _one("type", type_, given.type)
     if mix is None:
@@ -101,8 +122,8 @@ def command(
         if type_ is not None:
             raise UsageError("no output: trit quantize SRC OUT.gguf --type TYPE, or --dry-run")
         # As llama-quantize names it; beside the source, but never in the cache of pulled models.
-        folder = Path(source).parent if Path(source).is_file() else Path()
-        target = folder / f"ggml-model-{name}.gguf"
+        beside = Path(source).parent if Path(source).is_file() else Path()
+        target = beside / f"ggml-model-{name}.gguf"
     wishes = recipe.overrides(
         tensor_type or (), output_tensor_type, token_embedding_type, pure=pure
     )

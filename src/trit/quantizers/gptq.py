@@ -2,7 +2,7 @@
 
 With G = Σ x xᵀ of a matrix's inputs x, its output error is (w − v)·G·(w − v)ᵀ for each row w of
 weights and v of values. Columns are rounded one after the other; the error of each is spread over
-those not yet rounded, as the factorization G + damping = U·D·Uᵀ says (core/quantizers/gptq.h). A
+those not yet rounded, as the factorization H = U·D·Uᵀ of the damped G says (core/quantizers/gptq.h). A
 block's scales are searched as `rtn` does it, for the weights as they then are. Formats with
 codebooks have their blocks rounded whole, and errors spread from block to block.
 
@@ -28,19 +28,22 @@ Doubles = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
 WRITTEN = rtn.WRITTEN - rtn.FLOATS - {"tq1_0", "tq2_0"}
-DAMPING = 0.01  # of the mean of G's diagonal, added to it
+# Of each entry on G's diagonal, added to it. A share of their mean, which is usual, would be far more
+# than most entries where a few inputs are huge, and they often are.
+DAMPING = 0.1
+FLOOR = 1e-6  # of the mean, added to all: for columns that never fire
 MOST_DAMPING = 10.0
 COLUMNS = 32  # a factor has them by panels of so many
 
 
 @dataclass(frozen=True)
 class Factor:
-    """G + damping = U·D·Uᵀ, for all the weights that share an input.
+    """H = U·D·Uᵀ, G with more on its diagonal, for all the weights that share an input.
 
     panels     float32 (cols / 32, cols, 32): U, unit upper triangular: [j // 32, k, j % 32] is U_kj
     variances  float32 (cols,): D, of each column given those rounded after it
     order      int32 (cols,): the columns in the order in which they are rounded
-    damping    what was added to the diagonal
+    damping    the share of the diagonal that was added to it
     """
 
     panels: Floats
@@ -62,7 +65,7 @@ class Choice:
 
     data         uint8 (rows, row_bytes)
     fed_back     whether it is that with error feedback
-    loss         Σ over rows of (w − v)·(G + damping)·(w − v)ᵀ with error feedback
+    loss         Σ over rows of (w − v)·H·(w − v)ᵀ with error feedback
     plain_loss   of the other
     """
 
@@ -131,14 +134,14 @@ def factorize(gram: Floats, threads: int | None = None, isa: str | None = None) 
     share = DAMPING
     while share <= MOST_DAMPING:
         found = _core.gptq_factor(
-            gram, order, share * mean, threads or default_threads(), isa or engine.isa()
+            gram, order, share, FLOOR * mean, threads or default_threads(), isa or engine.isa()
         )
         if found is not None:
-            return Factor(*found, order, share * mean)
+            return Factor(*found, order, share)
         share *= 10
     raise TritError(
-        "a Gram matrix is not positive definite, even with ten times its mean diagonal added: it "
-        "is no sum of x xᵀ. Measure it again."
+        "a Gram matrix is not positive definite, even with ten times its diagonal added: it is "
+        "no sum of x xᵀ. Measure it again."
     )
 
 
