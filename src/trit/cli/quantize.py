@@ -103,6 +103,8 @@ def command(
 
         if type_ is not None or len(words or []) > 1:
             raise UsageError("a type and --to: name one of them.")
+        if effort is not None:
+            raise UsageError("--effort and --to: folders take --quantizer.")
         folder = _one("output", out, Path(words[0]) if words else None)
         export(
             resolve(source, jsonl=jsonl), folder, to, bits=bits, group_size=group_size,

@@ -2,9 +2,10 @@
 
 With G = Σ x xᵀ of a matrix's inputs x, its output error is (w − v)·G·(w − v)ᵀ for each row w of
 weights and v of values. Columns are rounded one after the other; the error of each is spread over
-those not yet rounded, as the factorization H = U·D·Uᵀ of the damped G says (core/quantizers/gptq.h). A
-block's scales are searched as `rtn` does it, for the weights as they then are. Formats with
-codebooks have their blocks rounded whole, and errors spread from block to block.
+those not yet rounded, as the factorization H = U·D·Uᵀ of the damped G says
+(core/quantizers/gptq.h). A block's scales are searched as `rtn` does it, for the weights as they
+then are. Formats with codebooks have their blocks rounded whole, and errors spread from block to
+block.
 
 Feedback fits the text it was measured on, so it is no free gain: `choose` keeps it only where the
 output error falls. The same bytes on every instruction set and for every number of threads.
@@ -28,8 +29,8 @@ Doubles = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
 WRITTEN = rtn.WRITTEN - rtn.FLOATS - {"tq1_0", "tq2_0"}
-# Of each entry on G's diagonal, added to it. A share of their mean, which is usual, would be far more
-# than most entries where a few inputs are huge, and they often are.
+# Of each entry on G's diagonal, added to it. A share of their mean, which is usual, would be far
+# more than most entries where a few inputs are huge, and they often are.
 DAMPING = 0.1
 FLOOR = 1e-6  # of the mean, added to all: for columns that never fire
 MOST_DAMPING = 10.0

@@ -93,6 +93,6 @@ def quantize_groups(
     UsageError for groups that do not fill a row.
     """
     if importance is not None:
-        _check_importance(importance, weights.shape[1])
+        check_importance(importance, weights.shape[1])
     chooser = _groups.least_squares(bits, scale_type)
     return _groups.by_group(weights, bits, group, importance, threads, chooser)
