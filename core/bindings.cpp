@@ -14,6 +14,7 @@
 
 #include "bindings_arrays.h"
 #include "bindings_decoder.h"
+#include "bindings_gptq.h"
 #include "bindings_tokenizer.h"
 #include "decoder.h"
 #include "dispatch.h"
@@ -350,6 +351,7 @@ NB_MODULE(_core, m) {
   bind_model(m);
   bind_decoder(m);
   bind_tokenizer(m);
+  bind_gptq(m);
 }
 
 }  // namespace trit

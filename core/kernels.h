@@ -104,6 +104,27 @@ constexpr int64_t attention_scratch(int queries, int padded_dim) {
 // Columns of a panel whose products with those of another are summed together.
 constexpr int kMomentColumns = 32;
 
+// Columns of a tile of a matrix that is factorized.
+constexpr int kFactorTile = 64;
+
+// One block of columns of 32 rows that error feedback rounds; see quantizers/gptq.h. Arrays by
+// column hold [columns][32 rows]; columns are in the order in which they are rounded.
+struct FeedbackBlock {
+  const Format* format;
+  int columns;           // of the format's block
+  const float* weights;  // by column
+  const float* carried;  // by column: what the errors of earlier blocks add to the weights
+  const float* factor;   // unit upper triangle: (k, j) at j / 32 · stride + 32k + j % 32
+  int64_t stride;
+  const float* variances;   // of each column, given those after it
+  const float* importance;  // of each column for the search of scales, as they lie in the format
+  const int32_t* places;    // of the columns in the format's block
+  bool given;               // `packed` holds the values: nothing is rounded
+  uint8_t* packed;          // 32 blocks
+  float* errors;            // by column: weights − values
+  double* losses;           // of each row, added to: Σ variance · (error with what is carried)²
+};
+
 enum class Activation { kSilu, kGelu, kRelu2 };
 
 struct Kernels {
@@ -116,6 +137,11 @@ struct Kernels {
   // written.
   bool (*quantize_rows)(const Format& format, const float* weights, int64_t rows, int64_t columns,
                         const float* importance, uint8_t* out);
+
+  // Rounds a block with error feedback. Returns false where the format cannot be written.
+  bool (*feed_back)(const FeedbackBlock& block);
+  // out[j][i] −= Σ over k a[k][i] · b[k][j]; all are kFactorTile × kFactorTile.
+  void (*subtract_products)(const double* a, const double* b, double* out);
 
   // x: tokens rows of `stride` floats. Rounds block after block to int8.
   void (*quantize_activations)(const float* x, int64_t stride, int first, int count, int offset,

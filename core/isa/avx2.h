@@ -74,6 +74,18 @@ inline Floats fma(Floats a, Floats b, Floats c) {
 inline Floats fnma(Floats a, Floats b, Floats c) {
   return {_mm256_fnmadd_ps(a.lo, b.lo, c.lo), _mm256_fnmadd_ps(a.hi, b.hi, c.hi)};
 }
+struct Doubles {
+  __m256d lo, hi;
+};
+inline Doubles load(const double* p) { return {_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)}; }
+inline void store(double* p, Doubles a) {
+  _mm256_storeu_pd(p, a.lo);
+  _mm256_storeu_pd(p + 4, a.hi);
+}
+inline Doubles broadcast_double(double x) { return {_mm256_set1_pd(x), _mm256_set1_pd(x)}; }
+inline Doubles fnma(Doubles a, Doubles b, Doubles c) {
+  return {_mm256_fnmadd_pd(a.lo, b.lo, c.lo), _mm256_fnmadd_pd(a.hi, b.hi, c.hi)};
+}
 inline Floats max(Floats a, Floats b) {
   return {_mm256_max_ps(a.lo, b.lo), _mm256_max_ps(a.hi, b.hi)};
 }

@@ -1,10 +1,10 @@
 // Picks the vocabulary of the instruction set this file is being compiled for.
 //
 // Every generic kernel is written once over sixteen-lane values: `Floats` (16 × float), `Ints`
-// (16 × int32) and `Bytes` (64 × uint8, four per int32 lane). Each header below defines them in the
-// namespace trit::TRIT_ISA. Rounding, fused multiply-add and the order of every reduction are the
-// same in all of them, so kernels built on this vocabulary give equal bits on every instruction
-// set.
+// (16 × int32) and `Bytes` (64 × uint8, four per int32 lane). `Doubles` has eight lanes. Each
+// header below defines them in the namespace trit::TRIT_ISA. Rounding, fused multiply-add and the
+// order of every reduction are the same in all of them, so kernels built on this vocabulary give
+// equal bits on every instruction set.
 #pragma once
 
 #if defined(TRIT_ISA_AVX512)

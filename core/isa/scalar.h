@@ -68,6 +68,24 @@ inline Floats fma(Floats a, Floats b, Floats c) {  // a·b + c
 inline Floats fnma(Floats a, Floats b, Floats c) {  // c − a·b
   return each([&](int i) { return std::fma(-a.v[i], b.v[i], c.v[i]); });
 }
+struct Doubles {
+  double v[8];
+};
+inline Doubles load(const double* p) {
+  Doubles r;
+  std::memcpy(r.v, p, sizeof r.v);
+  return r;
+}
+inline void store(double* p, Doubles a) { std::memcpy(p, a.v, sizeof a.v); }
+inline Doubles broadcast_double(double x) {
+  Doubles r;
+  for (double& lane : r.v) lane = x;
+  return r;
+}
+inline Doubles fnma(Doubles a, Doubles b, Doubles c) {
+  for (int i = 0; i < 8; ++i) c.v[i] = std::fma(-a.v[i], b.v[i], c.v[i]);
+  return c;
+}
 inline Floats max(Floats a, Floats b) {
   return each([&](int i) { return a.v[i] > b.v[i] ? a.v[i] : b.v[i]; });
 }

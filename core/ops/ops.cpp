@@ -10,8 +10,11 @@
 namespace trit::TRIT_ISA {
 
 extern const FormatTable kFormats;  // formats/formats.cpp
+// quantizers/quantizers.cpp
 bool quantize_rows(const Format& format, const float* weights, int64_t rows, int64_t columns,
-                   const float* importance, uint8_t* out);  // quantizers/quantizers.cpp
+                   const float* importance, uint8_t* out);
+bool feed_back(const FeedbackBlock& block);
+void subtract_products(const double* a, const double* b, double* out);
 
 #define TRIT_NAME_(name) #name
 #define TRIT_NAME(name) TRIT_NAME_(name)
@@ -21,6 +24,8 @@ const Kernels kKernels = {
     .formats = &kFormats,
     .tokens = kTokens,
     .quantize_rows = quantize_rows,
+    .feed_back = feed_back,
+    .subtract_products = subtract_products,
     .quantize_activations = quantize_activations,
     .arrange_activations = arrange_activations,
     .pack = pack,

@@ -2,4 +2,6 @@
 #include "format.h"
 #include "isa/isa.h"
 
+#include "quantizers/gptq.h"
+#include "quantizers/gptq_factor.h"
 #include "quantizers/rtn.h"

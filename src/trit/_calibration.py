@@ -42,7 +42,7 @@ def measured(
     calibration  a UTF-8 file, or DEFAULT
     Errors as for calibrate.imatrix; UsageError for a file in their place that holds others.
     """
-    path, text = place(out), _text(calibration)
+    path, text = place(out), text_of(calibration)
     if _is_there(model, path, text):
         return files.load(path), None
     if path.exists() and calibrate.FINGERPRINT not in files.load(path).metadata:
@@ -63,7 +63,7 @@ def planned(
     """
     if imatrix is not None:
         raise UsageError("--imatrix and --calibration: importance data come from one of them.")
-    path, text = place(out or "out.gguf"), _text(calibration)
+    path, text = place(out or "out.gguf"), text_of(calibration)
     if out is not None and _is_there(model, path, text):
         return files.load(path)
     source = open_source(model)
@@ -75,7 +75,8 @@ def planned(
     return Imatrix(path, ones, (calibrate.text_name(text),), chunks=1, digest="0" * 64)
 
 
-def _text(calibration: PathLike) -> Path | None:
+def text_of(calibration: PathLike) -> Path | None:
+    """The file that is meant; None for DEFAULT."""
     return None if os.fspath(calibration) == DEFAULT else Path(calibration)
 
 

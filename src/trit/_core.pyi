@@ -39,6 +39,20 @@ def panel(
 def quantize(
     format: str, weights: Floats, importance: Floats | None, threads: int, isa: str = ""
 ) -> Bytes: ...
+def gptq_factor(
+    gram: Floats, order: Ints, share: float, floor: float, threads: int, isa: str = ""
+) -> tuple[Floats, Floats] | None: ...
+def gptq(
+    format: str,
+    weights: Floats,
+    panels: Floats,
+    variances: Floats,
+    order: Ints,
+    importance: Floats,
+    given: Bytes | None,
+    threads: int,
+    isa: str = "",
+) -> tuple[Bytes, NDArray[np.float64]]: ...
 def read_bandwidth(threads: int, bytes: int) -> float: ...
 def int8_rate(threads: int, isa: str = "") -> float: ...
 def draw(

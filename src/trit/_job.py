@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from trit import formats
 from trit._source import Source, core_sha256, refuse_overwrite, trit_version
@@ -22,6 +23,9 @@ from trit.files._encode import draw
 from trit.files.gguf import Plain, TensorInfo, Value
 from trit.files.imatrix import Floats, Imatrix
 from trit.recipe import FLOATS, Choice
+
+if TYPE_CHECKING:  # it brings an engine
+    from trit._feedback import Feedback
 
 Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
 
@@ -91,6 +95,7 @@ class Job:
         importance: Imatrix | None = None,
         any_values: bool = False,
         threads: int | None = None,
+        feedback: Feedback | None = None,
     ) -> None:
         self.source = source
         self.out = None if out is None else Path(out)
@@ -104,6 +109,7 @@ class Job:
             for choice in choices
         ]
         self._importance = _match(importance, self._infos)
+        self._feedback = feedback
         if self.out is not None:
             refuse_overwrite(self.out, source.paths)
 
@@ -208,8 +214,8 @@ class Job:
             todo = writer.remaining
             stage = "writing"
             try:
-                for info in todo:
-                    writer.add(info.name, self._pieces(info))
+                for name, data in self._tensors(writer):
+                    writer.add(name, data)
                 stage = "verifying"
                 writer.finish()
             except TritError as error:
@@ -218,6 +224,17 @@ class Job:
                 raise
         return self.result(time.perf_counter() - begun, len(self._infos) - len(todo))
 
+    def _tensors(self, writer: gguf.Writer) -> Iterator[tuple[str, Bytes | Iterator[Bytes]]]:
+        """What is not written yet: first what feedback rounds, in the model's order."""
+        if self._feedback is not None:
+            assert self.out is not None
+            yield from self._feedback.rounded(
+                self.source, self._infos, self._transcoder,
+                lambda info: writer.read(info.name), self.out.parent,
+            )  # fmt: skip
+        for info in writer.remaining:
+            yield info.name, self._pieces(info)
+
     def _pieces(self, info: TensorInfo) -> Iterator[Bytes]:
         importance = self._importance.get(info.name)
         return self._transcoder.pieces(self.source.tensors[info.name], info.format, importance)
@@ -225,7 +242,10 @@ class Job:
     def _name(self) -> str:
         """All that the bytes depend on beside the header: a partial file of another is not used."""
         program = [trit_version(), core_sha256()]
-        return json.dumps([program, self.source.fingerprint(), self._transcoder.any_values])
+        depends = [program, self.source.fingerprint(), self._transcoder.any_values]
+        if self._feedback is not None:
+            depends.append(self._feedback.settings(self.source))
+        return json.dumps(depends)
 
 
 def _match(data: Imatrix | None, infos: list[TensorInfo]) -> dict[str, Floats]:

@@ -19,8 +19,9 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from trit import recipe, zoo
+from trit import _effort, recipe, zoo
 from trit._job import ConvertResult, Job, Progress, TensorResult
 from trit._mix_rules import Mix
 from trit._source import Source, open_source, trit_version
@@ -30,6 +31,9 @@ from trit.files import imatrix as importance_files
 from trit.files.checkpoint import QUANTIZATION_KEY
 from trit.files.gguf import Plain, Value, ValueType
 from trit.recipe import Choice, Overrides, Weight
+
+if TYPE_CHECKING:  # it brings an engine
+    from trit._feedback import Feedback
 
 __all__ = [
     "ConvertResult",
@@ -86,6 +90,8 @@ def quantize(
     *,
     imatrix: PathLike | None = None,
     calibration: PathLike | None = None,
+    quantizer: str | None = None,
+    effort: str | None = None,
     tensor_types: Sequence[str] = (),
     output_type: str | None = None,
     embedding_type: str | None = None,
@@ -100,7 +106,9 @@ def quantize(
 
     `imatrix` is a file of importance data. `calibration` is a UTF-8 text to measure them on, or
     "default" for trit's passages and text that the model writes; they are kept in OUT.imatrix.gguf
-    beside `out` and used again as long as nothing they depend on changes. `tensor_types` are
+    beside `out` and used again as long as nothing they depend on changes. `effort` is "fast" (the
+    default: rounding to nearest, which needs no data) or "balanced" (error feedback, measured on
+    `calibration` or trit's own text); `quantizer`, "rtn" or "gptq", forces one. `tensor_types` are
     PATTERN=TYPE, the first that is found in a name decides; `force` lets TQ1_0 and TQ2_0 round
     weights that are not ternary. `card` measures the file against `src` when it is whole,
     and writes the figures into it (evaluate/card.py).
@@ -111,10 +119,14 @@ def quantize(
     recipe.mix(type)  # before anything is pulled
     path = zoo.resolve(os.fspath(src), on_progress)
 
-    def prepare(data: PathLike | importance_files.Imatrix | None) -> Job:
-        return prepare_quantize(path, out, type, wishes, imatrix=data, threads=threads, force=force)
+    feedback = _effort.feedback(quantizer, effort, calibration, threads)
 
-    if calibration is None:
+    def prepare(data: PathLike | importance_files.Imatrix | None) -> Job:
+        return prepare_quantize(
+            path, out, type, wishes, imatrix=data, threads=threads, force=force, feedback=feedback
+        )
+
+    if calibration is None or feedback is not None:
         job = prepare(imatrix)
     else:
         from trit import _calibration  # it brings an engine
@@ -170,6 +182,7 @@ def prepare_quantize(
     imatrix: PathLike | importance_files.Imatrix | None = None,
     threads: int | None = None,
     force: bool = False,
+    feedback: Feedback | None = None,
 ) -> Job:
     """Open and check everything for `quantize`; the Job tells what it will cost and runs it."""
     mix = recipe.mix(type)
@@ -180,7 +193,11 @@ def prepare_quantize(
     try:
         weights = _weights(source)
         choices = recipe.choose(
-            mix.name, source.metadata, weights, wishes=wishes, importance=data is not None
+            mix.name,
+            source.metadata,
+            weights,
+            wishes=wishes,
+            importance=data is not None or feedback is not None,
         )
         _check_writable(source, choices)
         values = _values(source, mix.file_type)
@@ -188,13 +205,13 @@ def prepare_quantize(
             values |= _importance_keys(data)
         values |= {
             "trit.version": trit_version(),
-            "trit.recipe": json.dumps(_recipe(mix, wishes, data), sort_keys=True),
+            "trit.recipe": json.dumps(_recipe(mix, wishes, data, feedback), sort_keys=True),
             "trit.source.sha256": "0" * 64,  # of the right length; filled in when the job runs
         }
         warnings = [
             *_rounding_warnings(source, choices),
             *(f"{wish} decides nothing in this model" for wish in recipe.unused(wishes, weights)),
-            *_mix_warnings(mix, choices, data is not None),
+            *_mix_warnings(mix, choices, data is not None or feedback is not None),
         ]
         job = Job(
             source,
@@ -207,6 +224,7 @@ def prepare_quantize(
             importance=data,
             any_values=force,
             threads=threads,
+            feedback=feedback,
         )
         job.check_ternary()
         return job
@@ -278,7 +296,10 @@ def _importance_keys(data: importance_files.Imatrix) -> Values:
 
 
 def _recipe(
-    mix: Mix, wishes: Overrides, data: importance_files.Imatrix | None
+    mix: Mix,
+    wishes: Overrides,
+    data: importance_files.Imatrix | None,
+    feedback: Feedback | None,
 ) -> dict[str, object]:
     """The recipe as it is written into the file: what was asked for, without defaults."""
     asked: dict[str, object] = {"mix": mix.name}
@@ -292,6 +313,8 @@ def _recipe(
         asked["pure"] = True
     if data is not None:
         asked["imatrix_sha256"] = data.sha256
+    if feedback is not None:
+        asked |= feedback.recipe()
     return asked
 
 

@@ -19,11 +19,13 @@ from trit.calibrate._importance import (
     fingerprint,
     imatrix,
     is_measured,
+    text_about,
     text_name,
 )
 from trit.calibrate._inputs import Inputs
 from trit.calibrate._model import Model, plan_for
 from trit.calibrate._walk import LayerPass, OnProgress, walk
+from trit.calibrate._weights import weights
 
 __all__ = [
     "FINGERPRINT",
@@ -39,6 +41,8 @@ __all__ = [
     "imatrix",
     "is_measured",
     "plan_for",
+    "text_about",
     "text_name",
     "walk",
+    "weights",
 ]

@@ -187,7 +187,12 @@ def entries(plan: Plan, output: bool = False) -> dict[str, tuple[int, int]]:
 
 def text_name(text: PathLike | None) -> str:
     """What the first data set of a file is called."""
-    return _short(passages()[1].name if text is None else read_text(text)[1].name)
+    return _short(text_about(text).name)
+
+
+def text_about(text: PathLike | None) -> Text:
+    """Name, size and hash of a text, or of trit's passages."""
+    return passages()[1] if text is None else read_text(text)[1]
 
 
 def _short(name: str) -> str:
@@ -203,7 +208,7 @@ def fingerprint(
     exact: bool = False,
 ) -> str:
     """Of all that importance data depend on: the model, the text, the settings, this program."""
-    about = passages()[1] if text is None else read_text(text)[1]
+    about = text_about(text)
     what = [about.sha256, text is None, chunk_tokens(source, ctx), chunks, output, exact]
     program = [trit_version(), core_sha256(), engine.isa()]
     return hashlib.sha256(json.dumps([program, source.fingerprint(), what]).encode()).hexdigest()

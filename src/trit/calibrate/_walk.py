@@ -28,6 +28,7 @@ from trit.plan import Layer, MixtureOfExperts, Plan
 
 MEMORY = 1 << 30  # bytes of hidden states that stay in memory
 PASS_ROWS = 256  # rows of a pass: as quick as more, and what they need stays in the caches
+LONG = 4.0  # times the usual length: a hidden state that others attend to, whatever they are
 MOST_ROWS = 2048  # of a mixture, whose experts see a part of the rows each
 
 OnProgress = Callable[[str, int, int], None]  # what, tokens' worth of work done, and in all
@@ -88,10 +89,12 @@ def walk(
     tokens: NDArray[np.int32],
     *,
     gram: bool = False,
+    sinks: float = 1.0,
     exact: bool = False,
     threads: int | None = None,
     memory: int = MEMORY,
     folder: str | os.PathLike[str] | None = None,
+    ready: Callable[[int], Mapping[str, Tensor]] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[LayerPass]:
     """Send a text through a model layer by layer, and stop after each with its statistics.
@@ -105,21 +108,27 @@ def walk(
 
     tokens       int32 (chunks, ctx): sequences that do not see each other
     gram         also sum the Gram matrices of the inputs, one of cols × cols floats for each
+    sinks        how much Gram matrices make of tokens that all others attend to: the first of each
+                 chunk, and those of a hidden state several times as long as usual
     exact        multiply with float weights as floats; else they are rounded to Q8_0 on the way,
                  three times as fast
     threads      None: those the process may use. They change no bit of any result
     memory       bytes that hidden states may take in memory; more are mapped from a file in
                  `folder` (None: the system's for temporary files), which always vanishes
+    ready        tells what weights of a layer are replaced already, as `replace` has them: where
+                 there are any, the layer is run once, with those, and without Gram matrices
     on_progress  called with (what, done, total): in tokens' worth of the whole work
 
     Errors: UsageError (tokens the model does not have), DoesNotFitError (a chunk is longer than the
     model's context; no room for Gram matrices or hidden states), InvalidFileError (a weight that is
     no number), UnsupportedError, TritError (an activation that is no number).
     """
-    state = _Walk(model, tokens, exact, threads, memory, folder, on_progress)
+    state = _Walk(model, tokens, sinks, exact, threads, memory, folder, on_progress)
     try:
         for index in range(len(state.plan.layers)):
-            layer = LayerPass(state, index, state.run(index, {}, gram, report=True))
+            known = ready(index) if ready else {}
+            found = state.run(index, known, gram and not known, report=True)
+            layer = LayerPass(state, index, found)
             yield layer
             layer.inputs = ()  # whoever still holds it shall not hold two layers' matrices
             state.next_layer()
@@ -132,13 +141,14 @@ class _Walk:
         self,
         model: Model,
         tokens: NDArray[np.int32],
+        sinks: float,
         exact: bool,
         threads: int | None,
         memory: int,
         folder: str | os.PathLike[str] | None,
         on_progress: OnProgress | None,
     ) -> None:
-        self.model, self.exact = model, exact
+        self.model, self.exact, self.sinks = model, exact, sinks
         self.threads = threads or default_threads()
         self.isa = engines.isa()
         self.chunks, self.ctx = tokens.shape
@@ -164,7 +174,12 @@ class _Walk:
         taps = [each.name for each in collectors] if gram else []
         squares = {each.name: each.sums for each in collectors}
         total = len(self.hidden.before)
+        attended = self._attended() if gram and self.sinks != 1.0 else None
         for part, inputs, experts in self._passes(range(0, total), taps, squares):
+            if attended is not None:
+                rows = np.flatnonzero(attended[part.start : part.stop])
+                for x in inputs.values():
+                    x[rows] *= np.float32(self.sinks**0.5)
             for each in collectors:
                 each.add(len(part), inputs.get(each.name), experts)
             if report:
@@ -176,6 +191,13 @@ class _Walk:
         if not np.isfinite(self.hidden.after).all():
             name = weights(self.plan, index)[-1]
             raise self._not_finite(index, f"what the layer gives, the last of it by {name!r},")
+        return found
+
+    def _attended(self) -> NDArray[np.bool_]:
+        """The tokens whose keys and values weigh in the sums of most others."""
+        length = np.sqrt(np.einsum("ij,ij->i", self.hidden.before, self.hidden.before))
+        found: NDArray[np.bool_] = length > LONG * np.median(length)
+        found[:: self.ctx] = True
         return found
 
     def sample(self, name: str, chunks: range) -> tuple[Floats, Ints | None]:

@@ -48,8 +48,13 @@ def command(
             help="Measure importance data on this text first; default: on trit's own.",
         ),
     ] = None,
+    effort: Annotated[
+        str | None,
+        typer.Option(metavar="fast|balanced", help="balanced: with error feedback, on a text."),
+    ] = None,
     quantizer: Annotated[
-        str | None, typer.Option(metavar="rtn|hqq", help="How to round, with --to.")
+        str | None,
+        typer.Option(metavar="rtn|gptq|hqq", help="Force one; hqq with --to, gptq without."),
     ] = None,
     tensor_type: Annotated[
         list[str] | None,
@@ -91,7 +96,7 @@ def command(
     An existing OUT.gguf is replaced once the new file is complete. Interrupted, the same command
     goes on where it stopped.
     """
-    from trit import recipe
+    from trit import _effort, recipe
     from trit.cli._resolve import resolve
     from trit.cli._writing import carry_out
     from trit.convert import prepare_quantize
@@ -103,6 +108,8 @@ def command(
             raise UsageError("--card is for GGUF files: leave it out, or leave out --to.")
         if type_ is not None or len(words or []) > 1:
             raise UsageError("a type and --to: name one of them.")
+        if effort is not None:
+            raise UsageError("--effort and --to: folders take --quantizer.")
         folder = _one("output", out, Path(words[0]) if words else None)
         export(
             resolve(source, jsonl=jsonl), folder, to, bits=bits, group_size=group_size,
@@ -128,13 +135,14 @@ def command(
         tensor_type or (), output_tensor_type, token_embedding_type, pure=pure
     )
     count = _one("thread count", threads, given.threads)
+    feedback = _effort.feedback(quantizer, effort, calibration, count)
 
     def prepare(data: "Path | Imatrix | None") -> "Job":
         return prepare_quantize(
-            path, target, name, wishes, imatrix=data, threads=count, force=force
+            path, target, name, wishes, imatrix=data, threads=count, force=force, feedback=feedback
         )
 
-    if calibration is None:
+    if calibration is None or feedback is not None:
         job = prepare(imatrix)
     else:
         from trit import _calibration

@@ -104,6 +104,20 @@ class Writer:
             assert at == start + info.nbytes, f"{name}: {at - start} bytes, not {info.nbytes}"
             self._journal.note(name, digest.hexdigest())
 
+    def read(self, name: str) -> Bytes | None:
+        """The bytes of a tensor that was added, in this job or before; None if it was not."""
+        if name not in self._journal.checksums:
+            return None
+        info, at = self._blueprint.infos[name], self._blueprint.offsets[name]
+        data = np.empty(info.nbytes, np.uint8)
+        with _explained(self.path):
+            view = data.data
+            while view:
+                count = os.preadv(self._fd, [view], at)
+                assert count > 0, f"{name}: the file is shorter than it was"
+                view, at = view[count:], at + count
+        return data
+
     def finish(self) -> None:
         """Flush, write the header, verify by reading back, rename, flush the folder."""
         assert not self.remaining, f"{len(self.remaining)} tensors were never added"

@@ -48,7 +48,7 @@ def quantize(
     rows, cols = weights.shape
     format.row_bytes(cols)
     if importance is not None:
-        _check_importance(importance, cols)
+        check_importance(importance, cols)
         importance = np.ascontiguousarray(importance, dtype=np.float32)
     if rows == 0:
         return np.empty((0, format.row_bytes(cols)), dtype=np.uint8)
@@ -63,7 +63,8 @@ def quantize(
     return np.asarray(packed, dtype=np.uint8)
 
 
-def _check_importance(importance: NDArray[np.float32], cols: int) -> None:
+def check_importance(importance: NDArray[np.float32], cols: int) -> None:
+    """UsageError for an importance that is not (cols,), or negative, or not finite."""
     if importance.shape != (cols,):
         raise UsageError(
             f"importance has shape {importance.shape}; the weights' {cols} columns need ({cols},)."
@@ -92,6 +93,6 @@ def quantize_groups(
     UsageError for groups that do not fill a row.
     """
     if importance is not None:
-        _check_importance(importance, weights.shape[1])
+        check_importance(importance, weights.shape[1])
     chooser = _groups.least_squares(bits, scale_type)
     return _groups.by_group(weights, bits, group, importance, threads, chooser)

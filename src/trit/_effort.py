@@ -1,0 +1,42 @@
+"""Which quantizer a wish for quality or for speed means."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from trit.errors import UsageError
+
+if TYPE_CHECKING:  # it brings an engine
+    from trit._feedback import Feedback
+
+QUANTIZERS = ("rtn", "gptq")
+EFFORTS = {"fast": "rtn", "balanced": "gptq"}  # effort -> quantizer
+DEFAULT = "fast"
+
+
+def feedback(
+    quantizer: str | None,
+    effort: str | None,
+    calibration: str | os.PathLike[str] | None,
+    threads: int | None = None,
+) -> Feedback | None:
+    """How error feedback is to be measured; None: there is to be none.
+
+    quantizer    one of QUANTIZERS; None: what `effort` means
+    effort       one of EFFORTS; None: DEFAULT
+    calibration  a UTF-8 file; "default" or None: trit's passages and what the model writes
+    UsageError for an unknown name.
+    """
+    if quantizer is not None and quantizer not in QUANTIZERS:
+        raise UsageError(
+            f"no quantizer is named '{quantizer}': expected one of {', '.join(QUANTIZERS)}."
+        )
+    if effort is not None and effort not in EFFORTS:
+        raise UsageError(f"no effort is named '{effort}': expected one of {', '.join(EFFORTS)}.")
+    if (quantizer or EFFORTS[effort or DEFAULT]) != "gptq":
+        return None
+    from trit._calibration import text_of
+    from trit._feedback import Feedback
+
+    return Feedback(None if calibration is None else text_of(calibration), threads=threads)

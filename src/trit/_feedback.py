@@ -1,0 +1,179 @@
+"""Tensors rounded with error feedback, layer by layer: each on what the rounded layers before give.
+
+A text goes through the model once (calibrate.walk). Behind each layer its inputs' Gram matrices are
+known; its matrices are rounded (quantizers/gptq.py), and the text goes through the layer again with
+the values that were written, into the next. What is no matrix of a layer, embedding and output
+matrix among them, is left to the caller.
+
+A job that goes on runs the layers that are finished with their bytes from the unfinished file, and
+comes to the same Gram matrices, and bytes, as one that never stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trit import calibrate
+from trit._memory import free_memory
+from trit._source import Source
+from trit._transcode import Bytes, Transcoder
+from trit.calibrate import Inputs, LayerPass
+from trit.errors import DoesNotFitError
+from trit.files._tensor import Tensor, TensorInfo
+from trit.quantizers import gptq
+
+CHUNKS = 32  # of 512 tokens: with more, the divergence falls no further (docs/log.md)
+
+SINKS = 64.0  # see calibrate.walk: such tokens stand for a part of what hundreds of others see
+
+Written = Callable[[TensorInfo], Bytes | None]  # a tensor's new bytes, or None
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """How error feedback is measured.
+
+    text     a UTF-8 file; None: trit's passages and what the model writes
+    chunks   pieces of it to use, evenly spread
+    threads  None: those the process may use
+    """
+
+    text: Path | None = None
+    chunks: int = CHUNKS
+    threads: int | None = None
+
+    def settings(self, source: Source) -> list[object]:
+        """All that the bytes depend on beside the source and the formats."""
+        return [calibrate.fingerprint(source, self.text), self.chunks, gptq.DAMPING, SINKS]
+
+    def recipe(self) -> dict[str, object]:
+        """What is written into the file about it."""
+        about = calibrate.text_about(self.text)
+        return {
+            "quantizer": "gptq",
+            "calibration": about.name if self.text is None else self.text.name,
+            "calibration_sha256": about.sha256,
+            "calibration_chunks": self.chunks,
+        }
+
+    def feeds(self, tensor: TensorInfo, info: TensorInfo) -> bool:
+        """Whether a tensor of the source is rounded with feedback into what `info` says."""
+        return info.format.name in gptq.WRITTEN and tensor.format is not info.format
+
+    def rounded(
+        self,
+        source: Source,
+        infos: Sequence[TensorInfo],
+        transcoder: Transcoder,
+        written: Written,
+        folder: Path,
+        on_progress: calibrate.OnProgress | None = None,
+    ) -> Iterator[tuple[str, Bytes]]:
+        """The tensors of the layers that are not written yet, one by one, and their new bytes.
+
+        `written` is asked again after each. `folder`: for hidden states that memory has no room
+        for. Errors: as for calibrate.data, calibrate.walk and Transcoder.pieces.
+        """
+        plan = calibrate.plan_for(source)
+        fed = {info.name: info for info in infos if self.feeds(source.tensors[info.name], info)}
+        layers = [
+            [fed[name] for name in calibrate.weights(plan, index) if name in fed]
+            for index in range(len(plan.layers))
+        ]
+        open_layers = [
+            index
+            for index, infos in enumerate(layers)
+            if any(written(info) is None for info in infos)
+        ]
+        if not open_layers:
+            return
+        given = calibrate.data(source, self.text, threads=self.threads, on_progress=on_progress)
+
+        def ready(index: int) -> Mapping[str, Tensor]:
+            return {} if index in open_layers else _finished(layers[index], written)
+
+        for layer in calibrate.walk(
+            source, spread(given.tokens, self.chunks), gram=True, sinks=SINKS, ready=ready,
+            threads=self.threads, folder=folder,
+        ):  # fmt: skip
+            if layer.index in open_layers:
+                todo = {info.name: info for info in layers[layer.index] if written(info) is None}
+                yield from self._layer(source, layer, todo, transcoder)
+                if layer.index == open_layers[-1]:
+                    return
+                layer.replace(_finished(layers[layer.index], written))
+
+    def _layer(
+        self,
+        source: Source,
+        layer: LayerPass,
+        todo: Mapping[str, TensorInfo],
+        transcoder: Transcoder,
+    ) -> Iterator[tuple[str, Bytes]]:
+        for inputs in layer.inputs:
+            names = [name for name in inputs.names if name in todo]
+            if not names:
+                continue
+            _check_room(source, inputs)
+            factors: dict[int, gptq.Factor] = {}
+            for name in names:
+                yield (
+                    name,
+                    self._tensor(source.tensors[name], todo[name], inputs, factors, transcoder),
+                )
+
+    def _tensor(
+        self,
+        tensor: Tensor,
+        info: TensorInfo,
+        inputs: Inputs,
+        factors: dict[int, gptq.Factor],
+        transcoder: Transcoder,
+    ) -> Bytes:
+        """The better of both roundings of each matrix; `factors` keeps what one input gives."""
+        assert inputs.gram is not None
+        data = np.concatenate(list(transcoder.pieces(tensor, info.format, inputs.means)))
+        rows = tensor.rows // len(inputs.gram)
+        for matrix, gram in enumerate(inputs.gram):
+            if inputs.counts[matrix] == 0:
+                continue  # nothing is known
+            if matrix not in factors:
+                factors.clear()  # one is held: of experts none is used again
+                factors[matrix] = gptq.factorize(gram, self.threads)
+            part = slice(matrix * rows, (matrix + 1) * rows)
+            weights = tensor.decode_rows(part.start, part.stop)
+            name = info.format.name
+            choice = gptq.choose(weights, name, factors[matrix], data[part], self.threads)
+            data[part] = choice.data
+        return data
+
+
+def spread(tokens: NDArray[np.int32], chunks: int) -> NDArray[np.int32]:
+    """`chunks` of the rows, evenly spread over all of them; all where they are fewer."""
+    if len(tokens) <= chunks:
+        return tokens
+    return tokens[np.arange(chunks) * len(tokens) // chunks]
+
+
+def _finished(infos: Sequence[TensorInfo], written: Written) -> dict[str, Tensor]:
+    found = {}
+    for info in infos:
+        data = written(info)
+        assert data is not None, f"{info.name} was to be written"
+        shaped = data.reshape(*info.shape[:-1], info.row_bytes)
+        found[info.name] = Tensor(info.name, info.shape, info.format, shaped)
+    return found
+
+
+def _check_room(source: Source, inputs: Inputs) -> None:
+    needed, free = gptq.factor_bytes(inputs.sums.shape[1]), free_memory()
+    if free is not None and needed > free:
+        raise DoesNotFitError(
+            f"{source.path}: the Gram matrix of {inputs.names[0]!r} needs {needed:,} bytes to be "
+            f"factorized, {free:,} are free. Do without: --quantizer rtn, or use a larger machine."
+        )

@@ -1,0 +1,233 @@
+"""Rounding with error feedback: what rounding a column does to the output, later columns undo.
+
+With G = Σ x xᵀ of a matrix's inputs x, its output error is (w − v)·G·(w − v)ᵀ for each row w of
+weights and v of values. Columns are rounded one after the other; the error of each is spread over
+those not yet rounded, as the factorization H = U·D·Uᵀ of the damped G says
+(core/quantizers/gptq.h). A block's scales are searched as `rtn` does it, for the weights as they
+then are. Formats with codebooks have their blocks rounded whole, and errors spread from block to
+block.
+
+Feedback fits the text it was measured on, so it is no free gain: `choose` keeps it only where the
+output error falls. The same bytes on every instruction set and for every number of threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trit import _core, engine, formats
+from trit._processors import default_threads
+from trit.errors import TritError, UnsupportedError, UsageError
+from trit.quantizers import rtn
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int32]
+
+WRITTEN = rtn.WRITTEN - rtn.FLOATS - {"tq1_0", "tq2_0"}
+# Of each entry on G's diagonal, added to it. A share of their mean, which is usual, would be far
+# more than most entries where a few inputs are huge, and they often are.
+DAMPING = 0.1
+FLOOR = 1e-6  # of the mean, added to all: for columns that never fire
+MOST_DAMPING = 10.0
+COLUMNS = 32  # a factor has them by panels of so many
+
+
+@dataclass(frozen=True)
+class Factor:
+    """H = U·D·Uᵀ, G with more on its diagonal, for all the weights that share an input.
+
+    panels     float32 (cols / 32, cols, 32): U, unit upper triangular: [j // 32, k, j % 32] is U_kj
+    variances  float32 (cols,): D, of each column given those rounded after it
+    order      int32 (cols,): the columns in the order in which they are rounded
+    damping    the share of the diagonal that was added to it
+    """
+
+    panels: Floats
+    variances: Floats
+    order: Ints
+    damping: float
+
+    @property
+    def importance(self) -> Floats:
+        """D in the order of the columns: what an error costs that later columns cannot undo."""
+        found = np.empty_like(self.variances)
+        found[self.order] = self.variances
+        return found
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The better of two roundings.
+
+    data         uint8 (rows, row_bytes)
+    fed_back     whether it is that with error feedback
+    loss         Σ over rows of (w − v)·H·(w − v)ᵀ with error feedback
+    plain_loss   of the other
+    """
+
+    data: Bytes
+    fed_back: bool
+    loss: float
+    plain_loss: float
+
+
+def quantize(
+    weights: Floats,
+    format_name: str,
+    gram: Floats,
+    importance: Floats | None = None,
+    threads: int | None = None,
+    isa: str | None = None,
+) -> Bytes:
+    """Round weights (rows, cols) float32 onto a format's grid -> (rows, row_bytes) uint8.
+
+    gram         float32 (cols, cols): Σ x xᵀ of the inputs, in any unit
+    importance   (cols,) float32 for the search of scales; None: what the Gram matrix says
+    threads      None: those the process may use
+    isa          names an instruction set instead of the machine's best
+
+    UnsupportedError for a format that is not written so, or blocks that do not fill `cols`;
+    UsageError for a Gram matrix or importance of another size or with negative entries; TritError
+    for one that is not finite or not positive definite.
+    """
+    return feed_back(weights, format_name, factorize(gram, threads, isa), importance, threads, isa)[
+        0
+    ]
+
+
+def choose(
+    weights: Floats,
+    format_name: str,
+    factor: Factor,
+    plain: Bytes,
+    threads: int | None = None,
+    isa: str | None = None,
+) -> Choice:
+    """Round with error feedback, and keep that if it is better than `plain`, as `rtn` gives it."""
+    data, losses = feed_back(weights, format_name, factor, None, threads, isa)
+    plain_loss = float(judge(weights, format_name, factor, plain, threads, isa).sum())
+    loss = float(losses.sum())
+    better = loss < plain_loss
+    return Choice(data if better else plain, better, loss, plain_loss)
+
+
+def factorize(gram: Floats, threads: int | None = None, isa: str | None = None) -> Factor:
+    """The factor of a Gram matrix (cols, cols), damped; more so where it is nearly singular.
+
+    cols is a multiple of 32. Columns that never fire are rounded as they are. Errors as for
+    `quantize`.
+    """
+    cols = len(gram)
+    if gram.shape != (cols, cols) or cols == 0 or cols % COLUMNS:
+        raise UsageError(
+            f"a Gram matrix has shape {gram.shape}; expected a square of a multiple of {COLUMNS}."
+        )
+    diagonal = gram.diagonal()
+    _check(gram, diagonal)
+    mean = float(diagonal.mean(dtype=np.float64)) or 1.0  # nothing ever fires: all columns alike
+    order = np.arange(cols, dtype=np.int32)
+    gram = np.ascontiguousarray(gram, dtype=np.float32)
+    share = DAMPING
+    while share <= MOST_DAMPING:
+        found = _core.gptq_factor(
+            gram, order, share, FLOOR * mean, threads or default_threads(), isa or engine.isa()
+        )
+        if found is not None:
+            return Factor(*found, order, share)
+        share *= 10
+    raise TritError(
+        "a Gram matrix is not positive definite, even with ten times its diagonal added: it is "
+        "no sum of x xᵀ. Measure it again."
+    )
+
+
+def factor_bytes(cols: int) -> int:
+    """Memory that `factorize` takes, the Gram matrix not counted."""
+    return cols * (cols + 64) // 2 * 8 + cols * cols * 4
+
+
+def feed_back(
+    weights: Floats,
+    format_name: str,
+    factor: Factor,
+    importance: Floats | None = None,
+    threads: int | None = None,
+    isa: str | None = None,
+) -> tuple[Bytes, Doubles]:
+    """Round with error feedback; the rows, and the loss of each, float64 (rows,).
+
+    Arguments and errors as for `quantize`.
+    """
+    return _run(weights, format_name, factor, importance, None, threads, isa)
+
+
+def judge(
+    weights: Floats,
+    format_name: str,
+    factor: Factor,
+    packed: Bytes,
+    threads: int | None = None,
+    isa: str | None = None,
+) -> Doubles:
+    """The loss of each row as `packed` has it, float64 (rows,): in the units of `feed_back`."""
+    return _run(weights, format_name, factor, None, packed, threads, isa)[1]
+
+
+def _run(
+    weights: Floats,
+    format_name: str,
+    factor: Factor,
+    importance: Floats | None,
+    packed: Bytes | None,
+    threads: int | None,
+    isa: str | None,
+) -> tuple[Bytes, Doubles]:
+    format = formats.get(format_name)
+    if format.name not in WRITTEN:
+        raise UnsupportedError(
+            f"{format.name} is not written with error feedback. Written are: "
+            f"{', '.join(sorted(WRITTEN))}."
+        )
+    rows, cols = weights.shape
+    format.row_bytes(cols)
+    if cols != len(factor.order):
+        raise UsageError(f"weights have {cols} columns, their inputs {len(factor.order)}.")
+    if importance is None:
+        importance = factor.importance
+    else:
+        rtn.check_importance(importance, cols)
+    if rows == 0:
+        return np.empty((0, format.row_bytes(cols)), np.uint8), np.empty(0)
+    return _core.gptq(
+        format.name,
+        np.ascontiguousarray(weights, dtype=np.float32),
+        factor.panels,
+        factor.variances,
+        factor.order,
+        np.ascontiguousarray(importance, dtype=np.float32),
+        packed,
+        threads or default_threads(),
+        isa or engine.isa(),
+    )
+
+
+def _check(gram: Floats, diagonal: Floats) -> None:
+    for row, values in enumerate(gram):  # no copy of the whole matrix
+        bad = ~np.isfinite(values)
+        if bad.any():
+            column = int(bad.argmax())
+            raise TritError(
+                f"a Gram matrix has {values[column]} at row {row}, column {column}; expected "
+                "finite numbers. Measure it again."
+            )
+    if (diagonal < 0).any():
+        at = int((diagonal < 0).argmax())
+        raise UsageError(
+            f"a Gram matrix has {diagonal[at]} on its diagonal at {at}; a sum of squares "
+            "is not negative."
+        )
