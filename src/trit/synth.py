@@ -46,8 +46,9 @@ def synth(
     """Write random weights of `shape` (a name of SHAPES, or a Shape) to `out`.
 
     `type` is a mix such as Q4_K_M, which gives each tensor the type that llama.cpp's mix gives it,
-    or a single format such as iq2_xs. `pure`: one format for all matrices. The same arguments give
-    the same bytes. Vectors are F32. The result's `source` of a tensor is "random".
+    or a single format such as iq2_xxs. `pure`: one format for all matrices; where a mix and a
+    format share a name (the mix IQ2_S is mostly iq2_xs), the format. The same arguments give the
+    same bytes. Vectors are F32. The result's `source` of a tensor is "random".
     Errors: UsageError (shape, type, seed), UnsupportedError (a format without random blocks),
     DoesNotFitError (disk; before anything is written).
     """
@@ -81,16 +82,16 @@ def _choices(
     weights = [
         Weight(name, shape, "f32" if len(shape) == 1 else "f16") for name, shape in shapes.items()
     ]
-    if recipe.is_mix(type):
+    one = type.lower()
+    if recipe.is_mix(type) and not (pure and one in formats.all()):
         wishes = Overrides(pure=pure)
         if pure:  # the head too, which a mix would give more bits
             base = recipe.mix(type).base
             wishes = replace(wishes, output=base, embedding=base)
         return recipe.choose(type, keys, weights, wishes=wishes), recipe.mix(type).file_type
-    if type.lower() not in formats.all():
+    if one not in formats.all():
         known = ", ".join(name.upper() for name in formats.all())
         raise UsageError(f"unknown type '{type}'; expected a mix such as Q4_K_M, or {known}.")
-    one = type.lower()
     wishes = Overrides(((re.compile(""), one),), output=one, embedding=one)
     return recipe.choose("Q8_0", keys, weights, wishes=wishes), None  # every matrix is overridden
 
