@@ -21,6 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import archs, formats
+from trit._balance import Balance, balance
+from trit._calibration import DEFAULT
+from trit._exported import Exported, check, folder_of
 from trit._source import FOLDER_PATTERNS, Source, open_source, trit_version
 from trit.errors import InvalidFileError, UnsupportedError, UsageError
 from trit.files import quantized, safetensors
@@ -31,47 +34,36 @@ from trit.files._weight_map import stays_inside
 from trit.files.imatrix import Imatrix
 from trit.files.quantized import Grid, awq, compressed_tensors
 from trit.plan import MixtureOfExperts
+from trit.quantizers import awq as awq_quantizer
 from trit.quantizers import hqq, rtn
 
 Floats = NDArray[np.float32]
 PathLike = str | os.PathLike[str]
 Progress = Callable[[str, int, int], None]
 
-TARGETS = {"awq": awq, "compressed-tensors": compressed_tensors}
-QUANTIZERS = ("rtn", "hqq")
-_BITS = {"awq": (4,), "compressed-tensors": (2, 3, 4, 5, 6, 7, 8)}
 _COPIED = (*FOLDER_PATTERNS[1:], "README.md", "LICENSE*", "NOTICE*")
 _DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32"}
-
-
-@dataclass(frozen=True)
-class Exported:
-    """What was written, or would be. `bits_per_weight` counts everything but copied texts."""
-
-    path: Path | None
-    target: str
-    bits: int
-    group_size: int
-    quantizer: str
-    linears: int
-    weights: int
-    bytes: int
-    warnings: tuple[str, ...]
-    weighted: int = 0
-    seconds: float = 0.0
-
-    @property
-    def bits_per_weight(self) -> float:
-        """Of all tensors."""
-        return 8 * self.bytes / self.weights
 
 
 class _Writes(Protocol):
     """What a module of files.quantized offers for writing."""
 
-    def config(self, bits: int, group: int, plain: list[str]) -> dict[str, object]: ...
-    def parts(self, rows: int, cols: int, bits: int, group: int, scale: str) -> Any: ...
+    def config(
+        self, bits: int, group: int, symmetric: bool, plain: list[str]
+    ) -> dict[str, object]: ...
+    def parts(
+        self, rows: int, cols: int, bits: int, group: int, symmetric: bool, scale: str
+    ) -> quantized.Parts: ...
     def arrays(self, grid: Grid, bits: int) -> dict[str, NDArray[np.generic]]: ...
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A tensor of the source, its GGUF name, and whether it is a linear that is rounded."""
+
+    tensor: Tensor
+    name: str
+    rounded: bool
 
 
 class Export:
@@ -86,17 +78,24 @@ class Export:
         bits: int = 4,
         group_size: int = 128,
         quantizer: str = "rtn",
+        symmetric: bool = False,
         imatrix: Imatrix | None = None,
+        calibration: PathLike | None = None,
         threads: int | None = None,
     ) -> None:
         """Errors as for `export`, whatever can be told before anything is rounded."""
-        check(target, bits, group_size, quantizer)
+        check(target, bits, group_size, quantizer, symmetric)
+        self.symmetric = symmetric
         self.target, self.bits, self.group, self.quantizer = target, bits, group_size, quantizer
         self.out = None if out is None else Path(out)
         self.threads = threads
-        self._writes: _Writes = TARGETS[target]
+        self._writes: _Writes = {"awq": awq, "compressed-tensors": compressed_tensors}[target]
         self._data = imatrix
-        self._folder = _folder(src)
+        self._calibration = calibration
+        self._balance: Balance | None = None
+        if (quantizer == "awq") != (calibration is not None):
+            raise UsageError("--quantizer awq measures inputs: it goes with --calibration, only.")
+        self._folder = folder_of(src)
         if self.out is not None:
             check_free(self.out)
         self.source: Source = open_source(self._folder)
@@ -129,14 +128,14 @@ class Export:
         rounded = {
             linear.weight for layer in plan.layers for linear in archs.linears(layer).values()
         }
-        arch = archs.for_gguf(str(self.source.metadata["general.architecture"]))
-        self.tensors: list[tuple[Tensor, str | None]] = []  # with the GGUF name if it is rounded
+        self._arch = archs.for_gguf(str(self.source.metadata["general.architecture"]))
+        self.items = []
         for name in weights.names:
-            gguf_name = arch.rename(name)
+            gguf_name = self._arch.rename(name)
             if gguf_name is not None:  # else of no use
-                linear = gguf_name if gguf_name in rounded else None
-                self.tensors.append((weights[name], linear))
-        matrices = {t.format.name for t, _ in self.tensors if len(t.shape) == 2}
+                self.items.append(_Item(weights[name], gguf_name, gguf_name in rounded))
+        self._linears = [item for item in self.items if item.rounded]
+        matrices = {item.tensor.format.name for item in self.items if len(item.tensor.shape) == 2}
         dtype = "bf16" if matrices == {"bf16"} else "f32" if matrices == {"f32"} else "f16"
         if self.target == "awq" or weights.about:
             dtype = "f16"
@@ -148,15 +147,13 @@ class Export:
                 f"the source is quantized already ({weights.about}): rounding it again adds to the "
                 "first loss. For the best result start from the F16, BF16 or F32 original"
             )
-        for tensor, linear in self.tensors:
-            if linear is not None:
-                self._check(tensor)
+        for item in self._linears:
+            self._check(item.tensor)
 
     def _check(self, tensor: Tensor) -> None:
         rows, cols = tensor.shape
         if cols % self.group:
-            shapes = [t.shape[1] for t, linear in self.tensors if linear is not None]
-            common = math.gcd(*shapes)
+            common = math.gcd(*(item.tensor.shape[1] for item in self._linears))
             fitting = [size for size in (128, 64, 32, 16, 8) if common % size == 0]
             hint = f"--group-size {fitting[0]} does." if fitting else "none of trit's does."
             raise UsageError(
@@ -168,44 +165,54 @@ class Export:
                 "Take --to compressed-tensors."
             )
 
-    def _entries(self, tensor: Tensor, linear: str | None) -> list[Entry]:
-        if linear is None:
+    def _entries(self, item: _Item) -> list[Entry]:
+        tensor = item.tensor
+        if not item.rounded:
             return [Entry(tensor.name, self._dtype.upper(), tensor.shape)]
         rows, cols = tensor.shape
-        parts = self._writes.parts(rows, cols, self.bits, self.group, self._scale.upper())
+        parts = self._writes.parts(
+            rows, cols, self.bits, self.group, self.symmetric, self._scale.upper()
+        )
         module = tensor.name.removesuffix(".weight")
         return [Entry(f"{module}.{part}", *rest) for part, rest in parts.items()]
 
     def result(self, seconds: float = 0.0) -> Exported:
         """What the folder will be; nothing is written."""
-        entries = [entry for each in self.tensors for entry in self._entries(*each)]
-        linears = [linear for _, linear in self.tensors if linear is not None]
-        data = self._data
+        entries = [entry for item in self.items for entry in self._entries(item)]
+        data, balance = self._data, self._balance
+        known = balance.grams if balance is not None else data.entries if data is not None else ()
         return Exported(
             path=self.out,
             target=self.target,
             bits=self.bits,
             group_size=self.group,
             quantizer=self.quantizer,
-            linears=len(linears),
-            weights=sum(math.prod(tensor.shape) for tensor, _ in self.tensors),
+            linears=len(self._linears),
+            weights=sum(math.prod(item.tensor.shape) for item in self.items),
             bytes=sum(entry.nbytes for entry in entries),
             warnings=tuple(self._warnings),
-            weighted=0 if data is None else sum(name in data.entries for name in linears),
+            weighted=sum(item.name in known for item in self._linears),
             seconds=seconds,
+            salient=None if balance is None else balance.salient,
         )
 
     def run(self, on_progress: Progress | None = None) -> Exported:
         """Write the folder."""
         assert self.out is not None, "an export without an output can only be reckoned"
         begun, report = time.perf_counter(), on_progress or (lambda what, done, total: None)
-        total = sum(tensor.nbytes for tensor, _ in self.tensors)
+        total = sum(item.tensor.nbytes for item in self.items)
         digest = self.source.sha256(lambda done, of: report("reading the source", done, of))
-        entries = [entry for each in self.tensors for entry in self._entries(*each)]
-        recipe = {"to": self.target, "bits": self.bits, "group_size": self.group}
-        recipe |= {"quantizer": self.quantizer}
+        entries = [entry for item in self.items for entry in self._entries(item)]
+        recipe: dict[str, Any] = {"to": self.target, "bits": self.bits, "group_size": self.group}
+        recipe |= {"quantizer": self.quantizer, "symmetric": self.symmetric}
         if self._data is not None:
             recipe["imatrix_sha256"] = self._data.sha256
+        if self._calibration is not None:
+            text = None if os.fspath(self._calibration) == DEFAULT else Path(self._calibration)
+            self._balance = balance(
+                self.source, text, self.bits, self.group, self.threads, on_progress
+            )
+            recipe["texts_sha256"] = self._balance.texts
         metadata = {
             "trit.version": trit_version(),
             "trit.recipe": json.dumps(recipe, sort_keys=True),
@@ -215,29 +222,32 @@ class Export:
         copies = self._copies()
         done = 0
         with FolderWriter(self.out, entries, texts, copies, metadata) as writer:
-            for tensor, linear in self.tensors:
-                for entry, data in self._arrays(tensor, linear):
+            for item in self.items:
+                for entry, data in self._arrays(item):
                     writer.add(entry, data)
-                done += tensor.nbytes
+                done += item.tensor.nbytes
                 report("writing", done, total)
             writer.finish()
         return self.result(time.perf_counter() - begun)
 
-    def _arrays(
-        self, tensor: Tensor, linear: str | None
-    ) -> Iterator[tuple[Entry, NDArray[np.generic]]]:
-        entries = self._entries(tensor, linear)
+    def _arrays(self, item: _Item) -> Iterator[tuple[Entry, NDArray[np.generic]]]:
+        entries, tensor = self._entries(item), item.tensor
         weights = tensor.decode()
+        if self._balance is not None:
+            # A norm may be saved less one, which its arch adds.
+            zeros = np.zeros_like(weights) if weights.ndim == 1 else weights[:0]
+            added = self._arch.transform(item.name, zeros, self.source.metadata)
+            weights = self._balance.fold(item.name, weights, added)
         if not np.isfinite(weights).all():
             at = np.unravel_index(int(np.isfinite(weights).argmin()), weights.shape)
             raise InvalidFileError(
                 self._folder, f"tensor {tensor.name!r} {[int(i) for i in at]}",
                 f"expected a finite weight, got {weights[at]}",
             )  # fmt: skip
-        if linear is None:
+        if not item.rounded:
             yield entries[0], self._floats(tensor.name, weights, self._dtype)
             return
-        arrays = self._writes.arrays(self._grid(linear, weights), self.bits)
+        arrays = self._writes.arrays(self._grid(item.name, weights), self.bits)
         for entry in entries:
             data = arrays[entry.name.rpartition(".")[2]]
             if data.dtype == np.float32:
@@ -245,6 +255,11 @@ class Export:
             yield entry, data
 
     def _grid(self, linear: str, weights: Floats) -> Grid:
+        if self._balance is not None:
+            known = self._balance.grams[linear]
+            return awq_quantizer.quantize_groups(
+                weights, self.bits, known, self.threads, self._scale
+            )
         if self.quantizer == "hqq":
             return hqq.quantize_groups(weights, self.bits, self.group, self.threads, self._scale)
         found = None
@@ -252,7 +267,7 @@ class Export:
             found = self._data.importance(linear, weights.shape)
         importance = None if found is None else found[0]
         return rtn.quantize_groups(
-            weights, self.bits, self.group, importance, self.threads, self._scale
+            weights, self.bits, self.group, importance, self.threads, self._scale, self.symmetric
         )
 
     def _floats(self, name: str, weights: Floats, dtype: str) -> NDArray[np.generic]:
@@ -271,7 +286,9 @@ class Export:
         config.pop("torch_dtype", None)
         config["dtype"] = config["torch_dtype"] = _DTYPES[self._dtype]
         # Even a tied head is a linear of its own to the readers.
-        config["quantization_config"] = self._writes.config(self.bits, self.group, ["lm_head"])
+        config["quantization_config"] = self._writes.config(
+            self.bits, self.group, self.symmetric, ["lm_head"]
+        )
         return config
 
     def _copies(self) -> list[Path]:
@@ -297,43 +314,25 @@ def export(
     bits: int = 4,
     group_size: int = 128,
     quantizer: str = "rtn",
+    symmetric: bool = False,
     imatrix: Imatrix | None = None,
+    calibration: PathLike | None = None,
     threads: int | None = None,
     dry_run: bool = False,
     on_progress: Progress | None = None,
 ) -> Exported:
     """Write the folder `src` as a folder of `target`: awq or compressed-tensors.
 
+    `symmetric` does without zeros (rtn on compressed-tensors only): a little worse, but some
+    readers load or run nothing else. The quantizer awq measures inputs on `calibration`: a UTF-8
+    text, or "default" for trit's own and what the model writes; `imatrix` weighs columns for rtn.
+
     Errors: UsageError (an unknown target or quantizer, groups that do not divide a row, `out` is
     there), UnsupportedError (`src` is a GGUF, or a model that is not written so), InvalidFileError
     (source damaged, NaN or Inf), DoesNotFitError (disk).
     """
     with Export(
-        src, out, target, bits=bits, group_size=group_size, quantizer=quantizer, imatrix=imatrix,
-        threads=threads,
+        src, out, target, bits=bits, group_size=group_size, quantizer=quantizer,
+        symmetric=symmetric, imatrix=imatrix, calibration=calibration, threads=threads,
     ) as job:  # fmt: skip
         return job.result() if dry_run else job.run(on_progress)
-
-
-def check(target: str, bits: int, group_size: int, quantizer: str) -> None:
-    """UsageError for settings that no folder can have."""
-    if target not in TARGETS:
-        raise UsageError(f"cannot write '{target}': expected one of {', '.join(TARGETS)}.")
-    if bits not in _BITS[target]:
-        known = ", ".join(str(b) for b in _BITS[target])
-        raise UsageError(f"{target} of {bits} bits: expected {known}.")
-    if group_size < 8 or group_size % 8:
-        raise UsageError(f"groups of {group_size}: expected a multiple of 8, such as 128.")
-    if quantizer not in QUANTIZERS:
-        known = ", ".join(QUANTIZERS)
-        raise UsageError(f"quantizer '{quantizer}': for folders expected one of {known}.")
-
-
-def _folder(src: PathLike) -> Path:
-    folder = Path(src)
-    if not (folder.is_dir() and (folder / "config.json").is_file()):
-        raise UnsupportedError(
-            f"{folder}: folders are written from folders of config.json and safetensors; "
-            "a GGUF has not all that they need."
-        )
-    return folder

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from trit._export import Export, Exported, check
+from trit._export import Export
+from trit._exported import Exported, check
 from trit.cli._progress import Progress
 from trit.cli._terminal import note, print_json, size, warn
 from trit.errors import UsageError
@@ -17,7 +18,9 @@ def export(
     bits: int,
     group_size: int,
     quantizer: str | None,
+    symmetric: bool,
     imatrix: Path | None,
+    calibration: Path | None,
     threads: int | None,
     dry_run: bool,
     json: bool,
@@ -27,13 +30,13 @@ def export(
     from trit.files import imatrix as importance_files
 
     method = quantizer or "rtn"
-    check(target, bits, group_size, method)
+    check(target, bits, group_size, method, symmetric)
     if out is None and not dry_run:
         raise UsageError(f"no output: trit quantize SRC OUT_DIR --to {target}, or --dry-run")
     data = None if imatrix is None else importance_files.load(imatrix)
     with Export(
-        path, out, target, bits=bits, group_size=group_size, quantizer=method, imatrix=data,
-        threads=threads,
+        path, out, target, bits=bits, group_size=group_size, quantizer=method,
+        symmetric=symmetric, imatrix=data, calibration=calibration, threads=threads,
     ) as job:  # fmt: skip
         result = job.result()
         for text in result.warnings:
@@ -42,6 +45,8 @@ def export(
             note(f"{path} -> {out} ({size(result.bytes)}, {described(result)})")
             with Progress(jsonl=jsonl) as progress:
                 result = job.run(progress)
+    if result.salient is not None:
+        note(f"1% of the channels carry {100 * result.salient:.0f}% of the inputs' energy")
     if json:
         print_json(as_json(result, dry_run))
     else:
@@ -70,6 +75,7 @@ def as_json(result: Exported, dry_run: bool) -> dict[str, Any]:
         "weights": result.weights,
         "linears": result.linears,
         "weighted": result.weighted,
+        "salient": result.salient,
         "seconds": round(result.seconds, 3),
         "warnings": list(result.warnings),
     }

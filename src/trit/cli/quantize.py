@@ -54,7 +54,9 @@ def command(
     ] = None,
     quantizer: Annotated[
         str | None,
-        typer.Option(metavar="rtn|gptq|hqq", help="Force one; hqq with --to, gptq without."),
+        typer.Option(
+            metavar="rtn|gptq|hqq|awq", help="Force one; hqq and awq with --to, gptq without."
+        ),
     ] = None,
     tensor_type: Annotated[
         list[str] | None,
@@ -75,6 +77,9 @@ def command(
     group_size: Annotated[
         int, typer.Option(metavar="N", help="Weights that share a scale (--to).")
     ] = 128,
+    symmetric: Annotated[
+        bool, typer.Option("--symmetric", help="Without zeros (--to compressed-tensors).")
+    ] = False,
     card: Annotated[
         bool, typer.Option("--card", help="Measure the file against SRC, write it into the file.")
     ] = False,
@@ -113,8 +118,8 @@ def command(
         folder = _one("output", out, Path(words[0]) if words else None)
         export(
             resolve(source, jsonl=jsonl), folder, to, bits=bits, group_size=group_size,
-            quantizer=quantizer, imatrix=imatrix, threads=threads, dry_run=dry_run, json=json,
-            jsonl=jsonl,
+            quantizer=quantizer, symmetric=symmetric, imatrix=imatrix,
+            calibration=calibration, threads=threads, dry_run=dry_run, json=json, jsonl=jsonl,
         )  # fmt: skip
         return
     given = read_words(words or [], type_)

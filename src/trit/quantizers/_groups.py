@@ -22,7 +22,7 @@ Codes = NDArray[np.uint8]
 Chooser = Callable[[Floats, Floats | None], tuple[Codes, Floats, Floats]]
 
 SMALLEST = np.float32(2.0**-24)  # the least float16 above zero
-_SHRINKS = (1.0, 0.96, 0.92, 0.88, 0.84, 0.8, 0.75, 0.7, 0.64, 0.58)
+_SHRINKS = (1.04, 1.0, 0.97, 0.94, 0.91, 0.88, 0.85, 0.82, 0.78, 0.74, 0.7, 0.64, 0.58)
 _ROUNDS = 4
 _CHUNK = 1 << 18  # weights tried at a time: what is needed stays in the cache
 
@@ -76,35 +76,54 @@ def by_group(
     return Grid(codes, zeros.astype(np.int16) if whole else zeros, scales, group)
 
 
-def least_squares(bits: int, scale_type: str) -> Chooser:
+def least_squares(bits: int, scale_type: str, symmetric: bool = False) -> Chooser:
     """Search scale and zero for the least Σ importance · (weight - value)².
 
-    Ranges from the whole down to 58% of it are tried; of the best, scale (the exact solution for
-    its codes) and zero (its neighbours) are improved in turn. Errors are those of the scale as it
-    is stored, in `scale_type`.
+    Errors are those of the scale as it is stored, in `scale_type`. `symmetric`: every zero is half
+    the range.
     """
     top = np.float32((1 << bits) - 1)
 
     def choose(w: Floats, h: Floats | None) -> tuple[Codes, Floats, Floats]:
-        h = _weights(w, h)
-        best = Best(w, h, top)
-        low, span = span_of(w, top)
-        for shrink in _SHRINKS:
-            scale = rounded(span * np.float32(shrink), scale_type)
-            zero = np.clip(np.rint(-low * np.float32(shrink) / scale), 0, top)
-            best.offer(scale, zero)
-        for _ in range(_ROUNDS):
-            settled = best.error.copy()
-            best.offer(rounded(best.refit(), scale_type), best.zero)
-            for change in (-1, 1):
-                zero = np.clip(best.zero + np.float32(change), 0, top)
-                best.offer(best.scale, zero)
-                best.offer(rounded(best.refit(zero), scale_type), zero)
-            if (best.error == settled).all():
-                break
+        best = Best(w, _weights(w, h), top)
+        search(best, scale_type, symmetric)
         return best.codes(), best.zero, best.scale
 
     return choose
+
+
+def search(best: Best, scale_type: str, symmetric: bool = False) -> None:
+    """Offer scales and zeros until nothing is better.
+
+    Ranges from a little more than the whole down to 58% of it are tried; of the best, scale (the
+    exact solution for its codes) and zero (its neighbours) are improved in turn.
+    """
+    w, top = best.w, best.top
+    half = np.float32((int(top) + 1) // 2)
+    if symmetric:
+        largest = np.abs(w).max(axis=1)
+        largest = np.where(largest > 0, largest, 1).astype(np.float32)
+        zero = np.full(len(w), half, np.float32)
+        for shrink in (top / 2 / half, *_SHRINKS):
+            best.offer(rounded(largest * np.float32(2 * shrink) / top, scale_type), zero)
+        for _ in range(_ROUNDS):
+            best.offer(rounded(best.refit(), scale_type), zero)
+        return
+    low, span = span_of(w, top)
+    for shrink in _SHRINKS:
+        scale = rounded(span * np.float32(shrink), scale_type)
+        middle = np.rint(-low * np.float32(shrink) / scale)
+        for change in (-1, 0, 1):
+            best.offer(scale, np.clip(middle + np.float32(change), 0, top))
+    for _ in range(_ROUNDS):
+        settled = best.error.copy()
+        best.offer(rounded(best.refit(), scale_type), best.zero)
+        for change in (-1, 1):
+            zero = np.clip(best.zero + np.float32(change), 0, top)
+            best.offer(best.scale, zero)
+            best.offer(rounded(best.refit(zero), scale_type), zero)
+        if (best.error == settled).all():
+            break
 
 
 class Best:
@@ -122,11 +141,16 @@ class Best:
         difference -= zero[:, None]
         difference *= scale[:, None]
         difference -= self.w
-        error = np.einsum("ij,ij,ij->i", difference, difference, self.h)
+        error = self.measure(difference)
         better = error < self.error
         self.error = np.where(better, error, self.error)
         self.scale = np.where(better, scale, self.scale)
         self.zero = np.where(better, zero, self.zero)
+
+    def measure(self, difference: Floats) -> Floats:
+        """The error (n,) of groups that are off by `difference` (n, columns)."""
+        error: Floats = np.einsum("ij,ij,ij->i", difference, difference, self.h)
+        return error
 
     def refit(self, zero: Floats | None = None) -> Floats:
         """The scale with the least error for the codes that the best scale gives."""

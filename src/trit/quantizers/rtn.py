@@ -85,14 +85,16 @@ def quantize_groups(
     importance: NDArray[np.float32] | None = None,
     threads: int | None = None,
     scale_type: str = "f16",
+    symmetric: bool = False,
 ) -> Grid:
     """Round weights (rows, cols) onto integer grids with a scale and an integer zero per group.
 
     Scale and zero are searched so that Σ importance · (weight - value)² becomes small; `importance`
-    is float32 (cols,). `scale_type` is what scales are stored in: f16, bf16, f32.
+    is float32 (cols,). `scale_type` is what scales are stored in: f16, bf16, f32. `symmetric`:
+    every zero is 2^(bits - 1), as layouts without zeros have it.
     UsageError for groups that do not fill a row.
     """
     if importance is not None:
         check_importance(importance, weights.shape[1])
-    chooser = _groups.least_squares(bits, scale_type)
+    chooser = _groups.least_squares(bits, scale_type, symmetric)
     return _groups.by_group(weights, bits, group, importance, threads, chooser)

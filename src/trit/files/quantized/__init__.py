@@ -9,7 +9,7 @@ One module per method; each names the parts that a quantized linear is saved in,
 the folder is opened, and decodes them later.
 """
 
-from trit.files.quantized._grid import Grid
+from trit.files.quantized._grid import Grid, Parts
 from trit.files.quantized._open import Weights, open_weights, without_settings
 
-__all__ = ["Grid", "Weights", "open_weights", "without_settings"]
+__all__ = ["Grid", "Parts", "Weights", "open_weights", "without_settings"]

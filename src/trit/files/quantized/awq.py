@@ -72,9 +72,9 @@ def _columns(codes: Bytes) -> Bytes:
     return np.ascontiguousarray(ordered.reshape(inputs, outputs).T)
 
 
-def config(bits: int, group: int, plain: list[str]) -> dict[str, object]:
+def config(bits: int, group: int, symmetric: bool, plain: list[str]) -> dict[str, object]:
     """`quantization_config` of a folder whose modules named in `plain` are left as they were."""
-    assert bits == BITS
+    assert bits == BITS and not symmetric
     return {
         "quant_method": "awq",
         "bits": bits,
@@ -85,9 +85,9 @@ def config(bits: int, group: int, plain: list[str]) -> dict[str, object]:
     }
 
 
-def parts(rows: int, cols: int, bits: int, group: int, scale: str) -> Parts:
+def parts(rows: int, cols: int, bits: int, group: int, symmetric: bool, scale: str) -> Parts:
     """What a linear is saved in: part -> type and shape; `scale` is the type of scales."""
-    assert bits == BITS
+    assert bits == BITS and not symmetric
     groups = cols // group
     return {
         "qweight": ("I32", (cols, rows // _PER_WORD)),

@@ -258,12 +258,12 @@ def _words(weights: _Weights) -> str:
     return f"{text}, blocks of {weights.block[0]} × {weights.block[1]}" if weights.block else text
 
 
-def config(bits: int, group: int, plain: list[str]) -> dict[str, object]:
+def config(bits: int, group: int, symmetric: bool, plain: list[str]) -> dict[str, object]:
     """`quantization_config` of a folder whose modules named in `plain` are left as they were."""
     weights = {
         "num_bits": bits,
         "type": "int",
-        "symmetric": False,
+        "symmetric": symmetric,
         "strategy": "group",
         "group_size": group,
         "dynamic": False,
@@ -278,15 +278,17 @@ def config(bits: int, group: int, plain: list[str]) -> dict[str, object]:
     }
 
 
-def parts(rows: int, cols: int, bits: int, group: int, scale: str) -> Parts:
+def parts(rows: int, cols: int, bits: int, group: int, symmetric: bool, scale: str) -> Parts:
     """What a linear is saved in: part -> type and shape; `scale` is the type of scales."""
     groups = cols // group
-    return {
+    found: Parts = {
         "weight_packed": ("I32", (rows, words(cols, bits))),
         "weight_scale": (scale, (rows, groups)),
-        "weight_zero_point": ("I32", (words(rows, bits), groups)),
         "weight_shape": ("I64", (2,)),
     }
+    return (
+        found if symmetric else found | {"weight_zero_point": ("I32", (words(rows, bits), groups))}
+    )
 
 
 def arrays(grid: Grid, bits: int) -> dict[str, NDArray[np.generic]]:
