@@ -79,8 +79,13 @@ def convert(
 def quantize(
     src: PathLike,
     out: PathLike | None,
-    type: str,
+    type: str | None = None,
     *,
+    fit: str | int | None = None,
+    bpw: float | None = None,
+    max_kld: float | None = None,
+    fit_ram: str | int | None = None,
+    ctx: int | None = None,
     imatrix: PathLike | None = None,
     calibration: PathLike | None = None,
     tensor_types: Sequence[str] = (),
@@ -99,15 +104,37 @@ def quantize(
     beside `out` and used again as long as nothing they depend on changes. `tensor_types` are
     PATTERN=TYPE, the first that is found in a name decides; `force` lets TQ1_0 and TQ2_0 round
     weights that are not ternary.
+
+    In place of a type a budget: `fit`, a size such as "3.2GiB"; `bpw` bits per weight; `max_kld`
+    nats per token; `fit_ram` of memory with `ctx` tokens of context. See trit.budget.
     Errors: as for `convert` and, with `calibration`, for calibrate.imatrix; UsageError also for
     unknown types and patterns.
     """
     wishes = recipe.overrides(tensor_types, output_type, embedding_type, pure)
-    recipe.mix(type)  # before anything is pulled
+    asked = (fit, bpw, max_kld, fit_ram, ctx)
+    if any(each is not None for each in asked):
+        if type is not None or force:
+            raise UsageError("a type (or force) and a budget: name one of them.")
+        from trit import budget
+
+        target = budget.target(*asked)
+        assert target is not None
+        path = zoo.resolve(os.fspath(src), on_progress)
+        fitted, _, _ = budget.prepare(
+            path, out, target, wishes, imatrix=imatrix, calibration=calibration, threads=threads,
+            on_progress=on_progress,
+        )  # fmt: skip
+        with fitted:
+            return fitted.result() if dry_run or out is None else fitted.run(on_progress)
+    if type is None:
+        raise UsageError("no type and no budget: name a mix such as Q4_K_M, or fit='3.2GiB'.")
+    mix_name = recipe.mix(type).name  # before anything is pulled
     path = zoo.resolve(os.fspath(src), on_progress)
 
     def prepare(data: PathLike | importance_files.Imatrix | None) -> Job:
-        return prepare_quantize(path, out, type, wishes, imatrix=data, threads=threads, force=force)
+        return prepare_quantize(
+            path, out, mix_name, wishes, imatrix=data, threads=threads, force=force
+        )
 
     if calibration is None:
         job = prepare(imatrix)

@@ -1,6 +1,7 @@
 """What `convert` and `quantize` say: the cost before, the progress during, the result after."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,15 @@ from trit.errors import UsageError
 _BLOCK = re.compile(r"^blk\.\d+\.")
 
 
-def carry_out(job: Job, *, dry_run: bool, json: bool, jsonl: bool) -> None:
-    """Run a prepared job, or only say what it would make."""
+def carry_out(
+    job: Job,
+    *,
+    dry_run: bool,
+    json: bool,
+    jsonl: bool,
+    answer: Callable[[ConvertResult, bool], dict[str, Any]] | None = None,
+) -> None:
+    """Run a prepared job, or only say what it would make; `answer` makes the JSON (as_json)."""
     planned = job.result()
     for text in job.warnings:
         warn(text)
@@ -27,7 +35,7 @@ def carry_out(job: Job, *, dry_run: bool, json: bool, jsonl: bool) -> None:
         _announce(job, planned)
         result = _run(job, jsonl)
     if json:
-        print_json(as_json(result, dry_run))
+        print_json((answer or as_json)(result, dry_run))
     else:
         print(as_text(result, dry_run))
 

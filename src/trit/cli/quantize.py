@@ -59,6 +59,21 @@ def command(
         str | None, typer.Option(metavar="TYPE", help="Type of the embedding.")
     ] = None,
     pure: Annotated[bool, typer.Option("--pure", help="One type for all matrices.")] = False,
+    fit: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="The best file of at most this size: 3.2GiB.")
+    ] = None,
+    bpw: Annotated[
+        float | None, typer.Option(metavar="BITS", help="The best of so many bits per weight.")
+    ] = None,
+    max_kld: Annotated[
+        float | None, typer.Option(metavar="NATS", help="The smallest predicted to lose no more.")
+    ] = None,
+    fit_ram: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="The best that runs in this memory.")
+    ] = None,
+    ctx: Annotated[
+        int | None, typer.Option(metavar="N", help="Tokens of context to run with (--fit-ram).")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
     ] = None,
@@ -72,7 +87,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
 ) -> None:
-    """Quantize a model to a GGUF file of a named mix.
+    """Quantize a model to a GGUF file of a named mix, or the best for a budget.
 
     An existing OUT.gguf is replaced once the new file is complete. Interrupted, the same command
     goes on where it stopped.
@@ -83,6 +98,26 @@ def command(
     from trit.convert import prepare_quantize
 
     given = read_words(words or [], type_)
+    if any(each is not None for each in (fit, bpw, max_kld, fit_ram, ctx)):
+        from trit.budget import target as budget_of
+        from trit.cli._budget import quantize_to
+
+        budget = budget_of(fit, bpw, max_kld, fit_ram, ctx)
+        assert budget is not None
+        if type_ is not None or given.type is not None or force:
+            raise UsageError("a type or --force, and a budget: name one of them.")
+        place = _one("output", out, given.out)
+        if place is None and not dry_run:
+            raise UsageError("no output: trit quantize SRC OUT.gguf --fit SIZE, or --dry-run")
+        wishes = recipe.overrides(
+            tensor_type or (), output_tensor_type, token_embedding_type, pure=pure
+        )
+        quantize_to(
+            resolve(source, jsonl=jsonl), place, budget, wishes, imatrix=imatrix,
+            calibration=calibration, threads=_one("thread count", threads, given.threads),
+            dry_run=dry_run, json=json, jsonl=jsonl,
+        )  # fmt: skip
+        return
     mix = _one("type", type_, given.type)
     if mix is None:
         known = "Q8_0, Q4_K_M, Q3_K_M …"
