@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,16 @@ import pytest
 import small_model
 import text_model
 import trit
-from trit import budget, recipe
+from trit import archs, budget, recipe
 from trit._source import open_source
 from trit.budget import _sensitivity
+from trit.budget._mixtures import LOSSES, corrected, mixtures
 from trit.budget._probe import HEAD, Prober, places
 from trit.budget._sensitivity import SUFFIX
+from trit.budget._target import cache_bytes, scratch_bytes
+from trit.engine import Engine, Rows
 from trit.errors import InvalidFileError, TritError, UsageError
-from trit.files import gguf
+from trit.files import checkpoint, gguf
 
 TEXT = text_model.TEXT * 12
 
@@ -300,3 +305,65 @@ def test_weights_that_are_no_numbers(tmp_path: Path, text: Path) -> None:
     with pytest.raises((InvalidFileError, TritError)):
         prepared(path, tmp_path / "out.gguf", text, bpw=4.0)
     assert not (tmp_path / "out.gguf").exists()
+
+
+def test_mixtures_are_measured_and_correct_the_prediction(
+    model: Path, text: Path, tmp_path: Path
+) -> None:
+    job, allocation, kept = prepared(model, tmp_path / "out.gguf", text, bpw=3.0)
+    job.source.close()
+    measured = json.loads(kept.read_text())["mixtures"]
+    assert len(measured) >= 2
+    assert all(each["measured"] > 0 and each["predicted"] > 0 for each in measured)
+    summed = sum(entry["predicted_kld"] for entry in allocation.tensors.values())
+    assert allocation.kld == pytest.approx(corrected(summed, measured))
+
+
+def test_correction_goes_through_the_points_and_rises() -> None:
+    points = [{"predicted": 0.03, "measured": 0.02}, {"predicted": 1.0, "measured": 2.0}]
+    assert corrected(0.03, points) == pytest.approx(0.02)
+    assert corrected(1.0, points) == pytest.approx(2.0)
+    assert corrected(0.003, points) == pytest.approx(0.002)
+    assert corrected(10.0, points) == pytest.approx(20.0)
+    values = [corrected(cost, points) for cost in np.geomspace(1e-4, 10, 50)]
+    assert all(one < other for one, other in itertools.pairwise(values))
+    assert corrected(0.5, []) == 0.5
+    assert corrected(0.0, points) == 0.0
+
+
+def test_mixtures_lose_about_what_they_should() -> None:
+    random = np.random.default_rng(0)
+    names = [f"blk.{i}.ffn_up.weight" for i in range(30)]
+    bits = {"iq2_xxs": 2.06, "iq3_xxs": 3.06, "q4_k": 4.5, "q6_k": 6.56}
+    costs = {n: {f: 3 * random.random() * 4.0**-b for f, b in bits.items()} for n in names}
+    made = mixtures(dict.fromkeys(names, (64, 256)), costs)
+    for (cost, chosen), loss in zip(made, LOSSES, strict=True):
+        assert cost == pytest.approx(sum(costs[n][f] for n, f in chosen.items()))
+        assert 0.7 * loss < cost <= loss
+
+
+@pytest.mark.parametrize("window", [None, 96])
+def test_cache_takes_what_was_reckoned(model: Path, window: int | None) -> None:
+    """Of a layer with a window never more than that, however long the context."""
+    with checkpoint.open(model) as file:
+        plan = archs.plan(file)
+        first, *rest = plan.layers
+        first = replace(first, mixer=replace(first.mixer, window=window))
+        plan = replace(plan, layers=(first, *rest))
+        engine = Engine(plan, file.tensors, threads=1, ctx=1500)
+        most = 0
+        for start in range(0, 1500, 250):
+            engine.forward(Rows.of([5] * 250, start))
+            most = max(most, engine.cache_bytes())
+    reckoned = cache_bytes(plan, 1500)
+    assert most <= reckoned <= most * (1.0 if window is None else 1.25)
+
+
+def test_more_context_leaves_less_for_weights(model: Path, text: Path, tmp_path: Path) -> None:
+    """And what is left for them is used."""
+    with checkpoint.open(model) as file:
+        plan = archs.plan(file)
+    beside = cache_bytes(plan, 64) + scratch_bytes(plan)
+    job, _, _ = prepared(model, tmp_path / "out.gguf", text, fit_ram=beside + 700_000, ctx=64)
+    with job:
+        assert 650_000 < job.result().bytes <= 700_000

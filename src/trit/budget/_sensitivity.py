@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from trit import calibrate, engine, recipe
 from trit._source import Source, core_sha256, trit_version
 from trit.budget._menu import errors, menu, sample, spread
+from trit.budget._mixtures import LOSSES, corrected, mixtures
 from trit.budget._probe import Coarse, Prober, places
 from trit.calibrate._data import passages
 from trit.calibrate._model import chunk_tokens
@@ -72,7 +73,7 @@ class Sensitivities:
 
     def predicted(self, cost: float) -> float:
         """The divergence of a whole model whose tensors' costs sum to `cost`."""
-        return cost
+        return corrected(cost, self.mixtures)
 
     def to_json(self) -> str:
         """As the file has it."""
@@ -208,34 +209,47 @@ def _probe(
 ) -> None:
     plan = calibrate.plan_for(source)
     inside = {name for _, each in places(plan) for name in each}
-    missing = [n for n in names if n in inside and "kld" not in found.tensors[n]]
-    if not missing:
+    probed = [name for name in names if name in inside]
+    missing = [name for name in probed if "kld" not in found.tensors[name]]
+    if not missing and found.about.get("complete"):
         return
-    done = len([n for n in names if n in inside]) - len(missing)
-    total = done + len(missing)
-    wanted = {n: probe(found.tensors[n]["errors"]) for n in missing}
     tokens = windows(source, text)
     ctx = tokens.shape[1]
     first = ctx // 8
     step = max(1, -(-tokens.shape[0] * (ctx - first) // SCORED))
+    wanted = {name: probe(found.tensors[name]["errors"]) for name in missing}
+    total, done = len(probed) + len(LOSSES), len(probed) - len(missing)
     report("measuring sensitivities", done, total)
     prober = Prober(source, tokens, first, step, threads)
-    begun = time.perf_counter()
-    for klds in prober.layers(wanted, columns):
+    found.about |= {"windows": len(tokens), "ctx": ctx, "scored": prober.scored}
+    begun = time.process_time()
+
+    def keep() -> None:
+        nonlocal begun
+        now = time.process_time()
+        seconds = found.about.get("cpu_seconds", 0.0) + now - begun
+        begun, found.about["cpu_seconds"] = now, round(seconds, 3)
+        save(found, path)
+
+    for klds in prober.layers(wanted, columns) if missing else ():
         for name, kld in klds.items():
             how = wanted[name]
             found.tensors[name] |= {"kld": kld, "format": how.format, "times": how.times}
-        seconds = found.about.get("seconds", 0.0) + time.perf_counter() - begun
-        begun = time.perf_counter()
-        found.about |= {
-            "windows": len(tokens),
-            "ctx": ctx,
-            "scored": prober.scored,
-            "seconds": round(seconds, 3),
-        }
-        save(found, path)
+        keep()
         done += len(klds)
         report("measuring sensitivities", done, total)
+    shapes = {name: source.tensors[name].shape for name in probed}
+    costs = {n: {f: found.cost(n, f) for f in found.tensors[n]["errors"]} for n in probed}
+    for predicted, made in mixtures(shapes, costs)[len(found.mixtures) :]:
+        # One after the other: beside the model there is room for one that is rounded.
+        tensors = {n: prober.coarse(n, Coarse(f), columns.get(n)) for n, f in made.items()}
+        kld = prober.mixture(tensors)
+        found.mixtures.append({"predicted": predicted, "measured": kld})
+        keep()
+        done += 1
+        report("measuring sensitivities", done, total)
+    found.about["complete"] = True
+    keep()
 
 
 def probe(lost: Mapping[str, float]) -> Coarse:

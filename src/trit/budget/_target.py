@@ -26,7 +26,6 @@ UNITS = {
 _SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)\s*")
 
 BASE_BYTES = 128 << 20  # the interpreter, the libraries, the vocabulary
-SLAB = 8 << 20  # by which the cache grows
 CACHE_BLOCK = 32  # to a multiple of which keys and values of a head are padded
 
 
@@ -104,8 +103,7 @@ def cache_bytes(plan: Plan, ctx: int) -> int:
         pages = -(-ctx // PAGE)
         if window:  # a pass holds on to those of the pass before it, and begins within a page
             pages = min(pages, -(-(window + 2 * BATCH) // PAGE) + 1)
-        slab = max(1, SLAB // page)
-        total += -(-pages // slab) * slab * page
+        total += pages * page
     return total
 
 
