@@ -23,6 +23,7 @@ namespace {
 using Tokens = In<int32_t, 1>;
 using Positions = In<int64_t, 1>;
 using Floats2 = Out<float, 2>;
+using Doubles2 = Out<double, 2>;
 
 void require_tokens(const Decoder& decoder, const Tokens& tokens) {
   const Model& model = decoder.model();
@@ -74,19 +75,32 @@ void forward(Decoder& decoder, const Tokens& tokens, const Tokens& sequences,
   });
 }
 
-// The values of a row that a tap of this weight gives: one input, or one per chosen expert.
-int64_t tapped(const Decoder& decoder, int index, int handle) {
-  const Matrix& w = decoder.model().weights[static_cast<size_t>(handle)];
+// The mixture of a layer if the weight is a stack of its experts, or null.
+const MixtureOfExperts* mixture_of(const Decoder& decoder, int index, int handle) {
   const Layer& layer = decoder.model().layers[static_cast<size_t>(index)];
   const auto* mixture = std::get_if<MixtureOfExperts>(&layer.feed_forward);
   const bool stack =
       mixture && (handle == mixture->gate || handle == mixture->up || handle == mixture->down);
-  return w.columns * (stack ? mixture->top_k : 1);
+  return stack ? mixture : nullptr;
 }
 
-// `experts`: room for the chosen experts of each row of a mixture, or none.
+// The values of a row that a tap of this weight gives: one input, or one per chosen expert.
+int64_t tapped(const Decoder& decoder, int index, int handle) {
+  const MixtureOfExperts* mixture = mixture_of(decoder, index, handle);
+  const Matrix& w = decoder.model().weights[static_cast<size_t>(handle)];
+  return w.columns * (mixture ? mixture->top_k : 1);
+}
+
+int64_t matrices(const Decoder& decoder, int index, int handle) {
+  const MixtureOfExperts* mixture = mixture_of(decoder, index, handle);
+  return mixture ? mixture->router.rows : 1;
+}
+
+// `squares`: rows of sums for weights, one, or one per expert. `experts`: room for the chosen
+// experts of each row of a mixture, or none.
 void layer(Decoder& decoder, int index, Floats2& hidden, const Tokens& sequences,
            const Positions& positions, const std::vector<std::pair<int, Floats2>>& taps,
+           const std::vector<std::pair<int, Doubles2>>& squares,
            const std::optional<Out<int32_t, 2>>& experts) {
   const Rows rows = rows_of(sequences, positions);
   require(index >= 0 && index < static_cast<int>(decoder.model().layers.size()), "layer index");
@@ -100,6 +114,14 @@ void layer(Decoder& decoder, int index, Floats2& hidden, const Tokens& sequences
                 static_cast<int64_t>(out.shape(1)) == tapped(decoder, index, handle),
             "shape of a tap");
     outs.inputs[handle] = const_cast<float*>(out.data());
+  }
+  for (const auto& [handle, sums] : squares) {
+    require(handle >= 0 && handle < static_cast<int>(decoder.model().weights.size()), "tap handle");
+    const int64_t columns = decoder.model().weights[static_cast<size_t>(handle)].columns;
+    require(static_cast<int64_t>(sums.shape(0)) == matrices(decoder, index, handle) &&
+                static_cast<int64_t>(sums.shape(1)) == columns,
+            "shape of sums of squares");
+    outs.squares[handle] = const_cast<double*>(sums.data());
   }
   if (experts) {
     const Layer& layer = decoder.model().layers[static_cast<size_t>(index)];
@@ -156,9 +178,8 @@ void bind_decoder(nb::module_& m) {
            "out"_a)
       .def("embed", &embed, "tokens"_a, "hidden"_a)
       .def("layer", &layer, "index"_a, "hidden"_a, "sequences"_a, "positions"_a, "taps"_a,
-           "experts"_a.none())
+           "squares"_a, "experts"_a.none())
       .def("head", &head, "hidden"_a, "logits"_a)
-      .def("add_squares", &add_squares_of, "x"_a, "groups"_a.none(), "sums"_a)
       .def("add_gram", &add_gram_of, "x"_a, "gram"_a)
       .def("remove",
            [](Decoder& d, int sequence, int64_t from) { d.cache().remove(sequence, from); })

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "buffers.h"
+#include "moments.h"
 #include "packed.h"
 
 namespace trit {
@@ -214,6 +215,18 @@ Prepared& Decoder::prepare(const float* x, int64_t columns, int count, const For
   return p;
 }
 
+void Decoder::tap(int weight, const float* x, int64_t columns, int count) {
+  if (!taps_) return;
+  const auto inputs = taps_->inputs.find(weight);
+  if (inputs != taps_->inputs.end()) {
+    std::memcpy(inputs->second, x, static_cast<size_t>(columns * count) * sizeof(float));
+  }
+  const auto squares = taps_->squares.find(weight);
+  if (squares != taps_->squares.end()) {
+    add_squares(threads_, kernels_, x, count, columns, squares->second);
+  }
+}
+
 // Several linears of one input, their tiles shared out together.
 void Decoder::products(const float* x, int64_t columns, int count, const Product* products, int n) {
   struct Work {
@@ -232,12 +245,9 @@ void Decoder::products(const float* x, int64_t columns, int count, const Product
   for (int i = 0; i < n; ++i) {
     const Linear& linear = *products[i].linear;
     const Matrix w = matrix(linear);
-    if (taps_) {
-      const auto tap = taps_->inputs.find(linear.weight);
-      if (tap != taps_->inputs.end()) {
-        std::memcpy(tap->second, x, static_cast<size_t>(columns * count) * sizeof(float));
-      }
-    }
+    bool seen = false;  // by a linear before, which views the same matrix
+    for (int j = 0; j < i; ++j) seen = seen || products[j].linear->weight == linear.weight;
+    if (!seen) tap(linear.weight, x, columns, count);
     works[i] = {w,
                 linear.packed ? nullptr : linear.tiles,
                 &prepare(x, columns, count, *w.format),

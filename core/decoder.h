@@ -27,6 +27,9 @@ struct Taps {
   // weight handle → where the inputs of that linear go, [rows][columns] floats; of a stack of
   // experts [rows][top_k][columns].
   std::map<int, float*> inputs;
+  // weight handle → where the squares of those inputs are added up, [columns]; of a stack of
+  // experts [experts][columns], each expert's own.
+  std::map<int, double*> squares;
   int32_t* experts = nullptr;  // where the chosen experts go, [rows][top_k], ascending
 };
 
@@ -106,6 +109,7 @@ class Decoder {
   std::vector<Linear*> linears();
   void make_room_for_tiles();
   Matrix matrix(const Linear& linear) const;
+  void tap(int weight, const float* x, int64_t columns, int count);
   void products(const float* x, int64_t columns, int count, const Product* products, int n);
   Prepared& prepare(const float* x, int64_t columns, int count, const Format& format);
   void normalize(const Norm& norm, const float* x, int count, int64_t width, float* out);
@@ -124,7 +128,7 @@ class Decoder {
                           const Format& format);
   void multiply_experts(const float* x, int64_t columns, bool one_row,
                         const ExpertProduct* products, int n);
-  void tap_experts(int weight, const float* x, int64_t columns, bool one_row) const;
+  void tap_experts(int weight, const float* x, int64_t columns, bool one_row);
   void mix_experts(const MixtureOfExperts& mixture, int count, float* out);
   void heads(const Attention& mixer, const std::optional<Norm>& norm, int row, int heads, float* x);
 

@@ -158,11 +158,19 @@ void Decoder::multiply_experts(const float* x, int64_t columns, bool one_row,
 }
 
 // Hands out the inputs of a stack, by row and by expert instead of by slot.
-void Decoder::tap_experts(int weight, const float* x, int64_t columns, bool one_row) const {
+void Decoder::tap_experts(int weight, const float* x, int64_t columns, bool one_row) {
   if (!taps_) return;
+  const Routing& r = routing_;
+  const auto squares = taps_->squares.find(weight);
+  if (squares != taps_->squares.end()) {
+    threads_.run(static_cast<int64_t>(r.groups.size()), 1, [&](int64_t task, int) {
+      const ExpertRows& g = r.groups[static_cast<size_t>(task)];
+      kernels_.add_squares(x + (one_row ? 0 : columns * g.first), columns, g.count, columns,
+                           squares->second + columns * g.expert);
+    });
+  }
   const auto tap = taps_->inputs.find(weight);
   if (tap == taps_->inputs.end()) return;
-  const Routing& r = routing_;
   const int slots = r.groups.back().first + r.groups.back().count;
   for (int i = 0; i < slots; ++i) {
     const float* from = x + (one_row ? 0 : columns * r.slots[static_cast<size_t>(i)]);

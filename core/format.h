@@ -31,8 +31,18 @@ struct Block {
   uint8_t codes[256];
   int16_t sub_scale[16];
   int16_t sub_min[16];
-  uint16_t d;     // fp16 bits
+  uint16_t d;     // fp16 bits; of mxfp4 the exponent
   uint16_t dmin;  // fp16 bits
+};
+
+// The same of a format whose weights are entries of a codebook, as an encoder has chosen it; the
+// value of a weight is d · (2 · scale + 1) · point, in units of the format. An octet is eight
+// weights.
+struct Entries {
+  uint16_t entry[64];  // of octets, or of their halves where the codebook is four wide
+  uint8_t signs[32];   // of an octet: weight j is negative where bit j is set; iq1: 1, shift down
+  uint8_t scales[16];  // of the groups
+  uint16_t d;          // fp16 bits
 };
 
 // Sixteen rows × up to 256 columns, four columns of one row per int32 lane:
@@ -80,9 +90,10 @@ struct Format {
   // One row of `columns` weights (a multiple of block_weights) to float32.
   void (*decode)(const uint8_t* row, int64_t columns, float* out);
 
-  // One block. Null for formats trit only reads.
+  // One block. Null for formats trit only reads, or only writes.
   void (*unpack)(const uint8_t* block, Block& out);
   void (*pack)(const Block& block, uint8_t* out);
+  void (*pack_entries)(const Entries& block, uint8_t* out) = nullptr;
 
   // The order of a block's pieces of sixteen bytes in a tile; null: as they lie.
   const uint8_t* pieces;

@@ -157,8 +157,8 @@ struct Kernels {
   void (*attend_merge)(const AttentionShape& shape, const AttentionRows& rows, int64_t spans,
                        const float* partials, float* scratch);
 
-  // sums[i] += x[i]².
-  void (*add_squares)(const float* x, int64_t n, double* sums);
+  // sums[i] += x[row][i]², row after row, for n columns of rows `stride` apart.
+  void (*add_squares)(const float* x, int64_t stride, int64_t rows, int64_t n, double* sums);
   // out[j][i] += Σ over rows a[row][i] · b[row][j]; each row is kMomentColumns floats.
   void (*add_products)(const float* a, const float* b, int rows, float* out);
 

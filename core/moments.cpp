@@ -8,7 +8,7 @@
 namespace trit {
 namespace {
 
-constexpr int64_t kStrip = 256;  // columns of a task
+constexpr int64_t kStrip = 128;  // columns of a task
 constexpr int64_t kSide = kMomentBlock / kMomentColumns;
 
 // Columns [32 · panel, …) of all rows side by side, zeros beyond the last.
@@ -34,14 +34,10 @@ void add_tile(const float* tile, int64_t columns, int64_t row, int64_t column, f
 }  // namespace
 
 void add_squares(Threads& threads, const Kernels& kernels, const float* x, int64_t rows,
-                 int64_t columns, const int32_t* groups, double* sums) {
+                 int64_t columns, double* sums) {
   threads.run((columns + kStrip - 1) / kStrip, 1, [&](int64_t task, int) {
     const int64_t first = task * kStrip;
-    const int64_t count = std::min(kStrip, columns - first);
-    for (int64_t row = 0; row < rows; ++row) {
-      const int64_t group = groups ? groups[row] : 0;
-      kernels.add_squares(x + row * columns + first, count, sums + group * columns + first);
-    }
+    kernels.add_squares(x + first, columns, rows, std::min(kStrip, columns - first), sums + first);
   });
 }
 

@@ -9,10 +9,9 @@
 
 namespace trit {
 
-// sums[group][column] += x², rows one after the other. x: [rows][columns]. groups: one per row, or
-// null for group 0.
+// sums[column] += x², rows one after the other. x: [rows][columns].
 void add_squares(Threads& threads, const Kernels& kernels, const float* x, int64_t rows,
-                 int64_t columns, const int32_t* groups, double* sums);
+                 int64_t columns, double* sums);
 
 // gram[i][j] += Σ over rows x[row][i] · x[row][j], for j ≥ i at least; what else is written lies
 // within kMomentBlock of the diagonal and is right too. Sums are float32: fused multiply-adds over

@@ -139,4 +139,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "pure-tensor": ("--pure", "--tensor-type", "attn_output=iq4_xs"),
 }
 OPTION_CASES = ("llama-8b", "llama-tied-odd", "phi3-mini", "mixtral-8x7b")
-OPTION_MIXES = ("Q4_K_M", "Q3_K_M", "Q2_K", "Q8_0", "IQ4_XS", "Q4_0", "TQ2_0", "F16")
+OPTION_MIXES = (
+    *("Q4_K_M", "Q3_K_M", "Q2_K", "Q8_0", "IQ4_XS", "Q4_0", "TQ2_0", "F16"),
+    *("IQ1_S", "IQ2_M", "IQ3_XXS", "IQ3_XS", "MXFP4_MOE"),
+)

@@ -328,6 +328,14 @@ def test_fallbacks_are_in_the_result(tmp_path: Path) -> None:
     assert "blk.0.ffn_down.weight" not in found
 
 
+def test_few_bits_want_importance(source: Path, tmp_path: Path) -> None:
+    done = quantize(source, tmp_path / "out.gguf", "IQ2_XS", dry_run=True)
+    assert {"iq2_xs", "q2_k"} & {tensor.format for tensor in done.tensors}
+    assert any("IQ2_XS without importance" in text for text in done.warnings)
+    done = quantize(source, tmp_path / "out.gguf", "IQ3_S", dry_run=True)
+    assert not any("importance" in text for text in done.warnings)
+
+
 def test_the_cost_is_known_before(source: Path, tmp_path: Path) -> None:
     with prepare_quantize(source, tmp_path / "out.gguf", "Q4_K_M", overrides()) as job:
         assert 0 < job.estimate_seconds() < 60
@@ -344,8 +352,8 @@ def test_bad_requests(source: Path, tmp_path: Path) -> None:
         convert(source, tmp_path / "absent" / "out.gguf", "f16")
     with pytest.raises(TritError, match="absent"):
         convert(tmp_path / "absent.gguf", tmp_path / "out.gguf", "f16")
-    with pytest.raises(UnsupportedError, match="iq2_xs"):
-        quantize(source, tmp_path / "out.gguf", "Q4_K_M", tensor_types=["ffn_up=iq2_xs"])
+    with pytest.raises(UnsupportedError, match="nvfp4"):
+        quantize(source, tmp_path / "out.gguf", "Q4_K_M", tensor_types=["ffn_up=nvfp4"])
     assert [p.name for p in tmp_path.iterdir()] == ["source.gguf"]
 
 

@@ -29,14 +29,6 @@ constexpr Codebook<entries, width> expand(const uint16_t (&packed)[entries],
   return book;
 }
 
-// A block as an encoder has chosen it; each format lays out what it stores. Octet: eight weights.
-struct Entries {
-  uint16_t entry[64];  // of octets, or of their halves where the codebook is four wide
-  uint8_t signs[32];   // of an octet: weight j is negative where bit j is set; iq1: 1, shift down
-  uint8_t scales[16];  // of the groups: d · (2 · scale + 1), in units of the format
-  uint16_t d;          // fp16 bits
-};
-
 // Encoders that store seven signs of eight make the number of minus signs even.
 inline uint32_t even_signs(uint32_t seven) {
   const uint32_t parity = 0x6996u >> ((seven ^ (seven >> 4)) & 15);

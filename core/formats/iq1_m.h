@@ -68,6 +68,7 @@ constexpr Format format_iq1_m = {
     .decode = iq1_m::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pack_entries = iq1_m::pack,
     .pieces = nullptr,
     .panel = nullptr,
     .dot = {},

@@ -60,6 +60,7 @@ constexpr Format format_iq1_s = {
     .decode = iq1_s::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pack_entries = iq1_s::pack,
     .pieces = nullptr,
     .panel = nullptr,
     .dot = {},

@@ -56,6 +56,7 @@ constexpr Format format_iq2_s = {
     .decode = iq2_s::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pack_entries = iq2_s::pack,
     .pieces = nullptr,
     .panel = nullptr,
     .dot = {},

@@ -51,6 +51,7 @@ constexpr Format format_iq2_xs = {
     .decode = iq2_xs::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pack_entries = iq2_xs::pack,
     .pieces = nullptr,
     .panel = nullptr,
     .dot = {},

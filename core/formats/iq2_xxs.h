@@ -52,6 +52,7 @@ constexpr Format format_iq2_xxs = {
     .decode = iq2_xxs::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pack_entries = iq2_xxs::pack,
     .pieces = nullptr,
     .panel = nullptr,
     .dot = {},

@@ -60,6 +60,7 @@ constexpr Format format_iq3_s = {
     .decode = iq3_s::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pack_entries = iq3_s::pack,
     .pieces = nullptr,
     .panel = nullptr,
     .dot = {},

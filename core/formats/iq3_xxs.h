@@ -53,6 +53,7 @@ constexpr Format format_iq3_xxs = {
     .decode = iq3_xxs::decode,
     .unpack = nullptr,
     .pack = nullptr,
+    .pack_entries = iq3_xxs::pack,
     .pieces = nullptr,
     .panel = nullptr,
     .dot = {},

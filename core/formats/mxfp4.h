@@ -28,9 +28,9 @@ inline void decode(const uint8_t* row, int64_t columns, float* out) {
   }
 }
 
-inline void pack(const uint8_t* codes, uint8_t e, uint8_t* out) {
-  out[0] = e;
-  join_fields<4, 16>(codes, out + 1);
+inline void pack(const Block& block, uint8_t* out) {
+  out[0] = static_cast<uint8_t>(block.d);
+  join_fields<4, 16>(block.codes, out + 1);
 }
 
 }  // namespace mxfp4
@@ -46,7 +46,7 @@ constexpr Format format_mxfp4 = {
     .wide = false,
     .decode = mxfp4::decode,
     .unpack = nullptr,
-    .pack = nullptr,
+    .pack = mxfp4::pack,
     .pieces = nullptr,
     .panel = nullptr,
     .dot = {},

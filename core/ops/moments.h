@@ -6,9 +6,23 @@
 
 namespace trit::TRIT_ISA {
 
-// A square of a float is exact in double, so only the additions round.
-inline void add_squares(const float* x, int64_t n, double* sums) {
-  for (int64_t i = 0; i < n; ++i) sums[i] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+// sums[i] += x[row][i]², row after row. A square of a float is exact in double, so only the
+// additions round.
+template <int N>
+inline void add_squares_of(const float* x, int64_t stride, int64_t rows, double* sums) {
+  double held[N];
+  for (int i = 0; i < N; ++i) held[i] = sums[i];
+  for (int64_t row = 0; row < rows; ++row, x += stride) {
+    for (int i = 0; i < N; ++i) held[i] += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  }
+  for (int i = 0; i < N; ++i) sums[i] = held[i];
+}
+
+inline void add_squares(const float* x, int64_t stride, int64_t rows, int64_t n, double* sums) {
+  constexpr int kHeld = 32;  // sums in registers
+  int64_t i = 0;
+  for (; i + kHeld <= n; i += kHeld) add_squares_of<kHeld>(x + i, stride, rows, sums + i);
+  for (; i < n; ++i) add_squares_of<1>(x + i, stride, rows, sums + i);
 }
 
 // `J` columns of b by 16 · I columns of a, summed in registers over all rows.

@@ -7,7 +7,6 @@
 // of the block at once. What a point is, and which is nearest, the grids know.
 #pragma once
 
-#include "formats/_iq.h"
 #include "quantizers/rtn_flat.h"
 #include "quantizers/rtn_minimums.h"
 #include "quantizers/rtn_super.h"
@@ -229,7 +228,7 @@ inline void solve_codebook(Grid& grid, const CodebookShape& shape, int count,
   for (int lane = 0; lane < kLanes; ++lane) grid.chosen.blocks[lane].d = bits[lane];
 }
 
-template <class Grid, void (*pack)(const Entries&, uint8_t*)>
+template <class Grid>
 inline void encode_codebook(const Rows& rows, const CodebookShape& shape) {
   const int count = shape.samples.count(rows.importance != nullptr);
   BlockLanes lanes;
@@ -242,7 +241,8 @@ inline void encode_codebook(const Rows& rows, const CodebookShape& shape) {
     grid.prepare();
     solve_codebook(grid, shape, count, lanes);
     for (int lane = 0; lane < filled; ++lane) {
-      pack(grid.chosen.blocks[lane], rows.out + (first + lane) * rows.format.block_bytes);
+      uint8_t* out = rows.out + (first + lane) * rows.format.block_bytes;
+      rows.format.pack_entries(grid.chosen.blocks[lane], out);
     }
   }
 }

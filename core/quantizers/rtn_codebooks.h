@@ -1,13 +1,6 @@
 // The formats with codebooks: which codebook, which grid, and where to sample.
 #pragma once
 
-#include "formats/iq1_m.h"
-#include "formats/iq1_s.h"
-#include "formats/iq2_s.h"
-#include "formats/iq2_xs.h"
-#include "formats/iq2_xxs.h"
-#include "formats/iq3_s.h"
-#include "formats/iq3_xxs.h"
 #include "quantizers/rtn_shifted.h"
 #include "quantizers/rtn_signed.h"
 
@@ -25,32 +18,31 @@ constexpr auto kLevelsIq3Xxs = make_magnitudes(kIq3XxsLevels, 0.25f);
 constexpr auto kLevelsIq3S = make_magnitudes(kIq3SLevels, 1.0f);
 
 inline void encode_iq2_xxs(const Rows& rows) {
-  encode_codebook<SignedGrid<kHalvesIq2Xxs, kLevelsIq2, true>, iq2_xxs::pack>(
+  encode_codebook<SignedGrid<kHalvesIq2Xxs, kLevelsIq2, true>>(
       rows, {32, 31, 5, {3, 0.35f, 14, 24, false}});
 }
 inline void encode_iq2_xs(const Rows& rows) {
-  encode_codebook<SignedGrid<kHalvesIq2Xs, kLevelsIq2, true>, iq2_xs::pack>(
+  encode_codebook<SignedGrid<kHalvesIq2Xs, kLevelsIq2, true>>(
       rows, {16, 31, 5, {3, 0.35f, 14, 24, false}});
 }
 inline void encode_iq2_s(const Rows& rows) {
-  encode_codebook<SignedGrid<kHalvesIq2S, kLevelsIq2, false>, iq2_s::pack>(
+  encode_codebook<SignedGrid<kHalvesIq2S, kLevelsIq2, false>>(
       rows, {16, 31, 5, {3, 0.35f, 14, 24, false}});
 }
 inline void encode_iq3_xxs(const Rows& rows) {
-  encode_codebook<SignedGrid<kHalvesIq3Xxs, kLevelsIq3Xxs, true>, iq3_xxs::pack>(
+  encode_codebook<SignedGrid<kHalvesIq3Xxs, kLevelsIq3Xxs, true>>(
       rows, {32, 31, 5, {9, 0.8f, 12, 24, false}});
 }
 inline void encode_iq3_s(const Rows& rows) {
-  encode_codebook<SignedGrid<kHalvesIq3S, kLevelsIq3S, false>, iq3_s::pack>(
+  encode_codebook<SignedGrid<kHalvesIq3S, kLevelsIq3S, false>>(
       rows, {32, 31, 5, {9, 0.8f, 12, 24, false}});
 }
 inline void encode_iq1_s(const Rows& rows) {
-  encode_codebook<ShiftedGrid<kHalvesIq1S, 32, 32>, iq1_s::pack>(
-      rows, {32, 15, 3, {0.5f, 0.12f, 12, 20, false}});
+  encode_codebook<ShiftedGrid<kHalvesIq1S, 32, 32>>(rows,
+                                                    {32, 15, 3, {0.5f, 0.12f, 12, 20, false}});
 }
 inline void encode_iq1_m(const Rows& rows) {
-  encode_codebook<ShiftedGrid<kHalvesIq1S, 16, 8>, iq1_m::pack>(
-      rows, {16, 15, 3, {0.5f, 0.12f, 12, 20, false}});
+  encode_codebook<ShiftedGrid<kHalvesIq1S, 16, 8>>(rows, {16, 15, 3, {0.5f, 0.12f, 12, 20, false}});
 }
 
 }  // namespace trit::TRIT_ISA::rtn

@@ -140,10 +140,10 @@ inline void gather(const float* weights, const float* importance, int64_t column
   for (int i = 0; i < n; ++i) store(lanes.x[i], load(lanes.x[i]) * shrink);
 }
 
-// The codes of `count` lanes to their blocks.
-inline void scatter_codes(int n, int count, BlockLanes& lanes) {
+// Writes the codes and hands each lane's block to the format. The caller has filled in the scales.
+inline void scatter(const Format& format, int count, BlockLanes& lanes, uint8_t* out) {
   alignas(64) float square[kLanes * kLanes];  // [lane][column]
-  for (int i = 0; i < n; i += kLanes) {
+  for (int i = 0; i < format.block_weights; i += kLanes) {
     transpose(lanes.codes[i], kLanes, square);
     for (int lane = 0; lane < count; ++lane) {
       uint8_t* codes = lanes.blocks[lane].codes + i;
@@ -152,11 +152,6 @@ inline void scatter_codes(int n, int count, BlockLanes& lanes) {
       for (int j = 0; j < kLanes; ++j) codes[j] ^= 0x80u;
     }
   }
-}
-
-// Hands each lane's block to the format. The caller has filled in the scales.
-inline void scatter(const Format& format, int count, BlockLanes& lanes, uint8_t* out) {
-  scatter_codes(format.block_weights, count, lanes);
   for (int lane = 0; lane < count; ++lane) {
     format.pack(lanes.blocks[lane], out + static_cast<int64_t>(lane) * format.block_bytes);
   }

@@ -1,7 +1,6 @@
 // mxfp4: floats of four bits under a power of two.
 #pragma once
 
-#include "formats/mxfp4.h"
 #include "quantizers/rtn_flat.h"
 
 namespace trit::TRIT_ISA::rtn {
@@ -26,15 +25,23 @@ inline Floats fp4_error(const BlockLanes& lanes, float inverse_scale) {
   return error * scale * scale;
 }
 
+inline void store_fp4_codes(BlockLanes& lanes, Floats inverse_scale) {
+  const Floats five = broadcast(5.0f), seven = broadcast(7.0f);
+  for (int i = 0; i < 32; ++i) {
+    const Floats value = load(lanes.x[i]);
+    const Floats q = snap_fp4(abs(value) * inverse_scale);
+    const Floats last = min(round_even(q * broadcast(0.25f)) + broadcast(4.0f), seven);
+    const Floats index = select_less(q, five, q, select_less(q, seven, five, last));
+    const Floats minus = select_less(value, zeros(), broadcast(8.0f), zeros());
+    store(lanes.codes[i], index + select_less(zeros(), q, minus, zeros()));
+  }
+}
+
 // The largest weight lies in [1, 2) and the largest level is 12: beyond a quarter there is nothing
 // to gain. An uneven importance may clip it.
 inline void encode_mxfp4(const Rows& rows) {
-  BlockLanes lanes;
   const int count = rows.importance == nullptr ? 3 : 5;
-  for (int64_t first = 0; first < rows.blocks; first += kLanes) {
-    const int64_t left = rows.blocks - first;
-    const int filled = left < kLanes ? static_cast<int>(left) : kLanes;
-    gather(rows.weights, rows.importance, rows.columns, first, 32, filled, lanes);
+  each_sixteen(rows, [&](BlockLanes& lanes) {
     Floats best = broadcast(3e38f), inverse_scale = broadcast(4.0f);
     for (int i = 0; i < count; ++i) {
       const float tried = static_cast<float>(4 << i);
@@ -42,25 +49,15 @@ inline void encode_mxfp4(const Rows& rows) {
       inverse_scale = select_less(error, best, broadcast(tried), inverse_scale);
       best = min(error, best);
     }
-    for (int i = 0; i < 32; ++i) {
-      const Floats value = load(lanes.x[i]);
-      const Floats q = snap_fp4(abs(value) * inverse_scale);
-      const Floats five = broadcast(5.0f);
-      const Floats high = min(round_even(q * broadcast(0.25f)) + broadcast(4.0f), broadcast(7.0f));
-      const Floats index = select_less(q, five, q, select_less(q, broadcast(7.0f), five, high));
-      const Floats minus = select_less(value, zeros(), broadcast(8.0f), zeros());
-      store(lanes.codes[i], index + select_less(zeros(), q, minus, zeros()));
-    }
-    scatter_codes(32, filled, lanes);
+    store_fp4_codes(lanes, inverse_scale);
     alignas(64) float inverses[kLanes];
     store(inverses, inverse_scale);
-    for (int lane = 0; lane < filled; ++lane) {
-      const float scale = lanes.grow[lane] / inverses[lane];           // a power of two, or zero
-      const uint32_t exponent = std::bit_cast<uint32_t>(scale) >> 23;  // less 127
-      const uint8_t e = static_cast<uint8_t>(exponent == 0 ? 0 : exponent + 1);
-      mxfp4::pack(lanes.blocks[lane].codes, e, rows.out + (first + lane) * 17);
+    for (int lane = 0; lane < kLanes; ++lane) {
+      const float scale = lanes.grow[lane] / inverses[lane];  // a power of two, or zero
+      const uint32_t exponent = std::bit_cast<uint32_t>(scale) >> 23;
+      lanes.blocks[lane].d = static_cast<uint16_t>(exponent == 0 ? 0 : exponent + 1);  // of 2^−128
     }
-  }
+  });
 }
 
 }  // namespace trit::TRIT_ISA::rtn

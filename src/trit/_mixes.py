@@ -3,105 +3,47 @@
 What a mix means is defined by llama.cpp's behaviour: `llama-quantize --dry-run` prints the type of
 every tensor, and `scripts/mixes_golden.py` compares these tables with it. A row of a table is tried
 in order and the first condition that holds decides; without one the tensor gets the mix's base.
-
-`Site.index` counts tensors of the same kind in the order llama.cpp visits them (by layer, then by
-name), `Site.count` is how many there are: of V-like tensors for attention, of layers for the
-feed-forward. All divisions are integer divisions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-# Blocks per architecture whose 8-fold shared attn_v llama.cpp keeps at 5 bits ("70B").
-BIG_LAYERS = {"llama": 80, "qwen2": 80, "olmo": 80, "deci": 80, "jais2": 68}
-
-
-@dataclass(frozen=True)
-class Model:
-    """What the rules may ask about a model."""
-
-    arch: str
-    layers: int
-    experts: int  # 0 for a dense model
-    heads_per_kv: int  # query heads that share one key/value head
-    big: bool  # one of llama.cpp's "70B" shapes
-    tied: bool  # the embedding is also the output matrix
-    importance: bool  # quantized with importance data
-
-    @property
-    def falcon(self) -> bool:
-        return self.arch == "falcon"
+from trit._mix_rules import (
+    Mix,
+    always,
+    below,
+    between,
+    both,
+    eight,
+    falcon,
+    first,
+    more_bits,
+    shared,
+    shared_or_experts,
+    weighted,
+    without,
+)
 
 
-@dataclass(frozen=True)
-class Site:
-    """One tensor among those of its kind."""
-
-    model: Model
-    index: int
-    count: int
-
-
-Rule = tuple[Callable[[Site], bool], str]
-
-
-@dataclass(frozen=True)
-class Mix:
-    """A named mix: `file_type` is GGUF's general.file_type, `base` the format of most tensors."""
-
-    name: str
-    file_type: int
-    base: str
-    attn_v: tuple[Rule, ...] = ()
-    ffn_down: tuple[Rule, ...] = ()
-    attn_output: str | None = None  # dense models
-    attn_output_eight: str | None = None  # models of eight experts
-    attn_output_falcon: str | None = None
-    embedding: str | None = None  # where it is not tied to the output
-
-
-def more_bits(site: Site) -> bool:
-    """The first and last eighth of the layers, and every third between them."""
-    eighth = site.count // 8
-    late = site.index >= 7 * site.count // 8
-    return site.index < eighth or late or (site.index - eighth) % 3 == 2
-
-
-def first(share: int) -> Callable[[Site], bool]:
-    """The first 1/share of the layers."""
-    return lambda site: site.index < site.count // share
-
-
-def below(index: int) -> Callable[[Site], bool]:
-    """The first tensors of the kind, counted."""
-    return lambda site: site.index < index
-
-
-def always(site: Site) -> bool:
-    return True
-
-
-def shared(site: Site) -> bool:
-    """Four or more query heads read the same keys and values."""
-    return site.model.heads_per_kv >= 4
-
-
-def falcon(site: Site) -> bool:
-    return site.model.falcon
-
-
-def weighted(site: Site) -> bool:
-    return site.model.importance
-
-
-def both(one: Callable[[Site], bool], two: Callable[[Site], bool]) -> Callable[[Site], bool]:
-    return lambda site: one(site) and two(site)
-
-
-def without(test: Callable[[Site], bool]) -> Callable[[Site], bool]:
-    return lambda site: not test(site)
+def _few_bits(
+    name: str, file_type: int, base: str, more: str, attn_output: str | None = None
+) -> Mix:
+    """The mixes of one and two bits; `more` is what their sensitive tensors get."""
+    return Mix(
+        name,
+        file_type,
+        base,
+        attn_v=((shared_or_experts, "q4_k"), (always, more)),
+        attn_v_eight="q4_k",
+        attn_v_big=None,
+        attn_k_eight="q4_k",
+        ffn_down=((first(8), more),),
+        downs_by_layer=False,
+        attn_output=attn_output,
+        attn_output_falcon=attn_output,
+        attn_output_eight="q5_k",
+        head="q5_k",
+        embedding=more,
+    )
 
 
 _ALL = (
@@ -186,8 +128,51 @@ _ALL = (
         ffn_down=((both(without(weighted), first(8)), "q5_k"),),
         attn_output_eight="q5_k",
     ),
+    _few_bits("IQ1_S", 24, "iq1_s", "q2_k", attn_output="iq2_xxs"),
+    _few_bits("IQ1_M", 31, "iq1_m", "q2_k", attn_output="iq2_xxs"),
+    _few_bits("IQ2_XXS", 19, "iq2_xxs", "q2_k"),
+    _few_bits("IQ2_XS", 20, "iq2_xs", "q2_k"),
+    _few_bits("IQ2_S", 28, "iq2_xs", "iq3_s", attn_output="iq3_s"),
+    _few_bits("IQ2_M", 29, "iq2_s", "iq3_s", attn_output="iq3_s"),
+    Mix(
+        "IQ3_XXS",
+        23,
+        "iq3_xxs",
+        attn_v=((shared, "q4_k"), (without(weighted), "iq3_s")),
+        attn_k="iq2_s",
+        attn_q="iq2_s",
+        ffn_down=(
+            (both(without(weighted), first(8)), "q4_k"),
+            (without(weighted), "q3_k"),
+        ),
+        attn_output="iq3_s",
+        attn_output_eight="q5_k",
+        head="q5_k",
+        embedding="iq3_s",
+    ),
+    Mix(
+        "IQ3_XS",
+        22,
+        "iq3_s",
+        attn_v=((shared, "q4_k"),),
+        attn_k="iq3_xxs",
+        attn_q="iq3_xxs",
+        ffn_up=((between(8), "iq3_xxs"),),
+        attn_output_eight="q5_k",
+    ),
+    Mix("IQ3_S", 26, "iq3_s", attn_v=((shared, "q4_k"),), attn_output_eight="q5_k"),
+    Mix(
+        "IQ3_M",
+        27,
+        "iq3_s",
+        attn_v=((always, "q4_k"),),
+        ffn_down=((first(8), "q4_k"), (both(eight, more_bits), "q4_k")),
+        attn_output="q4_k",
+        attn_output_eight="q5_k",
+    ),
     Mix("TQ1_0", 36, "tq1_0", embedding="q4_k"),
     Mix("TQ2_0", 37, "tq2_0", embedding="q4_k"),
+    Mix("MXFP4_MOE", 38, "mxfp4", dense="q8_0"),
 )
 
 MIXES = {mix.name: mix for mix in _ALL}

@@ -22,11 +22,12 @@ from collections.abc import Callable, Sequence
 
 from trit import recipe, zoo
 from trit._job import ConvertResult, Job, Progress, TensorResult
-from trit._mixes import Mix
+from trit._mix_rules import Mix
 from trit._source import Source, open_source, trit_version
 from trit._transcode import Bytes, Encoder, Floats
 from trit.errors import UnsupportedError, UsageError
 from trit.files import imatrix as importance_files
+from trit.files.checkpoint import QUANTIZATION_KEY
 from trit.files.gguf import Plain, Value, ValueType
 from trit.recipe import Choice, Overrides, Weight
 
@@ -42,6 +43,7 @@ __all__ = [
     "source_sha256",
 ]
 
+FEW_BITS = ("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s")
 QuantizeResult = ConvertResult  # one shape for both verbs
 PathLike = str | os.PathLike[str]
 Values = dict[str, Plain | Value]
@@ -311,6 +313,17 @@ def _recipe(
 
 def _rounding_warnings(source: Source, choices: list[Choice]) -> list[str]:
     """What a second rounding costs, if the source is quantized already."""
+    if source.kind == "hf" and (about := source.metadata.get(QUANTIZATION_KEY)):
+        rounded = any(choice.format not in recipe.FLOATS for choice in choices)
+        return [
+            f"the source is quantized already ({about}): "
+            + (
+                "rounding it again adds to the first loss. For the best result start from the "
+                "F16, BF16 or F32 original"
+                if rounded
+                else "what that rounding lost does not come back"
+            )
+        ]
     weights_of: dict[str, int] = {}
     bits = again = 0.0
     for choice in choices:
@@ -343,9 +356,13 @@ def _rounding_warnings(source: Source, choices: list[Choice]) -> list[str]:
 
 def _mix_warnings(mix: Mix, choices: list[Choice], importance: bool) -> list[str]:
     warnings = []
-    if mix.name == "Q2_K_S" and not importance and any(c.format == "q2_k" for c in choices):
+    few = {c.format for c in choices if c.format in FEW_BITS}
+    if mix.name == "Q2_K_S" and any(c.format == "q2_k" for c in choices):
+        few.add("q2_k")
+    if few and not importance:
+        names = ", ".join(sorted(name.upper() for name in few))
         warnings.append(
-            "Q2_K_S without importance data loses much (llama-quantize refuses it): use --imatrix"
+            f"{names} without importance data loses much (llama-quantize refuses it): use --imatrix"
         )
     return warnings
 

@@ -325,19 +325,24 @@ class Engine:
         rows: Rows,
         taps: Sequence[str] = (),
         experts: NDArray[np.int32] | None = None,
+        squares: Mapping[str, NDArray[np.float64]] | None = None,
     ) -> dict[str, Float32]:
         """Runs layer `index` on hidden (n, width) in place.
 
         `taps`: names of weights; returns the inputs (n, cols) each of them was multiplied with, of
         a stack of experts (n, top_k, cols). `experts` (n, top_k) takes the numbers of those
         experts, ascending in each row.
+        `squares`: by name, float64 (1, cols), of a stack (experts, cols), to which the squares of
+        the inputs are added, row after row: no bit depends on threads, or on where a batch is cut.
         """
         handles = {name: self._weights.handles[name] for name in taps}
         inputs = {name: self._tapped(index, name, len(hidden)) for name in taps}
         with self._errors():
             self._decoder.layer(
                 index, hidden, rows.sequences, rows.positions,
-                [(handles[name], inputs[name].reshape(len(hidden), -1)) for name in taps], experts,
+                [(handles[name], inputs[name].reshape(len(hidden), -1)) for name in taps],
+                [(self._weights.handles[name], sums) for name, sums in (squares or {}).items()],
+                experts,
             )  # fmt: skip
         return inputs
 
@@ -347,17 +352,6 @@ class Engine:
         if len(tensor.shape) == 3 and isinstance(part, MixtureOfExperts):
             return np.empty((rows, part.top_k, tensor.cols), np.float32)
         return np.empty((rows, tensor.cols), np.float32)
-
-    def add_squares(
-        self, x: Float32, sums: NDArray[np.float64], groups: NDArray[np.int32] | None = None
-    ) -> None:
-        """sums[group] += x² for the rows of x (n, cols), one after the other.
-
-        `sums` float64 (groups, cols); `groups` (n,), None: all rows belong to the only one. The
-        sums do not depend on threads, nor on how rows are shared out among calls.
-        """
-        with self._errors():
-            self._decoder.add_squares(x, groups, sums)
 
     def add_gram(self, x: Float32, gram: Float32) -> None:
         """gram += xᵀ x for x (n, cols), in the upper triangle of gram (cols, cols), diagonal

@@ -8,23 +8,20 @@ reads weights: a choice follows from names, shapes, a few hyper-parameters and t
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from trit import formats
+from trit._mix_rules import BIG_LAYERS, Mix, Model, Rule, Site
 from trit._mixes import (
     ALIASES,
-    BIG_LAYERS,
     F32_PARTS,
     FALLBACKS,
     KEPT_NAMES,
     KEPT_PARTS,
     MIXES,
-    Mix,
-    Model,
-    Rule,
-    Site,
 )
 from trit.errors import UsageError
 
@@ -247,8 +244,7 @@ class _Chooser:
         self.model = model
         self.wishes = wishes
         self.values = values  # V-like tensors in the model
-        self.values_seen = 0
-        self.downs_seen = 0
+        self.seen: Counter[str] = Counter()  # tensors of each kind that were asked about
 
     def choose(self, item: Weight) -> Choice:
         if not is_quantizable(item):
@@ -276,41 +272,51 @@ class _Chooser:
         return self.wishes.embedding
 
     def _by_mix(self, item: Weight, kind: str) -> str:
-        if kind == "output" or (kind == "embedding" and self.model.tied):
-            return self.wishes.output or self._head()
+        head = kind == "output" or (kind == "embedding" and self.model.tied)
+        if head and self.wishes.output:
+            return self.wishes.output
+        if self.mix.dense and len(item.shape) < 3:
+            return self.mix.dense
+        if head:
+            return self._head(item)
         if kind == "embedding":
             return self.mix.embedding or self.mix.base
         if kind == "attn_v":
             return self._values()
-        if kind == "attn_k":
-            return "q8_0" if self.model.experts == 8 else self.mix.base
-        if kind == "ffn_down":
-            return self._down(item)
-        if kind == "attn_output":
-            return self._attention_output() or self.mix.base
-        return self.mix.base
+        if kind == "attn_k" and self.model.experts == 8:
+            return self.mix.attn_k_eight
+        chosen = None
+        if kind in ("attn_k", "attn_q"):
+            chosen = self.mix.attn_k if kind == "attn_k" else self.mix.attn_q
+        elif kind in ("ffn_down", "ffn_up", "ffn_gate"):
+            chosen = self._feed_forward(item, kind)
+        elif kind == "attn_output":
+            chosen = self._attention_output()
+        return chosen or self.mix.base
 
-    def _head(self) -> str:
-        """Q6_K, which rows that are no multiple of 256 turn into Q8_0."""
-        return "q8_0" if self.model.falcon or self.mix.base == "q8_0" else "q6_k"
+    def _head(self, item: Weight) -> str:
+        if self.model.falcon or self.mix.base == "q8_0":
+            return "q8_0"
+        return self.mix.head if item.shape[-1] % 256 == 0 else "q6_k"  # which falls back to Q8_0
 
     def _values(self) -> str:
-        chosen = _first(self.mix.attn_v, Site(self.model, self.values_seen, self.values))
-        self.values_seen += 1
+        chosen = _first(self.mix.attn_v, Site(self.model, self.seen["attn_v"], self.values))
+        self.seen["attn_v"] += 1
         chosen = chosen or self.mix.base
         if self.model.experts == 8:
-            return "q8_0"
-        return "q5_k" if self.model.big and chosen in ("q3_k", "q4_k") else chosen
+            return self.mix.attn_v_eight
+        few = chosen in ("q3_k", "q4_k")
+        return self.mix.attn_v_big if self.model.big and few and self.mix.attn_v_big else chosen
 
-    def _down(self, item: Weight) -> str:
-        index = self.downs_seen
-        if self.model.experts > 1:  # several per layer: the name tells
+    def _feed_forward(self, item: Weight, kind: str) -> str | None:
+        index = self.seen[kind]
+        by_layer = kind != "ffn_down" or self.mix.downs_by_layer
+        if self.model.experts > 1 and by_layer:  # several per layer: the name tells
             found = _LAYER.match(item.name)
             index = int(found.group(1)) if found else index
-        self.downs_seen += 1
-        return (
-            _first(self.mix.ffn_down, Site(self.model, index, self.model.layers)) or self.mix.base
-        )
+        self.seen[kind] += 1
+        rules = self.mix.ffn_down if kind == "ffn_down" else self.mix.ffn_up
+        return _first(rules, Site(self.model, index, self.model.layers))
 
     def _attention_output(self) -> str | None:
         if self.model.falcon:

@@ -124,7 +124,7 @@ INVALID: list[tuple[dict[str, Any], str]] = [
 UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     ({"architectures": ["MambaForCausalLM"]}, "MambaForCausalLM"),
     ({"hidden_act": "relu"}, "relu"),
-    ({"quantization_config": {"quant_method": "gptq"}}, "quantized"),
+    ({"quantization_config": {"quant_method": "aqlm"}}, "quantized"),
     ({"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "dynamic"),
     ({"rope_scaling": {"type": "yarn", "factor": 2.0, "mscale": 1.0}}, "mscale"),
     ({"partial_rotary_factor": 0.5}, "partial"),

@@ -57,6 +57,7 @@ def test_json_tells_of_every_tensor(
         (["--bpw", "4", "--fit", "1MB"], "one budget"),
         (["--bpw", "4", "--pure"], "--pure"),
         (["--ctx", "64"], "--fit-ram"),
+        (["--bpw", "4", "--to", "awq"], "--to"),
         (["--fit", "10KB"], "smallest file"),
     ],
 )

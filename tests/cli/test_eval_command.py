@@ -134,3 +134,43 @@ def test_on_a_terminal_one_line_is_rewritten(
     assert main(["eval", str(model), "--text", str(text), "--ctx", "64", "--chunks", "3"]) == 0
     said = capsys.readouterr().err
     assert said.count("\r\x1b[K[") == 3 and said.count("\n") == 2 and said.endswith("0 s left\n")
+
+
+def test_facts_as_json(model: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--facts", "--reference", str(model), "--threads", "1", "--json"]
+    assert main(["eval", str(model), *arguments]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert set(answer) == {"facts"} and answer["facts"]["forgotten"] == []
+    group = answer["facts"]["groups"][0]
+    assert (group["name"], group["lost"], group["won"]) == ("all", 0, 0)
+    low, high = group["right_interval"]
+    assert low < group["right"] == group["reference_right"] < high
+    arguments = ["--facts", "--text", str(text), "--ctx", "64", "--chunks", "1", "--json"]
+    assert main(["eval", str(model), *arguments]) == 0
+    both = json.loads(capsys.readouterr().out)
+    assert both["facts"]["groups"][0]["right"] == group["right"] and both["chunks"] == 1
+    assert "change" not in both["facts"]["groups"][0]
+
+
+def test_facts_for_people(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text_model.write(tmp_path / "other.gguf", seed=1)
+    monkeypatch.chdir(tmp_path)
+    assert main(["eval", "other.gguf", "--facts", "--reference", str(model)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines[1:]) <= 80
+    assert lines[0] == f"other.gguf against {model}"
+    for start in ("RIGHT, %", "arithmetic ", "rare ", "frequent ", "MARGIN, nats", "forgotten: "):
+        assert any(line.startswith(start) for line in lines), start
+    assert sum("shown" in line for line in lines) == 2
+    shown = next(i for i, line in enumerate(lines) if line.startswith("forgotten: "))
+    assert "the 8 rarest" in lines[shown] and len(lines) == shown + 9
+    assert main(["eval", "other.gguf", "--facts"]) == 0
+    alone = capsys.readouterr().out
+    assert "REF." not in alone and "forgotten" not in alone
+
+
+def test_facts_know_no_windows(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", str(model), "--facts", "--ctx", "64"]) == 2
+    assert "add --text FILE" in capsys.readouterr().err

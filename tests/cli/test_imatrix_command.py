@@ -149,7 +149,7 @@ def test_quantize_refuses_before_it_measures(
     base = ["quantize", str(model), str(out), "--calibration", str(text)]
     for more, message in (
         (["--type", "Q4_0", "--imatrix", "x.gguf"], "--imatrix and --calibration"),
-        (["--type", "Q4_0", "--tensor-type", "ffn=iq1_s"], "does not write"),
+        (["--type", "Q4_0", "--tensor-type", "ffn=nvfp4"], "does not write"),
         (["--type", "TQ2_0"], "not ternary"),
     ):
         assert main([*base, *more]) in (1, 2)

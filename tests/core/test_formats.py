@@ -22,7 +22,8 @@ Floats = NDArray[np.float32]
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = {row["name"]: row for row in _core.formats()}
 INTEGER = [name for name, row in ROWS.items() if row["integer"]]
-WRITABLE = [name for name, row in ROWS.items() if row["writable"]]
+# But for mxfp4, whose scale is no fp16: the twin has no unpack.
+WRITABLE = [name for name, row in ROWS.items() if row["writable"] and formats.get(name).unpack]
 # What a panel's codes exceed the twin's factors by.
 OFFSETS = {
     **{"q4_0": 8, "q5_0": 16, "q3_k": 4, "q6_k": 32, "tq1_0": 1, "tq2_0": 1},

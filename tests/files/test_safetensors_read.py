@@ -27,12 +27,12 @@ def test_what_the_package_writes(tmp_path: Path, seed: int) -> None:
     package.save_file(arrays, tmp_path / "m.safetensors", metadata)
     with safetensors.open(tmp_path / "m.safetensors") as file:
         assert file.metadata == (metadata or {})
-        assert file.tensors.keys() | file.unsupported.keys() == arrays.keys()
+        assert file.tensors.keys() | file.stored.keys() == arrays.keys()
         for name, tensor in file.tensors.items():
             expected = arrays[name].astype(np.float32)
             assert tensor.shape == (expected.shape or (1,))
             np.testing.assert_array_equal(tensor.decode(), expected.reshape(tensor.shape))
-        for name in file.unsupported:
+        for name in file.stored:
             assert arrays[name].dtype not in (np.float32, np.float16)
 
 

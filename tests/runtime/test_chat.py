@@ -1,6 +1,7 @@
 """Chat templates: equal to transformers on those in use, and harmless on hostile ones."""
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -315,6 +316,21 @@ def test_wall_time_is_limited_where_the_process_hangs(monkeypatch: pytest.Monkey
     monkeypatch.setattr(chat, "WALL_SECONDS", 0.0)
     with pytest.raises(TemplateError, match="took more than"):
         ChatTemplate("x").render(USER)
+
+
+def test_time_in_which_everything_is_paused_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock is an hour ahead after the first look, as when this process was stopped as well."""
+    template = ChatTemplate("{{ messages[0].content }}")
+    worker = template._worker
+    assert worker is not None
+    os.kill(worker._process.pid, signal.SIGSTOP)
+    clock, calls = time.monotonic, iter([0.0])
+    monkeypatch.setattr(chat.time, "monotonic", lambda: clock() + next(calls, 3600.0))
+    later = threading.Timer(0.6, os.kill, (worker._process.pid, signal.SIGCONT))
+    later.start()
+    assert template.render(USER) == "Hi"
+    later.join()
+    template.close()
 
 
 def test_the_cache_keeps_the_last_few() -> None:

@@ -36,8 +36,6 @@ def sizes(config: Config, arch: str, path: object) -> Metadata:
     """The keys of a decoder's sizes. Raises InvalidFileError for a field that makes no sense."""
     fields = Fields(config, path)
     heads = fields.count("num_attention_heads")
-    if fields.has("quantization_config"):
-        raise UnsupportedError(f"{path}: already quantized checkpoints are not supported.")
     keys: Metadata = {
         "block_count": fields.count("num_hidden_layers"),
         "context_length": fields.count("max_position_embeddings"),

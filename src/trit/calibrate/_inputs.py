@@ -116,40 +116,49 @@ def _waiting_rows(inputs: Shared) -> int:
 class Collector:
     """Sums the rows of one shared input, in the order in which they come.
 
-    Neither the number of threads nor the size of the pieces changes a bit of the sums.
+    name   of the weight whose inputs are asked for
+    sums   float64 (matrices, cols), to which the engine adds the squares
+    Neither the number of threads nor the size of the pieces changes a bit of what is summed.
     """
 
     def __init__(self, inputs: Shared, gram: bool, engine: Engine) -> None:
         self.inputs = inputs
-        self._engine = engine
-        self._sums = np.zeros((inputs.matrices, inputs.cols))
+        self.name = inputs.names[0]
+        self.sums = np.zeros((inputs.matrices, inputs.cols))
         self._counts = np.zeros(inputs.matrices, np.int64)
-        self._grams = [_Gram(inputs, engine) for _ in range(inputs.matrices if gram else 0)]
+        shape = (inputs.matrices if gram else 0, inputs.cols, inputs.cols)
+        self._gram = np.zeros(shape, np.float32)
+        self._grams = [_Gram(inputs, each, engine) for each in self._gram]
 
-    def add(self, x: Floats, experts: Ints | None = None) -> None:
-        """Rows (n, cols); or (n, top_k, cols), each for the expert of that place in (n, top_k)."""
-        rows = x.reshape(-1, x.shape[-1])
-        groups = None if experts is None else np.ascontiguousarray(experts).reshape(-1)
-        self._engine.add_squares(rows, self._sums, groups)
+    def add(self, rows: int, x: Floats | None, experts: Ints | None) -> None:
+        """Count `rows` rows, or those of each expert, (n, top_k); add x to the Gram matrices.
+
+        x: (n, cols); of a stack (n, top_k, cols), each for the expert of that place.
+        """
+        groups = experts.reshape(-1) if experts is not None and len(self._counts) > 1 else None
         if groups is None:
-            self._counts[0] += len(rows)
+            self._counts += rows
         else:
             self._counts += np.bincount(groups, minlength=len(self._counts))
         for number, gram in enumerate(self._grams):
-            gram.add(rows if groups is None else rows[groups == number])
+            assert x is not None
+            flat = x.reshape(-1, x.shape[-1])
+            gram.add(flat if groups is None else flat[groups == number])
 
     def finish(self) -> Inputs:
         """What was summed."""
-        gram = np.stack([each.finish() for each in self._grams]) if self._grams else None
-        return Inputs(self.inputs.names, self._sums, self._counts, gram)
+        for each in self._grams:
+            each.finish()
+        gram = self._gram if self._grams else None
+        return Inputs(self.inputs.names, self.sums, self._counts, gram)
 
 
 class _Gram:
     """One Gram matrix, grown by a fixed number of rows at a time."""
 
-    def __init__(self, inputs: Shared, engine: Engine) -> None:
+    def __init__(self, inputs: Shared, into: Floats, engine: Engine) -> None:
         self._engine = engine
-        self._sum = np.zeros((inputs.cols, inputs.cols), np.float32)
+        self._sum = into
         self._rows = np.empty((_waiting_rows(inputs), inputs.cols), np.float32)
         self._waiting = 0
 
@@ -167,10 +176,10 @@ class _Gram:
             self._engine.add_gram(self._rows[: self._waiting], self._sum)
         self._waiting = 0
 
-    def finish(self) -> Floats:
+    def finish(self) -> None:
+        """Add the rows that wait, and fill the lower half."""
         self._flush()
         step = GRAM_BLOCK
         for first in range(0, len(self._sum), step):  # the engine fills the upper part
             block = slice(first, first + step)
             self._sum[first + step :, block] = self._sum[block, first + step :].T
-        return self._sum

@@ -17,7 +17,7 @@ from trit import engine as engines
 from trit._memory import free_memory
 from trit._processors import default_threads
 from trit.calibrate._hidden import Hidden
-from trit.calibrate._inputs import Collector, Floats, Inputs, Ints, gram_bytes, shared
+from trit.calibrate._inputs import Collector, Doubles, Floats, Inputs, Ints, gram_bytes, shared
 from trit.calibrate._model import Model, plan_for
 from trit.calibrate._weights import open_layer, vectors, weights
 from trit.engine import Engine, Rows
@@ -34,11 +34,12 @@ OnProgress = Callable[[str, int, int], None]  # what, tokens' worth of work done
 
 
 class LayerPass:
-    """A layer with the whole text before and behind it; good until `walk` goes on.
+    """A layer with the whole text before and behind it.
 
     index    of the layer
     plan     its part of the plan
-    inputs   statistics of what its linears were multiplied with, in running order
+    inputs   statistics of what its linears were multiplied with, in running order; gone, as all
+             else, when the walk goes on
     """
 
     def __init__(self, walk: _Walk, index: int, inputs: tuple[Inputs, ...]) -> None:
@@ -118,7 +119,9 @@ def walk(
     state = _Walk(model, tokens, exact, threads, memory, folder, on_progress)
     try:
         for index in range(len(state.plan.layers)):
-            yield LayerPass(state, index, state.run(index, {}, gram, report=True))
+            layer = LayerPass(state, index, state.run(index, {}, gram, report=True))
+            yield layer
+            layer.inputs = ()  # whoever still holds it shall not hold two layers' matrices
             state.next_layer()
     finally:
         state.close()
@@ -158,18 +161,18 @@ class _Walk:
         layer = self.plan.layers[index]
         assert self._engine is not None
         collectors = [Collector(inputs, gram, self._engine) for inputs in shared(layer)]
-        taps = [each.inputs.names[0] for each in collectors]
+        taps = [each.name for each in collectors] if gram else []
+        squares = {each.name: each.sums for each in collectors}
         total = len(self.hidden.before)
-        for part, inputs, experts in self._passes(range(0, total), taps):
-            for collector in collectors:
-                chosen = experts if collector.inputs.matrices > 1 else None
-                collector.add(inputs[collector.inputs.names[0]], chosen)
+        for part, inputs, experts in self._passes(range(0, total), taps, squares):
+            for each in collectors:
+                each.add(len(part), inputs.get(each.name), experts)
             if report:
                 done = index * total + part.stop
                 self._report("measuring", done // len(self.plan.layers), total)
         found = tuple(collector.finish() for collector in collectors)
-        for each in found:
-            self._require_numbers(index, each)
+        for statistics in found:
+            self._require_numbers(index, statistics)
         if not np.isfinite(self.hidden.after).all():
             name = weights(self.plan, index)[-1]
             raise self._not_finite(index, f"what the layer gives, the last of it by {name!r},")
@@ -183,7 +186,7 @@ class _Walk:
             name in each.names and each.matrices > 1
             for each in shared(self.plan.layers[self._layer])
         )
-        parts = list(self._passes(rows, [name], keep=False))
+        parts = list(self._passes(rows, [name]))
         inputs = np.concatenate([found[name] for _, found, _ in parts])
         chosen = [experts for _, _, experts in parts if experts is not None]
         return inputs, np.concatenate(chosen) if stack else None
@@ -216,12 +219,15 @@ class _Walk:
         )  # fmt: skip
 
     def _passes(
-        self, rows: range, taps: Sequence[str], keep: bool = True
+        self,
+        rows: range,
+        taps: Sequence[str],
+        squares: Mapping[str, Doubles] | None = None,
     ) -> Iterator[tuple[range, dict[str, Floats], Ints | None]]:
         """Runs rows of `hidden.before`, which begin and end with a chunk, a pass at a time.
 
-        Yields the rows, the tapped inputs and the chosen experts; with `keep` what comes out is
-        written to `hidden.after`.
+        Yields the rows, the tapped inputs and the chosen experts. With `squares`, which take those
+        of inputs, what comes out is written to `hidden.after`.
         """
         assert self._engine is not None
         mixture = self.plan.layers[self._layer].feed_forward
@@ -234,10 +240,10 @@ class _Walk:
             x = np.array(self.hidden.before[part.start : part.stop])
             experts = None if top_k is None else np.empty((len(part), top_k), np.int32)
             batch = Rows(np.zeros(len(part), np.int32), sequences, at % self.ctx)
-            inputs = self._engine.layer(0, x, batch, taps, experts)
+            inputs = self._engine.layer(0, x, batch, taps, experts, squares)
             for done in range(part.start // self.ctx, part.stop // self.ctx):
                 self._engine.remove(done)
-            if keep:
+            if squares is not None:
                 self.hidden.after[part.start : part.stop] = x
             yield part, inputs, experts
 

@@ -1,10 +1,10 @@
-"""`trit eval`: perplexity on a text and, with a reference, what a small model lost."""
+"""`trit eval`: perplexity on a text, facts, and with a reference what a small model lost."""
 
 import json as json_module
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,12 +32,16 @@ def command(
         str | None,
         typer.Option("--reference", metavar="MODEL", help="Measure the divergence from it too."),
     ] = None,
+    facts: Annotated[
+        bool, typer.Option("--facts", help="Ask for facts: which the model knows, or forgot.")
+    ] = False,
     ctx: Annotated[
-        int, typer.Option("--ctx", "--ctx-size", "-c", metavar="N", help="Tokens per window.")
-    ] = 512,
+        int | None,
+        typer.Option("--ctx", "--ctx-size", "-c", metavar="N", help="Tokens per window: 512."),
+    ] = None,
     chunks: Annotated[
-        int, typer.Option("--chunks", metavar="N", help="Windows to read; -1: all.")
-    ] = -1,
+        int | None, typer.Option("--chunks", metavar="N", help="Windows to read; -1: all.")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
     ] = None,
@@ -45,30 +49,62 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
 ) -> None:
-    """Measure a model on a text: perplexity, and its divergence from a reference.
+    """Measure a model on a text: perplexity, and its divergence from a reference; or ask for facts.
 
     Windows and scoring are those of llama.cpp's perplexity tool, so the figures can be compared.
+    --facts, with a text or without: how often the model finds the true answer likelier than near
+    misses, by category, and for rare and frequent facts; with a reference, what it forgot.
     """
+    from trit.cli._facts import asked, facts_text
     from trit.cli._model_argument import chosen
     from trit.cli._resolve import resolve
     from trit.cli._terminal import print_json
-    from trit.evaluate import evaluate
 
     name = chosen("eval", model, model_option)
-    if text is None:
-        raise UsageError(f"no text: trit eval {name} --text FILE")
+    if text is None and not facts:
+        raise UsageError(f"no text: trit eval {name} --text FILE, or --facts")
+    if text is None and not (ctx is None and chunks is None):
+        raise UsageError("--ctx and --chunks are about a text: add --text FILE")
     path = resolve(name, jsonl=jsonl)
     other = None if reference is None else resolve(reference, jsonl=jsonl)
+    kept = cache_type(cache)
+    answer: dict[str, Any] = {}
+    parts = []
+    if text is not None:
+        result = _evaluated(
+            path, text, other, 512 if ctx is None else ctx, chunks, threads, kept, jsonl
+        )
+        answer |= result.to_dict()
+        parts.append(as_text(result))
+    if facts:
+        known = asked(path, other, threads, kept, jsonl)
+        answer["facts"] = known.to_dict()
+        parts.append(facts_text(known))
+    if json:
+        print_json(answer)
+    else:
+        print("\n\n".join(parts))
+
+
+def _evaluated(
+    path: Path,
+    text: Path,
+    reference: Path | None,
+    ctx: int | None,
+    chunks: int | None,
+    threads: int | None,
+    cache: str,
+    jsonl: bool,
+) -> "Evaluation":
+    from trit.evaluate import evaluate
+
     progress = WindowProgress(jsonl=jsonl)
     try:
         limit = None if chunks == -1 else chunks
-        result = evaluate(path, text, other, ctx, limit, threads, progress, cache_type(cache))
+        window = 512 if ctx is None else ctx
+        return evaluate(path, text, reference, window, limit, threads, progress, cache)
     finally:
         progress.end()
-    if json:
-        print_json(result.to_dict())
-    else:
-        print(as_text(result))
 
 
 class WindowProgress:

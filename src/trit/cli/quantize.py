@@ -1,7 +1,7 @@
 """`trit quantize`: a model of any source to a GGUF of a named mix such as Q4_K_M.
 
 The arguments of llama-quantize work too: IN OUT TYPE [THREADS], and IN TYPE, which writes
-ggml-model-TYPE.gguf beside IN.
+ggml-model-TYPE.gguf beside IN. With --to, a folder that other engines load is written instead.
 """
 
 from pathlib import Path
@@ -48,6 +48,9 @@ def command(
             help="Measure importance data on this text first; default: on trit's own.",
         ),
     ] = None,
+    quantizer: Annotated[
+        str | None, typer.Option(metavar="rtn|hqq", help="How to round, with --to.")
+    ] = None,
     tensor_type: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN=TYPE", help="Type of the tensors so named; repeatable."),
@@ -74,6 +77,14 @@ def command(
     ctx: Annotated[
         int | None, typer.Option(metavar="N", help="Tokens of context to run with (--fit-ram).")
     ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="awq|compressed-tensors", help="Write a folder for other engines."),
+    ] = None,
+    bits: Annotated[int, typer.Option(metavar="N", help="Of a weight (--to).")] = 4,
+    group_size: Annotated[
+        int, typer.Option(metavar="N", help="Weights that share a scale (--to).")
+    ] = 128,
     threads: Annotated[
         int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
     ] = None,
@@ -97,8 +108,23 @@ def command(
     from trit.cli._writing import carry_out
     from trit.convert import prepare_quantize
 
+    budgeted = any(each is not None for each in (fit, bpw, max_kld, fit_ram, ctx))
+    if to is not None:
+        from trit.cli._exporting import export
+
+        if budgeted:
+            raise UsageError("a budget and --to: formats are chosen for GGUF files alone.")
+        if type_ is not None or len(words or []) > 1:
+            raise UsageError("a type and --to: name one of them.")
+        folder = _one("output", out, Path(words[0]) if words else None)
+        export(
+            resolve(source, jsonl=jsonl), folder, to, bits=bits, group_size=group_size,
+            quantizer=quantizer, imatrix=imatrix, threads=threads, dry_run=dry_run, json=json,
+            jsonl=jsonl,
+        )  # fmt: skip
+        return
     given = read_words(words or [], type_)
-    if any(each is not None for each in (fit, bpw, max_kld, fit_ram, ctx)):
+    if budgeted:
         from trit.budget import target as budget_of
         from trit.cli._budget import quantize_to
 
@@ -129,8 +155,8 @@ def command(
         if type_ is not None:
             raise UsageError("no output: trit quantize SRC OUT.gguf --type TYPE, or --dry-run")
         # As llama-quantize names it; beside the source, but never in the cache of pulled models.
-        folder = Path(source).parent if Path(source).is_file() else Path()
-        target = folder / f"ggml-model-{name}.gguf"
+        beside = Path(source).parent if Path(source).is_file() else Path()
+        target = beside / f"ggml-model-{name}.gguf"
     wishes = recipe.overrides(
         tensor_type or (), output_tensor_type, token_embedding_type, pure=pure
     )

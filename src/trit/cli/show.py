@@ -69,6 +69,8 @@ def describe(model: "Checkpoint", *, with_tensors: bool) -> dict[str, Any]:
         row["parameters"] += count
         row["bytes"] += tensor.nbytes
         weights, nbytes = weights + count, nbytes + tensor.nbytes
+    if model.stored_bytes is not None:
+        nbytes = model.stored_bytes
     answer: dict[str, Any] = {
         "path": str(model.path),
         "kind": model.kind,
@@ -78,6 +80,7 @@ def describe(model: "Checkpoint", *, with_tensors: bool) -> dict[str, Any]:
         "tensor_bytes": nbytes,
         "file_bytes": model.path.stat().st_size if model.path.is_file() else None,
         "bits_per_weight": round(8 * nbytes / weights, 4) if weights else None,
+        "quantization": _text(keys.get("trit.source.quantization")),
         **found,
         "types": sorted(types.values(), key=lambda row: -row["bytes"]),
         "tokenizer": _tokenizer(keys),
@@ -149,6 +152,8 @@ def as_text(answer: dict[str, Any]) -> str:
         ("parameters", f"{answer['parameters']:,} ({human(answer['parameters'])})"),
         ("size", f"{size(answer['tensor_bytes'])}, {bits} bits per weight"),
     ]
+    if answer["quantization"] is not None:
+        rows.append(("quantized", answer["quantization"]))
     for name, (label, _) in HYPER_PARAMETERS.items():
         if answer[name] is not None:
             rows.append((label, _shown(answer[name])))

@@ -49,6 +49,10 @@ class Scorer:
 
         return self._each(score, len(tokens))
 
+    def log_sums(self, logits: Floats) -> Doubles:
+        """ln Σ e^x of each row of `logits` (k, vocab): (k,) float64."""
+        return self._each(lambda row: (self._exponents(logits[row], 0)[1],), len(logits))[:, 0]
+
     def compare(self, logits: Floats, base: Floats, tokens: Tokens) -> Doubles:
         """Both rows at once: (k, 4) float64.
 

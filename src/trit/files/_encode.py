@@ -7,6 +7,7 @@ alignment, the last one padded too, as every producer does it.
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from trit.files._header import DEFAULT_ALIGNMENT, MAGIC, MAX_DIMENSIONS, MAX_NAME_BYTES
 from trit.files._layout import aligned
@@ -26,7 +27,7 @@ class Blueprint:
     infos: dict[str, TensorInfo]
     size: int
 
-    @property
+    @cached_property
     def data_bytes(self) -> int:
         """Bytes of all tensors, without padding."""
         return sum(info.nbytes for info in self.infos.values())

@@ -55,13 +55,18 @@ def _check_file(index: Path, name: str) -> None:
     if name in ("", ".", "..") or any(mark in name for mark in "/\\\0:"):
         problem = "expected the name of a file in the same folder"
         raise InvalidFileError(index, where, problem)
-    folder, path = index.parent.resolve(), index.parent / name
+    path = index.parent / name
     if not path.is_file():
         raise InvalidFileError(index, where, "expected that file beside the index, got none")
-    real = path.resolve()
+    if not stays_inside(path):
+        problem = f"expected a file of the same folder, got a link to {path.resolve()}"
+        raise InvalidFileError(index, where, problem)
+
+
+def stays_inside(path: Path) -> bool:
+    """Whether a file, links followed, is of its folder or of the cache that the folder is in."""
+    folder = path.parent.resolve()
     allowed = [folder]
     if folder.parent.name == "snapshots":
         allowed.append(folder.parent.parent / "blobs")
-    if real.parent not in allowed:
-        problem = f"expected a file of the same folder, got a link to {real}"
-        raise InvalidFileError(index, where, problem)
+    return path.resolve().parent in allowed

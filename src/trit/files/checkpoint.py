@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 
 from trit import archs, formats
 from trit.errors import InvalidFileError, UnsupportedError
-from trit.files import gguf, safetensors
+from trit.files import gguf, quantized, safetensors
 from trit.files._hf_experts import Stacks
 from trit.files._hf_general import general_keys, size_label
 from trit.files._hf_json import Object, read_object
 from trit.files._hf_tokenizer import tokenizer_keys
 from trit.files._tensor import Tensor
 from trit.files._values import Plain, Value, value_of
+
+QUANTIZATION_KEY = "trit.source.quantization"  # how the folder was quantized, in words
 
 _EMBEDDING = "token_embd.weight"
 _HEAD = "output.weight"
@@ -41,6 +43,8 @@ class Checkpoint:
     metadata  keys and plain values
     values    the same keys with their exact GGUF types, for writing
     tensors   name -> Tensor
+    stored_bytes  what the weights take on disk, if that is not what `tensors` take: in a folder
+              that is quantized already, which is decoded when asked
     """
 
     path: Path
@@ -49,6 +53,7 @@ class Checkpoint:
     values: Mapping[str, Value]
     tensors: Mapping[str, Tensor]
     close: Callable[[], None] = field(repr=False)
+    stored_bytes: int | None = None
 
     def __enter__(self) -> Checkpoint:
         return self
@@ -99,13 +104,14 @@ def _open_folder(folder: Path) -> Checkpoint:
     config_path = folder / "config.json"
     given = read_object(config_path)
     arch = _arch(config_path, given)
-    config = dict(arch.complete(given))
+    config = dict(arch.complete(quantized.without_settings(given)))
     keys = arch.metadata_from_hf(config, path=config_path)
     source = _open_weights(folder)
     try:
+        weights = quantized.open_weights(source, given, config_path)
         tensors = _extra(arch.extra_tensors(config, path=config_path))
         tied = config.get("tie_word_embeddings") is True
-        tensors |= _renamed(folder, arch, source, keys, tied)
+        tensors |= _renamed(folder, arch, weights, keys, tied)
         rows = _embedding_rows(folder, tensors)
         if not tied and _HEAD not in tensors:
             raise InvalidFileError(
@@ -117,12 +123,15 @@ def _open_folder(folder: Path) -> Checkpoint:
         found = general_keys(folder, config, arch.ARCH, _size_label(tensors), matrix.format.name)
         found |= keys
         found |= tokenizer_keys(folder, config, arch.ARCH, rows)
+        if weights.about:
+            found[QUANTIZATION_KEY] = weights.about
     except BaseException:
         source.close()
         raise
     values = {key: value_of(value) for key, value in found.items()}
     metadata = {key: value.value for key, value in values.items()}
-    return Checkpoint(folder, "hf", metadata, values, tensors, source.close)
+    stored = weights.nbytes if weights.about else None
+    return Checkpoint(folder, "hf", metadata, values, tensors, source.close, stored)
 
 
 def _size_label(tensors: Mapping[str, Tensor]) -> str:
@@ -157,13 +166,13 @@ def _arch(path: Path, config: Object) -> archs.Arch:
 def _renamed(
     folder: Path,
     arch: archs.Arch,
-    source: safetensors.SafeTensors,
+    source: quantized.Weights,
     keys: Mapping[str, Any],
     tied: bool,
 ) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     stacks = Stacks(folder)
-    for hf_name in (*source.tensors, *source.unsupported):
+    for hf_name in source.names:
         if place := archs.place(hf_name):
             stacks.add(place, source[hf_name])
             continue

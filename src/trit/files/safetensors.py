@@ -5,8 +5,8 @@
 
 A file is the length of a header in eight bytes, the header as JSON, and the data. The header is
 read by a parser of our own, see `_json.py`. F32, F16 and BF16 become tensors; other types stand in
-`unsupported`, since checkpoints carry integer buffers that nobody needs: only asking for one is an
-error.
+`stored`, since checkpoints carry integer buffers that nobody needs: only asking for one as a tensor
+is an error.
 Spec: the README of github.com/huggingface/safetensors.
 """
 
@@ -17,6 +17,9 @@ from math import prod
 from pathlib import Path
 from types import TracebackType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trit.errors import InvalidFileError, UnsupportedError
 from trit.files._json import Reader
 from trit.files._mapping import Mapping
@@ -24,7 +27,7 @@ from trit.files._tensor import Tensor
 from trit.files._weight_map import read_weight_map
 from trit.formats import get
 
-__all__ = ["SafeTensors", "Tensor", "open"]
+__all__ = ["SafeTensors", "Stored", "Tensor", "open"]
 
 _FORMATS = {"F32": "f32", "F16": "f16", "BF16": "bf16"}
 _BITS = {
@@ -32,6 +35,7 @@ _BITS = {
     "F8_E5M2FNUZ": 8, "F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "I16": 16, "U16": 16, "F16": 16,
     "BF16": 16, "I32": 32, "U32": 32, "F32": 32, "F64": 64, "I64": 64, "U64": 64, "C64": 64,
 }  # fmt: skip
+_NUMPY = {"I8": "i1", "I16": "<i2", "I32": "<i4", "I64": "<i8", "U16": "<u2", "U32": "<u4"}
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 _MAX_STRING_BYTES = 1 << 20
 _MAX_NAME_BYTES = 1 << 10
@@ -56,13 +60,34 @@ class _Entry:
     end: int
 
 
+@dataclass(frozen=True)
+class Stored:
+    """A tensor of a type that is no float: codes, indices, numbers of 8 bits.
+
+    dtype  the format's name for its type
+    data   its bytes, uint8, a view of the file
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    data: NDArray[np.uint8]
+
+    def numbers(self) -> NDArray[np.integer]:
+        """The numbers, a view of `shape`; of F8_E4M3 and others that numpy has not, the bytes."""
+        assert self.dtype in _NUMPY or _BITS[self.dtype] == 8, self.dtype
+        if self.dtype in _NUMPY:
+            return self.data.view(_NUMPY[self.dtype]).reshape(self.shape)
+        return self.data.reshape(self.shape)
+
+
 class SafeTensors:
     """An open checkpoint of one file or several.
 
     path         the file or folder that was asked for; `paths` are all its files
     metadata     the files' `__metadata__`, strings to strings; of equal keys the first file's wins
     tensors      name -> Tensor, for F32, F16 and BF16
-    unsupported  name -> type, for all other types
+    stored       name -> Stored, for all other types
     """
 
     def __init__(self, path: Path, mappings: list[Mapping], weight_map: dict[str, str]) -> None:
@@ -71,7 +96,7 @@ class SafeTensors:
         self.paths = [mapping.path for mapping in mappings]
         self.metadata: dict[str, str] = {}
         self.tensors: dict[str, Tensor] = {}
-        self.unsupported: dict[str, str] = {}
+        self.stored: dict[str, Stored] = {}
         self._mappings = mappings
         for mapping in mappings:
             for name in self._add(mapping):
@@ -81,7 +106,7 @@ class SafeTensors:
                     problem += ", got it here"
                     raise InvalidFileError(mapping.path, f"tensor {name!r}", problem)
         for name, file in weight_map.items():
-            if name not in self.tensors and name not in self.unsupported:
+            if name not in self.tensors and name not in self.stored:
                 problem = f"expected tensor {name!r}, as the index says, got no such tensor"
                 raise InvalidFileError(path / file, "", problem)
 
@@ -91,15 +116,15 @@ class SafeTensors:
         self.metadata = metadata | self.metadata
         raw = mapping.bytes
         for entry in entries:
-            if entry.name in self.tensors or entry.name in self.unsupported:
+            if entry.name in self.tensors or entry.name in self.stored:
                 problem = "expected in one file, got it again"
                 raise InvalidFileError(mapping.path, f"tensor {entry.name!r}", problem)
+            data = raw[data_start + entry.begin : data_start + entry.end]
             if entry.dtype not in _FORMATS:
-                self.unsupported[entry.name] = entry.dtype
+                self.stored[entry.name] = Stored(entry.name, entry.dtype, entry.shape, data)
                 continue
             format = get(_FORMATS[entry.dtype])
             shape = entry.shape or (1,)  # a single number is a row of one
-            data = raw[data_start + entry.begin : data_start + entry.end]
             data = data.reshape(*shape[:-1], shape[-1] * format.block_bytes)
             self.tensors[entry.name] = Tensor(entry.name, shape, format, data)
         return [entry.name for entry in entries]
@@ -108,9 +133,9 @@ class SafeTensors:
         """The tensor of that name; UnsupportedError for its type, InvalidFileError if missing."""
         if name in self.tensors:
             return self.tensors[name]
-        if name in self.unsupported:
+        if name in self.stored:
             raise UnsupportedError(
-                f"{self.path}: tensor {name!r} is of type {self.unsupported[name]}; "
+                f"{self.path}: tensor {name!r} is of type {self.stored[name].dtype}; "
                 f"trit reads {', '.join(_FORMATS)}.\n"
                 "Take a checkpoint in one of these types."
             )
@@ -119,7 +144,7 @@ class SafeTensors:
 
     def close(self) -> None:
         """Let go of the files. Arrays already taken from them stay good."""
-        self.tensors = {}
+        self.tensors, self.stored = {}, {}
         for mapping in self._mappings:
             mapping.close()
 

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from trit import _core, engine, formats
 from trit._processors import default_threads
 from trit.errors import UnsupportedError, UsageError
+from trit.files.quantized import Grid
+from trit.quantizers import _groups
 
 FLOATS = frozenset({"f32", "f16", "bf16"})
 WRITTEN = FLOATS | {
@@ -73,3 +75,23 @@ def _check_importance(importance: NDArray[np.float32], cols: int) -> None:
             f"importance of column {column} is {importance[column]}; "
             "expected a finite number, zero or more. Measure it again."
         )
+
+
+def quantize_groups(
+    weights: NDArray[np.float32],
+    bits: int,
+    group: int,
+    importance: NDArray[np.float32] | None = None,
+    threads: int | None = None,
+    scale_type: str = "f16",
+) -> Grid:
+    """Round weights (rows, cols) onto integer grids with a scale and an integer zero per group.
+
+    Scale and zero are searched so that Σ importance · (weight - value)² becomes small; `importance`
+    is float32 (cols,). `scale_type` is what scales are stored in: f16, bf16, f32.
+    UsageError for groups that do not fill a row.
+    """
+    if importance is not None:
+        _check_importance(importance, weights.shape[1])
+    chooser = _groups.least_squares(bits, scale_type)
+    return _groups.by_group(weights, bits, group, importance, threads, chooser)

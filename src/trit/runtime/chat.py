@@ -31,6 +31,7 @@ from trit.errors import TemplateError
 MAX_SOURCE_BYTES = 1 << 20
 CPU_SECONDS = 0.6  # of the worker: for compiling, and for each rendering
 WALL_SECONDS = 10.0  # a busy machine may take this long to start the worker and answer
+_LOOK_SECONDS = 0.25  # how long is waited at a time
 MEMORY_BYTES = 48 << 20  # beyond what Python and Jinja take
 OUTPUT_CHARS = 8 << 20
 _CACHED = 4
@@ -164,7 +165,7 @@ class _Worker:
         """The answer to a request; on TemplateError the process is gone."""
         self._unsent += _frame(request)
         try:
-            return self._exchange(time.monotonic() + WALL_SECONDS)
+            return self._exchange(WALL_SECONDS)
         except BaseException:
             self._process.kill()
             self.stop()
@@ -180,13 +181,20 @@ class _Worker:
             self._process.kill()
             self._process.wait()
 
-    def _exchange(self, deadline: float) -> dict[str, Any]:
+    def _exchange(self, seconds: float) -> dict[str, Any]:
+        """Send what is unsent and wait for an answer.
+
+        A look counts for its own length at most: whatever paused this process (a frozen container,
+        say) may have paused the worker too, and that is no time of the template's.
+        """
         with selectors.DefaultSelector() as selector:
             selector.register(self._stdout, selectors.EVENT_READ)
             selector.register(self._stdin, selectors.EVENT_WRITE)
             while True:
-                ready = selector.select(max(0.0, deadline - time.monotonic()))
-                if not ready:
+                begun = time.monotonic()
+                ready = selector.select(min(seconds, _LOOK_SECONDS))
+                seconds = max(0.0, seconds - min(time.monotonic() - begun, _LOOK_SECONDS))
+                if not ready and not seconds:
                     raise TemplateError(f"The chat template took more than {WALL_SECONDS:g} s.")
                 for key, _ in ready:
                     if key.fileobj is self._stdin:

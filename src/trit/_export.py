@@ -1,0 +1,339 @@
+"""Quantize a Hugging Face folder into another that other engines load: AWQ, compressed-tensors.
+
+    export("model", "model-awq", "awq", group_size=128)
+
+The linears of the layers get integers of 2 to 8 bits with a scale and a zero per group of inputs;
+embedding, head, norms and biases stay floats. The new folder is whole or absent.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trit import archs, formats
+from trit._source import FOLDER_PATTERNS, Source, open_source, trit_version
+from trit.errors import InvalidFileError, UnsupportedError, UsageError
+from trit.files import quantized, safetensors
+from trit.files._folder_writer import Entry, FolderWriter, check_free
+from trit.files._hf_json import read_object
+from trit.files._tensor import Tensor
+from trit.files._weight_map import stays_inside
+from trit.files.imatrix import Imatrix
+from trit.files.quantized import Grid, awq, compressed_tensors
+from trit.plan import MixtureOfExperts
+from trit.quantizers import hqq, rtn
+
+Floats = NDArray[np.float32]
+PathLike = str | os.PathLike[str]
+Progress = Callable[[str, int, int], None]
+
+TARGETS = {"awq": awq, "compressed-tensors": compressed_tensors}
+QUANTIZERS = ("rtn", "hqq")
+_BITS = {"awq": (4,), "compressed-tensors": (2, 3, 4, 5, 6, 7, 8)}
+_COPIED = (*FOLDER_PATTERNS[1:], "README.md", "LICENSE*", "NOTICE*")
+_DTYPES = {"f16": "float16", "bf16": "bfloat16", "f32": "float32"}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written, or would be. `bits_per_weight` counts everything but copied texts."""
+
+    path: Path | None
+    target: str
+    bits: int
+    group_size: int
+    quantizer: str
+    linears: int
+    weights: int
+    bytes: int
+    warnings: tuple[str, ...]
+    weighted: int = 0
+    seconds: float = 0.0
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Of all tensors."""
+        return 8 * self.bytes / self.weights
+
+
+class _Writes(Protocol):
+    """What a module of files.quantized offers for writing."""
+
+    def config(self, bits: int, group: int, plain: list[str]) -> dict[str, object]: ...
+    def parts(self, rows: int, cols: int, bits: int, group: int, scale: str) -> Any: ...
+    def arrays(self, grid: Grid, bits: int) -> dict[str, NDArray[np.generic]]: ...
+
+
+class Export:
+    """An opened folder and what becomes of each of its tensors; a context manager."""
+
+    def __init__(
+        self,
+        src: PathLike,
+        out: PathLike | None,
+        target: str,
+        *,
+        bits: int = 4,
+        group_size: int = 128,
+        quantizer: str = "rtn",
+        imatrix: Imatrix | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """Errors as for `export`, whatever can be told before anything is rounded."""
+        check(target, bits, group_size, quantizer)
+        self.target, self.bits, self.group, self.quantizer = target, bits, group_size, quantizer
+        self.out = None if out is None else Path(out)
+        self.threads = threads
+        self._writes: _Writes = TARGETS[target]
+        self._data = imatrix
+        self._folder = _folder(src)
+        if self.out is not None:
+            check_free(self.out)
+        self.source: Source = open_source(self._folder)
+        try:
+            self._plan()
+        except BaseException:
+            self.source.close()
+            raise
+
+    def __enter__(self) -> Export:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._weights_file.close()
+        self.source.close()
+
+    def _plan(self) -> None:
+        path = self._folder / "config.json"
+        self._config = read_object(path)
+        self._weights_file = safetensors.open(self._folder)
+        weights = quantized.open_weights(self._weights_file, self._config, path)
+        plan = archs.plan(self.source)
+        if any(isinstance(layer.feed_forward, MixtureOfExperts) for layer in plan.layers):
+            raise UnsupportedError(
+                f"{self._folder}: mixtures of experts are not written as folders yet. "
+                "Write a GGUF: trit quantize SRC OUT.gguf --type Q4_K_M"
+            )
+        if "vision_config" in self._config:
+            raise UnsupportedError(f"{self._folder}: models with images are not written yet.")
+        rounded = {
+            linear.weight for layer in plan.layers for linear in archs.linears(layer).values()
+        }
+        arch = archs.for_gguf(str(self.source.metadata["general.architecture"]))
+        self.tensors: list[tuple[Tensor, str | None]] = []  # with the GGUF name if it is rounded
+        for name in weights.names:
+            gguf_name = arch.rename(name)
+            if gguf_name is not None:  # else of no use
+                linear = gguf_name if gguf_name in rounded else None
+                self.tensors.append((weights[name], linear))
+        matrices = {t.format.name for t, _ in self.tensors if len(t.shape) == 2}
+        dtype = "bf16" if matrices == {"bf16"} else "f32" if matrices == {"f32"} else "f16"
+        if self.target == "awq" or weights.about:
+            dtype = "f16"
+        # A model of float32 keeps its floats; its scales are float16 all the same, as is usual.
+        self._dtype, self._scale = dtype, "f16" if dtype == "f32" else dtype
+        self._warnings = []
+        if weights.about:
+            self._warnings.append(
+                f"the source is quantized already ({weights.about}): rounding it again adds to the "
+                "first loss. For the best result start from the F16, BF16 or F32 original"
+            )
+        for tensor, linear in self.tensors:
+            if linear is not None:
+                self._check(tensor)
+
+    def _check(self, tensor: Tensor) -> None:
+        rows, cols = tensor.shape
+        if cols % self.group:
+            shapes = [t.shape[1] for t, linear in self.tensors if linear is not None]
+            common = math.gcd(*shapes)
+            fitting = [size for size in (128, 64, 32, 16, 8) if common % size == 0]
+            hint = f"--group-size {fitting[0]} does." if fitting else "none of trit's does."
+            raise UsageError(
+                f"{tensor.name}: groups of {self.group} do not divide {cols} columns; {hint}"
+            )
+        if self.target == "awq" and rows % 8:
+            raise UnsupportedError(
+                f"{tensor.name}: AWQ packs eight rows to a word, got {rows}. "
+                "Take --to compressed-tensors."
+            )
+
+    def _entries(self, tensor: Tensor, linear: str | None) -> list[Entry]:
+        if linear is None:
+            return [Entry(tensor.name, self._dtype.upper(), tensor.shape)]
+        rows, cols = tensor.shape
+        parts = self._writes.parts(rows, cols, self.bits, self.group, self._scale.upper())
+        module = tensor.name.removesuffix(".weight")
+        return [Entry(f"{module}.{part}", *rest) for part, rest in parts.items()]
+
+    def result(self, seconds: float = 0.0) -> Exported:
+        """What the folder will be; nothing is written."""
+        entries = [entry for each in self.tensors for entry in self._entries(*each)]
+        linears = [linear for _, linear in self.tensors if linear is not None]
+        data = self._data
+        return Exported(
+            path=self.out,
+            target=self.target,
+            bits=self.bits,
+            group_size=self.group,
+            quantizer=self.quantizer,
+            linears=len(linears),
+            weights=sum(math.prod(tensor.shape) for tensor, _ in self.tensors),
+            bytes=sum(entry.nbytes for entry in entries),
+            warnings=tuple(self._warnings),
+            weighted=0 if data is None else sum(name in data.entries for name in linears),
+            seconds=seconds,
+        )
+
+    def run(self, on_progress: Progress | None = None) -> Exported:
+        """Write the folder."""
+        assert self.out is not None, "an export without an output can only be reckoned"
+        begun, report = time.perf_counter(), on_progress or (lambda what, done, total: None)
+        total = sum(tensor.nbytes for tensor, _ in self.tensors)
+        digest = self.source.sha256(lambda done, of: report("reading the source", done, of))
+        entries = [entry for each in self.tensors for entry in self._entries(*each)]
+        recipe = {"to": self.target, "bits": self.bits, "group_size": self.group}
+        recipe |= {"quantizer": self.quantizer}
+        if self._data is not None:
+            recipe["imatrix_sha256"] = self._data.sha256
+        metadata = {
+            "trit.version": trit_version(),
+            "trit.recipe": json.dumps(recipe, sort_keys=True),
+            "trit.source.sha256": digest,
+        }
+        texts = {"config.json": json.dumps(self._new_config(), indent=2) + "\n"}
+        copies = self._copies()
+        done = 0
+        with FolderWriter(self.out, entries, texts, copies, metadata) as writer:
+            for tensor, linear in self.tensors:
+                for entry, data in self._arrays(tensor, linear):
+                    writer.add(entry, data)
+                done += tensor.nbytes
+                report("writing", done, total)
+            writer.finish()
+        return self.result(time.perf_counter() - begun)
+
+    def _arrays(
+        self, tensor: Tensor, linear: str | None
+    ) -> Iterator[tuple[Entry, NDArray[np.generic]]]:
+        entries = self._entries(tensor, linear)
+        weights = tensor.decode()
+        if not np.isfinite(weights).all():
+            at = np.unravel_index(int(np.isfinite(weights).argmin()), weights.shape)
+            raise InvalidFileError(
+                self._folder, f"tensor {tensor.name!r} {[int(i) for i in at]}",
+                f"expected a finite weight, got {weights[at]}",
+            )  # fmt: skip
+        if linear is None:
+            yield entries[0], self._floats(tensor.name, weights, self._dtype)
+            return
+        arrays = self._writes.arrays(self._grid(linear, weights), self.bits)
+        for entry in entries:
+            data = arrays[entry.name.rpartition(".")[2]]
+            if data.dtype == np.float32:
+                data = self._floats(entry.name, np.ascontiguousarray(data), self._scale)
+            yield entry, data
+
+    def _grid(self, linear: str, weights: Floats) -> Grid:
+        if self.quantizer == "hqq":
+            return hqq.quantize_groups(weights, self.bits, self.group, self.threads, self._scale)
+        found = None
+        if self._data is not None:
+            found = self._data.importance(linear, weights.shape)
+        importance = None if found is None else found[0]
+        return rtn.quantize_groups(
+            weights, self.bits, self.group, importance, self.threads, self._scale
+        )
+
+    def _floats(self, name: str, weights: Floats, dtype: str) -> NDArray[np.generic]:
+        format = formats.get(dtype)
+        assert format.encode is not None
+        data = format.encode(weights)
+        if dtype == "f16" and np.abs(weights).max(initial=0) > np.finfo(np.float16).max:
+            raise UnsupportedError(
+                f"{self._folder}: tensor {name!r} has weights up to {np.abs(weights).max():.6g}; "
+                "float16, which AWQ folders are in, ends at 65504.\nTake --to compressed-tensors."
+            )
+        return data
+
+    def _new_config(self) -> dict[str, Any]:
+        config = quantized.without_settings(self._config)
+        config.pop("torch_dtype", None)
+        config["dtype"] = config["torch_dtype"] = _DTYPES[self._dtype]
+        # Even a tied head is a linear of its own to the readers.
+        config["quantization_config"] = self._writes.config(self.bits, self.group, ["lm_head"])
+        return config
+
+    def _copies(self) -> list[Path]:
+        """Tokenizer, settings and card; InvalidFileError for a link that leads elsewhere."""
+        found = {file for pattern in _COPIED for file in self._folder.glob(pattern)}
+        copies = []
+        for file in sorted(found):
+            if not file.is_file() or file.name == "config.json" or ".index." in file.name:
+                continue
+            if not stays_inside(file):
+                raise InvalidFileError(
+                    file, "", f"expected a file of the folder, got a link to {file.resolve()}."
+                )
+            copies.append(file)
+        return copies
+
+
+def export(
+    src: PathLike,
+    out: PathLike | None,
+    target: str,
+    *,
+    bits: int = 4,
+    group_size: int = 128,
+    quantizer: str = "rtn",
+    imatrix: Imatrix | None = None,
+    threads: int | None = None,
+    dry_run: bool = False,
+    on_progress: Progress | None = None,
+) -> Exported:
+    """Write the folder `src` as a folder of `target`: awq or compressed-tensors.
+
+    Errors: UsageError (an unknown target or quantizer, groups that do not divide a row, `out` is
+    there), UnsupportedError (`src` is a GGUF, or a model that is not written so), InvalidFileError
+    (source damaged, NaN or Inf), DoesNotFitError (disk).
+    """
+    with Export(
+        src, out, target, bits=bits, group_size=group_size, quantizer=quantizer, imatrix=imatrix,
+        threads=threads,
+    ) as job:  # fmt: skip
+        return job.result() if dry_run else job.run(on_progress)
+
+
+def check(target: str, bits: int, group_size: int, quantizer: str) -> None:
+    """UsageError for settings that no folder can have."""
+    if target not in TARGETS:
+        raise UsageError(f"cannot write '{target}': expected one of {', '.join(TARGETS)}.")
+    if bits not in _BITS[target]:
+        known = ", ".join(str(b) for b in _BITS[target])
+        raise UsageError(f"{target} of {bits} bits: expected {known}.")
+    if group_size < 8 or group_size % 8:
+        raise UsageError(f"groups of {group_size}: expected a multiple of 8, such as 128.")
+    if quantizer not in QUANTIZERS:
+        known = ", ".join(QUANTIZERS)
+        raise UsageError(f"quantizer '{quantizer}': for folders expected one of {known}.")
+
+
+def _folder(src: PathLike) -> Path:
+    folder = Path(src)
+    if not (folder.is_dir() and (folder / "config.json").is_file()):
+        raise UnsupportedError(
+            f"{folder}: folders are written from folders of config.json and safetensors; "
+            "a GGUF has not all that they need."
+        )
+    return folder
