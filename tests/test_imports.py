@@ -1,8 +1,8 @@
 """Imports point one way, and `import trit` stays light.
 
 Python: errors → formats, plan → archs → files → zoo → engine, reference → runtime → evaluate →
-calibrate → quantizers → recipe → convert, shards, synth → training → server, cli. Files of a
-registry do not import each other; what begins with an underscore is for its neighbours. C++:
+calibrate → quantizers → recipe → convert, shards, synth → verify → training → server, cli. Files of
+a registry do not import each other; what begins with an underscore is for its neighbours. C++:
 format.h, isa → formats, quantizers, ops → dispatch → decoder → bindings.
 """
 
@@ -32,6 +32,7 @@ LEVELS = [
     {"quantizers"},
     {"recipe"},
     {"convert", "shards", "synth"},
+    {"verify"},
     {"training"},
     {"server", "cli"},
     {"__init__", "__main__"},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 import small_model
 from trit.files.gguf import Plain, Value
@@ -12,13 +14,20 @@ from trit.files.gguf import Plain, Value
 TEXT = "The quick brown fox jumps over the lazy dog; a second sentence, with 12 numbers. " * 6
 
 
-def write(path: Path, seed: int = 0, matrices: str = "f16", add_bos: bool = True) -> Path:
-    """Write a model of 258 tokens: <s>, </s> and one for each byte."""
+def write(
+    path: Path,
+    seed: int = 0,
+    matrices: str = "f16",
+    add_bos: bool = True,
+    change: Callable[[dict[str, NDArray[np.float32]]], None] = lambda weights: None,
+) -> Path:
+    """Write a model of 258 tokens: <s>, </s> and one for each byte. `change` may spoil weights."""
     tokens = ["<s>", "</s>", *_byte_letters()]
     weights = small_model.arrays(seed=seed)
     random = np.random.default_rng(seed)
     embedding = random.standard_normal((len(tokens), small_model.EMBED)) / 2
     weights["token_embd.weight"] = embedding.astype(np.float32)
+    change(weights)
     for array in weights.values():
         if array.ndim == 1:
             array += 1.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -117,6 +117,19 @@ class Job:
         traceback: TracebackType | None,
     ) -> None:
         self.source.close()
+
+    def reserve(self, values: Mapping[str, Plain | Value]) -> None:
+        """Room in the file for what is known once it is whole."""
+        self._values |= values
+
+    def made(self) -> Iterator[tuple[TensorInfo, Iterator[Bytes]]]:
+        """Each tensor and its bytes, in the file's order; nothing is written."""
+        for info in self._infos:
+            yield info, self._pieces(info)
+
+    def header(self, values: Mapping[str, Plain | Value]) -> bytes:
+        """The bytes before the tensors, with `values` in the place of those of the same keys."""
+        return draw(self._values | dict(values), self._infos).header
 
     @property
     def replaces(self) -> bool:

@@ -53,6 +53,7 @@ CONVERSIONS = {"f32": 0, "f16": 1, "bf16": 32, "q8_0": 7}  # type -> general.fil
 AUTO = "auto"  # bf16 for a source of bf16 matrices, else f16
 SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
 OUR_KEYS = ("trit.version", "trit.recipe", "trit.source.sha256")
+CARD_PREFIX = "trit.card."  # evaluate/card.py
 
 
 def convert(
@@ -97,6 +98,7 @@ def quantize(
     threads: int | None = None,
     dry_run: bool = False,
     force: bool = False,
+    card: bool = False,
     on_progress: Progress | None = None,
 ) -> QuantizeResult:
     """Write `src` (as for `convert`) as a GGUF of a named mix, such as Q4_K_M.
@@ -105,7 +107,8 @@ def quantize(
     "default" for trit's passages and text that the model writes; they are kept in OUT.imatrix.gguf
     beside `out` and used again as long as nothing they depend on changes. `tensor_types` are
     PATTERN=TYPE, the first that is found in a name decides; `force` lets TQ1_0 and TQ2_0 round
-    weights that are not ternary.
+    weights that are not ternary. `card` measures the file against `src` when it is whole,
+    and writes the figures into it (evaluate/card.py).
 
     In place of a type a budget: `fit`, a size such as "3.2GiB"; `bpw` bits per weight; `max_kld`
     nats per token; `fit_ram` of memory with `ctx` tokens of context. See trit.budget.
@@ -148,6 +151,10 @@ def quantize(
             job.source.close()
             job = prepare(_calibration.measured(path, out, calibration, threads, on_progress)[0])
     with job:
+        if card and not dry_run:
+            from trit import _carding  # it brings an engine
+
+            return _carding.run(job, threads, on_progress)
         return job.result() if dry_run else job.run(on_progress)
 
 
@@ -276,7 +283,11 @@ def _check_writable(source: Source, choices: list[Choice]) -> None:
 def _values(source: Source, file_type: int) -> Values:
     """The source's keys, exactly, but for those that describe the old file."""
     dropped = {*SPLIT_KEYS, *OUR_KEYS}
-    values: Values = {key: value for key, value in source.values.items() if key not in dropped}
+    values: Values = {
+        key: value
+        for key, value in source.values.items()
+        if key not in dropped and not key.startswith(CARD_PREFIX)
+    }
     values["general.file_type"] = Value(ValueType.UINT32, file_type)
     values["general.quantization_version"] = Value(ValueType.UINT32, QUANTIZATION_VERSION)
     return values

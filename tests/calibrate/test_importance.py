@@ -7,14 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import small_model
 import text_model
 import trit
 from trit.calibrate import FINGERPRINT, data, imatrix, walk
-from trit.errors import DoesNotFitError, InvalidFileError, UsageError
+from trit.cli._measuring import remarks
+from trit.errors import DoesNotFitError, InvalidFileError, TritError, UsageError
 from trit.files import checkpoint, gguf
 from trit.files import imatrix as files
+
+Floats = NDArray[np.float32]
 
 CTX = 64
 Q, K, DOWN = "blk.0.attn_q.weight", "blk.0.attn_k.weight", "blk.1.ffn_down.weight"
@@ -84,6 +88,52 @@ def test_experts_apart(tmp_path: Path) -> None:
     assert loaded is not None and (loaded[3] == 1).all() and (loaded[:3] != 1).any()
     small = trit.quantize(model, tmp_path / "small.gguf", "Q8_0", imatrix=result.path)
     assert small.weighted > 0
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, 3e38])
+@pytest.mark.parametrize("exact", [False, True])
+def test_a_model_that_gives_no_numbers(tmp_path: Path, poison: float, exact: bool) -> None:
+    """NaN and infinity in a weight, and sums too large: the layer is named, nothing is written."""
+
+    def spoil(weights: dict[str, Floats]) -> None:
+        weights[DOWN][3:] = poison
+
+    model = text_model.write(tmp_path / "model.gguf", matrices="f32", change=spoil)
+    out = tmp_path / "out.gguf"
+    out.write_bytes(b"older")
+    with pytest.raises(TritError, match=r"model\.gguf: .*blk\.1\.ffn_down\.weight") as caught:
+        imatrix(model, out, text_model.TEXT, ctx=CTX, exact=exact, gram=tmp_path / "gram.gguf")
+    assert "finite" in str(caught.value)
+    assert out.read_bytes() == b"older" and len(list(tmp_path.iterdir())) == 2
+
+
+def test_columns_that_never_fire(tmp_path: Path) -> None:
+    """They are told of, and a block of nothing but such is rounded as without data."""
+
+    def silence(weights: dict[str, Floats]) -> None:
+        weights["blk.0.attn_norm.weight"][:] = -1  # 1 is added
+        weights["blk.0.attn_norm.weight"][40:] = 0
+        weights["blk.1.attn_norm.weight"][7] = -1
+
+    model = text_model.write(tmp_path / "model.gguf", change=silence)
+    result = imatrix(model, tmp_path / "out.gguf", text_model.TEXT, ctx=CTX)
+    heads = ("attn_q", "attn_k", "attn_v")
+    expected = {f"blk.{i}.{name}.weight": (40, 1)[i] for i in (0, 1) for name in heads}
+    assert result.silent == result.to_dict()["silent_columns"] == expected
+    assert any("123 columns of 6 of the tensors never fired" in each for each in remarks(result))
+    loaded = files.load(result.path)
+    assert (loaded.entries[Q] == 0).tolist() == [column < 40 for column in range(256)]
+    trit.quantize(model, tmp_path / "plain.gguf", "Q4_0")
+    trit.quantize(model, tmp_path / "small.gguf", "Q4_0", imatrix=result.path)
+    with (
+        gguf.open(model) as source,
+        gguf.open(tmp_path / "plain.gguf") as plain,
+        gguf.open(tmp_path / "small.gguf") as small,
+    ):
+        given = source[Q].decode()
+        errors = [np.square(file[Q].decode() - given)[:, :32].sum() for file in (plain, small)]
+        assert errors[1] < 1.2 * errors[0]
+        assert not np.array_equal(plain[Q].decode(), small[Q].decode())
 
 
 def _tokenizer() -> dict[str, gguf.Plain | gguf.Value]:

@@ -32,6 +32,7 @@ def test_json(model: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert (answer["chunks"], answer["ctx"], answer["tokens"]) == (4, 64, 256)
     assert (answer["entries"], answer["threads"], answer["exact"]) == (15, 2, True)
     assert answer["texts"][0]["name"] == str(text) and answer["unseen_experts"] == {}
+    assert answer["silent_columns"] == {}
     expected = trit.imatrix(
         model, tmp_path / "api.gguf", text, ctx=64, chunks=4, output=True, exact=True
     )

@@ -54,6 +54,7 @@ class Importance:
     path       of the file; `gram` of that with Gram matrices, if there is one
     entries    weights that have data
     unseen     experts that no token went to, by weight; nothing is known of their inputs
+    silent     how many columns were 0 throughout, by weight that has such
     tokens     measured: `chunks` of `ctx`
     notes      what was not as one may expect, in words
     """
@@ -66,6 +67,7 @@ class Importance:
     chunks: int
     entries: int
     unseen: dict[str, list[int]]
+    silent: dict[str, int]
     exact: bool
     isa: str
     threads: int
@@ -91,6 +93,7 @@ class Importance:
             "tokens": self.tokens,
             "entries": self.entries,
             "unseen_experts": self.unseen,
+            "silent_columns": self.silent,
             "exact": self.exact,
             "isa": self.isa,
             "threads": self.threads,
@@ -143,6 +146,7 @@ def imatrix(
         writer = stack.enter_context(files.begin(out, shapes, names, count, length, keys))
         grams = None if gram is None else stack.enter_context(_begin_gram(gram, plan, keys))
         unseen: dict[str, list[int]] = {}
+        silent: dict[str, int] = {}
         for layer in walk(
             source, given.tokens, gram=gram is not None, exact=exact, threads=threads,
             folder=Path(out).parent, on_progress=on_progress,
@@ -155,6 +159,8 @@ def imatrix(
                     files.put(writer, name, inputs.sums, inputs.counts)
                     if inputs.unseen:
                         unseen[name] = inputs.unseen
+                    if inputs.silent:
+                        silent[name] = inputs.silent
                 if grams is not None and inputs.gram is not None:
                     _put_gram(grams, inputs)
         writer.finish()
@@ -163,7 +169,7 @@ def imatrix(
     return Importance(
         path=Path(out), gram=None if gram is None else Path(gram), model=os.fspath(source.path),
         texts=given.texts, ctx=length, chunks=count, entries=len(shapes), unseen=unseen,
-        exact=exact, isa=engine.isa(), threads=threads or default_threads(),
+        silent=silent, exact=exact, isa=engine.isa(), threads=threads or default_threads(),
         seconds=time.perf_counter() - begun, notes=given.notes,
     )  # fmt: skip
 

@@ -64,6 +64,11 @@ class Inputs:
         """The experts that no token went to."""
         return np.flatnonzero(self.counts == 0).tolist() if len(self.counts) > 1 else []
 
+    @property
+    def silent(self) -> int:
+        """Columns that were 0 in every x, of the experts that saw any."""
+        return int((self.sums[self.counts > 0] == 0).sum())
+
 
 def shared(layer: Layer) -> list[Shared]:
     """The different inputs of a layer's linears."""

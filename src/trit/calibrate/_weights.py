@@ -24,6 +24,8 @@ from trit.plan import Linear, Norm, Plan
 
 PART_WEIGHTS = 1 << 18  # 1 MiB as float32: stays in a core's cache from decoding to rounding
 
+LARGEST = 127 * 65504.0  # of a weight in Q8_0, whose scales are float16
+
 _ROUNDED = "q8_0"
 _NONE = "none"  # stands for the embedding and the head, which belong to no layer
 
@@ -55,7 +57,7 @@ def open_layer(
     """An engine of layer `index` alone; its cache holds that layer's keys and values, no others.
 
     `exact`: leave float weights as they are. InvalidFileError, naming `path`, for one that is no
-    number.
+    number or too large for Q8_0.
     """
     one = replace(
         plan,
@@ -91,7 +93,7 @@ def _integer_formats() -> frozenset[str]:
 
 
 def rounded(tensor: Tensor, path: object, threads: int, isa: str) -> Tensor:
-    """The tensor in Q8_0. InvalidFileError, naming `path`, for a weight that is no number."""
+    """The tensor in Q8_0. InvalidFileError, naming `path`, for a weight that it cannot hold."""
     target = formats.get(_ROUNDED)
     stored = np.ascontiguousarray(tensor.data).reshape(tensor.rows, -1)
     data = np.empty((tensor.rows, target.row_bytes(tensor.cols)), np.uint8)
@@ -100,10 +102,11 @@ def rounded(tensor: Tensor, path: object, threads: int, isa: str) -> Tensor:
     def part(first: int) -> None:
         rows = stored[first : first + step]
         values = _core.decode(tensor.format.name, rows, tensor.cols, isa)
-        if not np.isfinite([values.min(), values.max()]).all():  # NaN comes through both
-            row, column = np.unravel_index(int(np.argmin(np.isfinite(values))), values.shape)
+        if not (values.min() >= -LARGEST and values.max() <= LARGEST):  # NaN comes through both
+            row, column = np.unravel_index(int(np.argmin(abs(values) <= LARGEST)), values.shape)
             where = f"tensor {tensor.name!r} row {first + int(row)}, column {int(column)}"
-            problem = f"expected a finite weight, got {values[row, column]}"
+            most = f" of at most {LARGEST:,.0f}" if np.isfinite(values[row, column]) else ""
+            problem = f"expected a finite weight{most}, got {values[row, column]:g}"
             raise InvalidFileError(path, where, problem)
         data[first : first + step] = _core.quantize(target.name, values, None, 1, isa)
 

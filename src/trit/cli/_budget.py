@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trit.cli._measuring import Measuring
 from trit.cli._terminal import note, size, table
-from trit.cli._writing import as_json, carry_out
+from trit.cli._writing import carry_out
 
 if TYPE_CHECKING:
     from trit.budget import Allocation, Target
@@ -25,6 +25,7 @@ def quantize_to(
     dry_run: bool,
     json: bool,
     jsonl: bool,
+    card: bool = False,
 ) -> None:
     """Choose the formats, say why, and write the file."""
     from trit.budget import prepare
@@ -40,8 +41,8 @@ def quantize_to(
         if not json:
             print(as_words(allocation, planned.bytes, planned.bits_per_weight))
         carry_out(
-            job, dry_run=dry_run, json=json, jsonl=jsonl,
-            answer=lambda result, dry: as_json(result, dry) | {"budget": allocation.to_dict()},
+            job, dry_run=dry_run, json=json, jsonl=jsonl, card=card, threads=threads,
+            more={"budget": allocation.to_dict()},
         )  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import time
 from typing import TYPE_CHECKING
 
 from trit.cli._progress import Progress
-from trit.cli._terminal import note
+from trit.cli._terminal import counted, note
 
 if TYPE_CHECKING:
     from trit.calibrate import Importance
@@ -41,5 +41,12 @@ def remarks(result: "Importance") -> list[str]:
         found.append(
             f"{name}: no token went to {len(experts)} of its experts ({numbers}): their columns "
             "will count alike. A longer or more varied text reaches more of them"
+        )
+    if result.silent:
+        most = max(result.silent, key=lambda name: result.silent[name])
+        found.append(
+            f"{counted(sum(result.silent.values()), 'column')} of {len(result.silent)} of the "
+            f"tensors never fired, most of them of {most}: their weights count for nothing beside "
+            "others of their block"
         )
     return found

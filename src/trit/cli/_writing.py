@@ -1,7 +1,7 @@
 """What `convert` and `quantize` say: the cost before, the progress during, the result after."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,14 @@ def carry_out(
     dry_run: bool,
     json: bool,
     jsonl: bool,
-    answer: Callable[[ConvertResult, bool], dict[str, Any]] | None = None,
+    card: bool = False,
+    threads: int | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Run a prepared job, or only say what it would make; `answer` makes the JSON (as_json)."""
+    """Run a prepared job, or only say what it would make; `card`: measure it on `threads`.
+
+    more   for the JSON
+    """
     planned = job.result()
     for text in job.warnings:
         warn(text)
@@ -34,10 +39,20 @@ def carry_out(
             raise UsageError("no output: name the file to write, or use --dry-run")
         _announce(job, planned)
         result = _run(job, jsonl)
+    measured = None
+    if card and not dry_run:
+        from trit.cli._card import fill
+
+        measured = fill(Path(job.out or ""), job.source.path, threads, jsonl)
     if json:
-        print_json((answer or as_json)(result, dry_run))
-    else:
-        print(as_text(result, dry_run))
+        answer = as_json(result, dry_run) | dict(more or {})
+        print_json(answer | ({"card": measured.to_dict()} if measured else {}))
+        return
+    print(as_text(result, dry_run))
+    if measured:
+        from trit.cli._card import card_rows
+
+        print(table(card_rows(measured.to_dict())))
 
 
 def fallbacks(result: ConvertResult) -> list[str]:

@@ -85,6 +85,9 @@ def command(
     group_size: Annotated[
         int, typer.Option(metavar="N", help="Weights that share a scale (--to).")
     ] = 128,
+    card: Annotated[
+        bool, typer.Option("--card", help="Measure the file against SRC, write it into the file.")
+    ] = False,
     threads: Annotated[
         int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
     ] = None,
@@ -114,6 +117,8 @@ def command(
 
         if budgeted:
             raise UsageError("a budget and --to: formats are chosen for GGUF files alone.")
+        if card:
+            raise UsageError("--card is for GGUF files: leave it out, or leave out --to.")
         if type_ is not None or len(words or []) > 1:
             raise UsageError("a type and --to: name one of them.")
         folder = _one("output", out, Path(words[0]) if words else None)
@@ -177,7 +182,11 @@ def command(
             job.source.close()
             job = prepare(_measure(path, target, calibration, count, jsonl))
     with job:
-        carry_out(job, dry_run=dry_run, json=json, jsonl=jsonl)
+        if card:
+            from trit._carding import reserve
+
+            reserve(job)
+        carry_out(job, dry_run=dry_run, json=json, jsonl=jsonl, card=card, threads=count)
 
 
 def _measure(

@@ -87,6 +87,9 @@ def describe(model: "Checkpoint", *, with_tensors: bool) -> dict[str, Any]:
         "template": _text(keys.get("tokenizer.chat_template")),
         "licence": _text(keys.get("general.license")),
         "recipe": _text(keys.get("trit.recipe")),
+        "source_sha256": _text(keys.get("trit.source.sha256")),
+        "made_by": _text(keys.get("trit.version")),
+        "card": _card(keys, list(model.tensors)),
     }
     if with_tensors:
         answer["tensors"] = [
@@ -99,6 +102,16 @@ def describe(model: "Checkpoint", *, with_tensors: bool) -> dict[str, Any]:
             for tensor in model.tensors.values()
         ]
     return answer
+
+
+def _card(keys: Any, tensors: list[str]) -> dict[str, Any] | None:
+    """The quality card, if the file has one."""
+    if "trit.card.tokens" not in keys:
+        return None
+    from trit.evaluate import card  # it brings an engine
+
+    found = card.read(keys, tensors)
+    return None if found is None else found.to_dict()
 
 
 def _tokenizer(keys: Any) -> dict[str, Any]:
@@ -167,6 +180,12 @@ def as_text(answer: dict[str, Any]) -> str:
     rows.append(("licence", answer["licence"] or "not stated"))
     if answer["recipe"]:
         rows.append(("recipe", answer["recipe"]))
+        rows.append(("made by", f"trit {answer['made_by']}"))
+        rows.append(("from", f"a source of sha256 {str(answer['source_sha256'])[:16]}…"))
+    if answer["card"]:
+        from trit.cli._card import card_rows
+
+        rows += card_rows(answer["card"])
     if "sha256" in answer:
         rows.append(("sha256", answer["sha256"]))
     parts = [table(rows), "", _types(answer["types"])]
