@@ -58,7 +58,7 @@ def test_every_name_is_there() -> None:
 @pytest.mark.parametrize(
     "before",
     ["", "import trit.convert, trit.evaluate, trit.evaluate.speed",
-     "from trit.convert import Job; from trit.evaluate import Text",
+     "from trit.quantize import Job; from trit.evaluate import Text",
      "trit.convert, trit.evaluate; import trit.convert, trit.evaluate.speed"],
 )  # fmt: skip
 def test_verbs_are_functions_whatever_was_imported(before: str) -> None:

@@ -13,11 +13,13 @@ import pytest
 
 import small_model
 from trit import _job, _transcode, formats
+from trit._source import source_sha256
 from trit._transcode import Transcoder
-from trit.convert import convert, prepare_quantize, quantize, source_sha256
+from trit.convert import convert
 from trit.errors import InvalidFileError, TritError, UnsupportedError, UsageError
 from trit.files import gguf
 from trit.files.gguf import Value, ValueType
+from trit.quantize import prepare_quantize, quantize
 from trit.quantizers import rtn
 from trit.recipe import overrides
 

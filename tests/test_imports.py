@@ -1,9 +1,9 @@
 """Imports point one way, and `import trit` stays light.
 
 Python: errors → formats, plan → archs → files → zoo → engine, reference → runtime → evaluate →
-calibrate → quantizers → recipe → convert, shards, synth → verify → training → server, cli. Files of
-a registry do not import each other; what begins with an underscore is for its neighbours. C++:
-format.h, isa → formats, quantizers, ops → dispatch → decoder → bindings.
+calibrate → quantizers → recipe → convert, shards, synth, budget → quantize → verify → training →
+server, cli. Files of a registry do not import each other; what begins with an underscore is for its
+neighbours. C++: format.h, isa → formats, quantizers, ops → dispatch → decoder → bindings.
 """
 
 import ast
@@ -31,7 +31,8 @@ LEVELS = [
     {"calibrate"},
     {"quantizers"},
     {"recipe"},
-    {"convert", "shards", "synth"},
+    {"convert", "shards", "synth", "budget"},
+    {"quantize"},
     {"verify"},
     {"training"},
     {"server", "cli"},
@@ -44,13 +45,13 @@ CORE_LEVELS = [
     {"kernels.h"},
     {"formats", "ops", "pretokenizer"},
     {"quantizers"},
-    {"dispatch", "machine", "moments", "vocabulary"},
+    {"dispatch", "gptq", "machine", "moments", "vocabulary"},
     {"model.h", "packed", "prepared", "tokenizer"},
     {"cache"},
     {"decoder"},
     {"experts", "decoder_attention"},
     {"bindings_arrays", "bindings_tokenizer"},
-    {"bindings_moments"},
+    {"bindings_gptq", "bindings_moments"},
     {"bindings_decoder"},
     {"bindings"},
 ]

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trit.calibrate import Importance, imatrix
-    from trit.convert import ConvertResult, QuantizeResult, convert, quantize
+    from trit.convert import ConvertResult, convert
     from trit.errors import TritError
     from trit.evaluate import Evaluation, evaluate
+    from trit.quantize import QuantizeResult, quantize
     from trit.runtime.generate import Chunk, Generation
     from trit.runtime.model import Model, load
     from trit.runtime.sample import SamplerSettings
@@ -53,20 +54,20 @@ _MODULES = {
     "Generation": "trit.runtime.generate",
     "Importance": "trit.calibrate",
     "Model": "trit.runtime.model",
-    "QuantizeResult": "trit.convert",
+    "QuantizeResult": "trit.quantize",
     "SamplerSettings": "trit.runtime.sample",
     "TritError": "trit.errors",
     "convert": "trit.convert",
     "evaluate": "trit.evaluate",
     "imatrix": "trit.calibrate",
     "load": "trit.runtime.model",
-    "quantize": "trit.convert",
+    "quantize": "trit.quantize",
     "synth": "trit.synth",
 }
 
 
 class _Package(ModuleType):
-    """This module. Three of its functions have the names of the files they come from: importing the
+    """This module. Four of its functions have the names of the files they come from: importing the
     file, which Python then wants to put in the function's place, must not hide the function."""
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -43,7 +43,7 @@ def measured(
     Errors as for calibrate.imatrix; UsageError for a file in their place that holds others.
     """
     path, text = place(out), text_of(calibration)
-    if _is_there(model, path, text):
+    if is_there(model, path, text):
         return files.load(path), None
     if path.exists() and calibrate.FINGERPRINT not in files.load(path).metadata:
         raise UsageError(
@@ -64,7 +64,7 @@ def planned(
     if imatrix is not None:
         raise UsageError("--imatrix and --calibration: importance data come from one of them.")
     path, text = place(out or "out.gguf"), text_of(calibration)
-    if out is not None and _is_there(model, path, text):
+    if out is not None and is_there(model, path, text):
         return files.load(path)
     source = open_source(model)
     try:
@@ -80,7 +80,7 @@ def text_of(calibration: PathLike) -> Path | None:
     return None if os.fspath(calibration) == DEFAULT else Path(calibration)
 
 
-def _is_there(model: PathLike, path: Path, text: Path | None) -> bool:
+def is_there(model: PathLike, path: Path, text: Path | None) -> bool:
     if not path.exists():
         return False
     source = open_source(model)

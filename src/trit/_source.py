@@ -117,3 +117,14 @@ def refuse_overwrite(out: Path, sources: tuple[Path, ...]) -> None:
             return  # there is no `out` yet
         if same:
             raise UsageError(f"{out} is the source itself ({source}): name another output")
+
+
+def source_sha256(
+    path: str | os.PathLike[str], on_progress: Callable[[int, int], None] | None = None
+) -> str:
+    """The sha256 that identifies a model: of its file, or of the list of its files."""
+    source = open_source(path)
+    try:
+        return source.sha256(on_progress)
+    finally:
+        source.close()

@@ -21,12 +21,13 @@ import numpy as np
 
 from trit import recipe, zoo
 from trit._job import Job, Progress
-from trit._source import trit_version
-from trit.convert import CARD_PREFIX, prepare_quantize, source_sha256
+from trit._prepare import CARD_PREFIX
+from trit._source import source_sha256, trit_version
 from trit.errors import InvalidFileError, TritError, UsageError
 from trit.files import gguf
 from trit.files import imatrix as importance_files
 from trit.files.gguf import GGUF
+from trit.quantize import prepare_quantize
 
 PathLike = str | os.PathLike[str]
 

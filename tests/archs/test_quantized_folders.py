@@ -15,10 +15,11 @@ import pytest
 from packed import GROUP, Arrays
 
 from trit import archs, cli
-from trit.convert import convert, quantize
+from trit.convert import convert
 from trit.errors import InvalidFileError, UnsupportedError
 from trit.files import checkpoint, gguf, quantized, safetensors
 from trit.files.quantized import _fp8
+from trit.quantize import quantize
 
 AWQ = {
     "quant_method": "awq", "bits": 4, "group_size": GROUP, "zero_point": True, "version": "gemm",

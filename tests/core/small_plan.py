@@ -30,6 +30,7 @@ from trit.plan import (
     Stack,
 )
 from trit.quantizers import rtn
+from trit.quantizers._grids import WRITTEN
 
 Floats = NDArray[np.float32]
 Bytes = NDArray[np.uint8]
@@ -60,7 +61,7 @@ class Parts:
 def matrix(name: str, format_name: str, rows: int, cols: int, seed: int = 0) -> Tensor:
     """Random weights: Gaussian and rounded, or random blocks where the format is only read."""
     format = formats.get(format_name)
-    if format_name in rtn.WRITTEN:
+    if format_name in WRITTEN:
         values = np.random.default_rng(seed).standard_normal((rows, cols)) / cols**0.5
         data = rtn.quantize(values.astype(np.float32), format_name, threads=1)
     else:

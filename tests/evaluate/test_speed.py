@@ -8,11 +8,11 @@ import pytest
 
 import text_model
 from small_model import EXPERTS, MIXTURE_KEYS, USED, mixture, write
-from trit.convert import quantize
 from trit.errors import DoesNotFitError, UsageError
 from trit.evaluate import _machine, speed
 from trit.evaluate._machine import Limits
 from trit.evaluate.speed import Speed, SpeedTest, bench, speed_tests
+from trit.quantize import quantize
 
 
 @pytest.fixture(scope="module")

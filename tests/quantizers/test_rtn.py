@@ -7,10 +7,11 @@ from numpy.typing import NDArray
 from trit import _core, formats
 from trit.errors import UnsupportedError, UsageError
 from trit.quantizers import rtn
+from trit.quantizers._grids import FLOATS, WRITTEN
 
 Floats = NDArray[np.float32]
 
-GRIDS = sorted(rtn.WRITTEN - rtn.FLOATS)
+GRIDS = sorted(WRITTEN - FLOATS)
 FLAT = ("q4_0", "q5_0", "q8_0", "iq4_nl", "tq2_0")  # one scale per block and nothing else
 AFFINE = ("q4_1", "q5_1")
 
@@ -56,7 +57,7 @@ def least_error(x: NDArray[np.float64], w: NDArray[np.float64], name: str) -> fl
 def test_written_formats_are_what_the_core_writes() -> None:
     for name, format in formats.all().items():
         weights = np.zeros((1, format.block_weights), dtype=np.float32)
-        if name in rtn.WRITTEN:
+        if name in WRITTEN:
             assert rtn.quantize(weights, name).shape == (1, format.block_bytes)
         else:
             with pytest.raises(Exception, match="cannot be written"):
@@ -64,7 +65,7 @@ def test_written_formats_are_what_the_core_writes() -> None:
 
 
 @pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("name", sorted(rtn.WRITTEN))
+@pytest.mark.parametrize("name", sorted(WRITTEN))
 def test_equal_bytes_on_every_isa_and_thread_count(
     isas: list[str], name: str, weighted: bool
 ) -> None:

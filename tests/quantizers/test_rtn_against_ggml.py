@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from trit import formats
 from trit.quantizers import rtn
+from trit.quantizers._grids import FLOATS, WRITTEN
 
-GRIDS = sorted(rtn.WRITTEN - rtn.FLOATS)
+GRIDS = sorted(WRITTEN - FLOATS)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """What `convert` and `quantize` say: the cost before, the progress during, the result after."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,12 @@ def carry_out(
     jsonl: bool,
     card: bool = False,
     threads: int | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> None:
-    """Run a prepared job, or only say what it would make; `card`: measure it on `threads`."""
+    """Run a prepared job, or only say what it would make; `card`: measure it on `threads`.
+
+    more   for the JSON
+    """
     planned = job.result()
     for text in job.warnings:
         warn(text)
@@ -40,7 +45,8 @@ def carry_out(
 
         measured = fill(Path(job.out or ""), job.source.path, threads, jsonl)
     if json:
-        print_json(as_json(result, dry_run) | ({"card": measured.to_dict()} if measured else {}))
+        answer = as_json(result, dry_run) | dict(more or {})
+        print_json(answer | ({"card": measured.to_dict()} if measured else {}))
         return
     print(as_text(result, dry_run))
     if measured:

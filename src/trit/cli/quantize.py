@@ -69,6 +69,21 @@ def command(
         str | None, typer.Option(metavar="TYPE", help="Type of the embedding.")
     ] = None,
     pure: Annotated[bool, typer.Option("--pure", help="One type for all matrices.")] = False,
+    fit: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="The best file of at most this size: 3.2GiB.")
+    ] = None,
+    bpw: Annotated[
+        float | None, typer.Option(metavar="BITS", help="The best of so many bits per weight.")
+    ] = None,
+    max_kld: Annotated[
+        float | None, typer.Option(metavar="NATS", help="The smallest predicted to lose no more.")
+    ] = None,
+    fit_ram: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="The best that runs in this memory.")
+    ] = None,
+    ctx: Annotated[
+        int | None, typer.Option(metavar="N", help="Tokens of context to run with (--fit-ram).")
+    ] = None,
     to: Annotated[
         str | None,
         typer.Option(metavar="awq|compressed-tensors", help="Write a folder for other engines."),
@@ -96,7 +111,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
 ) -> None:
-    """Quantize a model to a GGUF file of a named mix.
+    """Quantize a model to a GGUF file of a named mix, or the best for a budget.
 
     An existing OUT.gguf is replaced once the new file is complete. Interrupted, the same command
     goes on where it stopped.
@@ -104,11 +119,14 @@ def command(
     from trit import _effort, recipe
     from trit.cli._resolve import resolve
     from trit.cli._writing import carry_out
-    from trit.convert import prepare_quantize
+    from trit.quantize import prepare_quantize
 
+    budgeted = any(each is not None for each in (fit, bpw, max_kld, fit_ram, ctx))
     if to is not None:
         from trit.cli._exporting import export
 
+        if budgeted:
+            raise UsageError("a budget and --to: formats are chosen for GGUF files alone.")
         if card:
             raise UsageError("--card is for GGUF files: leave it out, or leave out --to.")
         if type_ is not None or len(words or []) > 1:
@@ -123,6 +141,28 @@ def command(
         )  # fmt: skip
         return
     given = read_words(words or [], type_)
+    count = _one("thread count", threads, given.threads)
+    wishes = recipe.overrides(
+        tensor_type or (), output_tensor_type, token_embedding_type, pure=pure
+    )
+    if budgeted:
+        from trit.budget import target as budget_of
+        from trit.cli._budget import quantize_to
+
+        budget = budget_of(fit, bpw, max_kld, fit_ram, ctx)
+        assert budget is not None
+        if type_ is not None or given.type is not None or force:
+            raise UsageError("a type or --force, and a budget: name one of them.")
+        place = _one("output", out, given.out)
+        if place is None and not dry_run:
+            raise UsageError("no output: trit quantize SRC OUT.gguf --fit SIZE, or --dry-run")
+        quantize_to(
+            resolve(source, jsonl=jsonl), place, budget, wishes, imatrix=imatrix,
+            calibration=calibration, threads=count,
+            feedback=_effort.feedback(quantizer, effort, calibration, count), dry_run=dry_run,
+            json=json, jsonl=jsonl, card=card,
+        )  # fmt: skip
+        return
     mix = _one("type", type_, given.type)
     if mix is None:
         known = "Q8_0, Q4_K_M, Q3_K_M …"
@@ -136,10 +176,6 @@ def command(
         # As llama-quantize names it; beside the source, but never in the cache of pulled models.
         beside = Path(source).parent if Path(source).is_file() else Path()
         target = beside / f"ggml-model-{name}.gguf"
-    wishes = recipe.overrides(
-        tensor_type or (), output_tensor_type, token_embedding_type, pure=pure
-    )
-    count = _one("thread count", threads, given.threads)
     feedback = _effort.feedback(quantizer, effort, calibration, count)
 
     def prepare(data: "Path | Imatrix | None") -> "Job":

@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from trit import _core, engine, formats
 from trit._processors import default_threads
 from trit.errors import TritError, UnsupportedError, UsageError
-from trit.quantizers import rtn
+from trit.quantizers import _grids
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
-WRITTEN = rtn.WRITTEN - rtn.FLOATS - {"tq1_0", "tq2_0"}
+WRITTEN = _grids.WRITTEN - _grids.FLOATS - {"tq1_0", "tq2_0"}
 # Of each entry on G's diagonal, added to it. A share of their mean, which is usual, would be far
 # more than most entries where a few inputs are huge, and they often are.
 DAMPING = 0.1
@@ -200,7 +200,7 @@ def _run(
     if importance is None:
         importance = factor.importance
     else:
-        rtn.check_importance(importance, cols)
+        _grids.check_importance(importance, cols)
     if rows == 0:
         return np.empty((0, format.row_bytes(cols)), np.uint8), np.empty(0)
     return _core.gptq(

@@ -11,16 +11,10 @@ from numpy.typing import NDArray
 
 from trit import _core, engine, formats
 from trit._processors import default_threads
-from trit.errors import UnsupportedError, UsageError
+from trit.errors import UnsupportedError
 from trit.files.quantized import Grid
 from trit.quantizers import _groups
-
-FLOATS = frozenset({"f32", "f16", "bf16"})
-WRITTEN = FLOATS | {
-    *("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"),
-    *("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq4_nl", "iq4_xs"),
-    *("tq1_0", "tq2_0", "mxfp4"),
-}
+from trit.quantizers._grids import WRITTEN, check_importance
 
 
 def quantize(
@@ -61,21 +55,6 @@ def quantize(
         isa or engine.isa(),
     )
     return np.asarray(packed, dtype=np.uint8)
-
-
-def check_importance(importance: NDArray[np.float32], cols: int) -> None:
-    """UsageError for an importance that is not (cols,), or negative, or not finite."""
-    if importance.shape != (cols,):
-        raise UsageError(
-            f"importance has shape {importance.shape}; the weights' {cols} columns need ({cols},)."
-        )
-    bad = ~((importance >= 0) & np.isfinite(importance))
-    if bad.any():
-        column = int(bad.argmax())
-        raise UsageError(
-            f"importance of column {column} is {importance[column]}; "
-            "expected a finite number, zero or more. Measure it again."
-        )
 
 
 def quantize_groups(

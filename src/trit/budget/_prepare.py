@@ -1,0 +1,212 @@
+"""A quantization to a budget, ready to run: measured, solved, and turned into a job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from trit import _calibration, recipe
+from trit._feedback import Feedback
+from trit._job import Job
+from trit._prepare import (
+    copied_values,
+    encoder,
+    importance_keys,
+    rounding_warnings,
+    weights_of,
+)
+from trit._source import Source, open_source, trit_version
+from trit.budget import _sensitivity
+from trit.budget._allocation import (
+    FILE_TYPES,
+    Allocation,
+    Sizes,
+    allocate,
+    choices,
+    commonest,
+    limit_of,
+    recipe_text,
+)
+from trit.budget._menu import menu
+from trit.budget._target import Target
+from trit.calibrate import OnProgress
+from trit.errors import UnsupportedError, UsageError
+from trit.files import imatrix as importance_files
+from trit.files.gguf import Plain, Value
+from trit.files.imatrix import Imatrix
+from trit.recipe import Overrides, Weight
+
+PathLike = str | os.PathLike[str]
+
+
+class Prepared(NamedTuple):
+    """The job, and why it is as it is; `kept` is the file of sensitivities."""
+
+    job: Job
+    allocation: Allocation
+    kept: Path
+
+
+def prepare(
+    src: PathLike,
+    out: PathLike | None,
+    target: Target,
+    wishes: Overrides,
+    *,
+    imatrix: PathLike | None = None,
+    calibration: PathLike | None = None,
+    feedback: Feedback | None = None,
+    threads: int | None = None,
+    on_progress: OnProgress | None = None,
+    said: Callable[[str], None] | None = None,
+) -> Prepared:
+    """Measure what is not known yet, choose the formats, open and check everything.
+
+    out          None: nothing will be written; what is measured is kept in the current folder
+    wishes       formats by hand: those tensors have no choice
+    imatrix      a file of importance data; None: measured on the text
+    calibration  a UTF-8 text to measure on; None or "default": trit's own
+    feedback     how the chosen formats are rounded; None: to nearest, with the importance data
+    said         told in words what is measured or found
+    Errors: UsageError for a budget that cannot be met, with the sizes that can, before anything is
+    measured; else those of `calibrate.imatrix`, `Job` and of the engine.
+    """
+    if wishes.pure:
+        raise UsageError("--pure: one type for all matrices leaves no choice for a budget.")
+    text = _calibration.text_of(calibration or _calibration.DEFAULT)
+    say = said or (lambda words: None)
+    source = open_source(src)
+    try:
+        folder = Path() if out is None else Path(out).parent
+        data = _known(source, folder, imatrix, text)
+        sizes, kept = _sizes(source, wishes, target, data, feedback)
+        limit = None if target.kind == "max_kld" else limit_of(target, sizes, source)
+        if data is None:
+            base = folder / _sensitivity.stem(source.path)
+            given = _calibration.DEFAULT if text is None else text
+            data, made = _calibration.measured(src, base, given, threads, on_progress)
+            say(f"importance data {'found' if made is None else 'measured, kept'} in {data.path}")
+            sizes, kept = _sizes(source, wishes, target, data, feedback)
+        place = _sensitivity.place(source, folder)
+        known = _sensitivity.measured(source, place, text, data, threads, on_progress)
+        allocation = allocate(target, sizes, known, limit)
+        job = _job(source, out, target, allocation, kept, wishes, data, feedback, threads)
+        return Prepared(job, allocation, place)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _known(
+    source: Source, folder: Path, imatrix: PathLike | None, text: Path | None
+) -> Imatrix | None:
+    """The importance data, if there is nothing to measure for them."""
+    if imatrix is not None:
+        return importance_files.load(imatrix)
+    path = _calibration.place(folder / _sensitivity.stem(source.path))
+    return importance_files.load(path) if _calibration.is_there(source.path, path, text) else None
+
+
+def _sizes(
+    source: Source,
+    wishes: Overrides,
+    target: Target,
+    data: Imatrix | None,
+    feedback: Feedback | None,
+) -> tuple[Sizes, dict[str, str]]:
+    """What can be chosen, and the tensors that keep what they have."""
+    weights = weights_of(source)
+    free = {item.name for item in weights if recipe.is_quantizable(item)}
+    kept = {item.name: item.format for item in weights if item.name not in free}
+    wished = _wished(source, weights, wishes)
+    menus = {
+        name: [wished[name]] if name in wished else menu(source.tensors[name].cols)
+        for name in source.tensors
+        if name in free
+    }
+    if not menus:
+        raise UnsupportedError(f"{source.path}: there is no matrix that could be rounded.")
+    for name, format in wished.items():
+        had = source.tensors[name].format.name
+        if format not in FILE_TYPES and format not in ("f32", "bf16", had):
+            raise UnsupportedError(f"tensor {name!r}: {format} is not for a budget to choose.")
+
+    def values(made: Mapping[str, str]) -> dict[str, Plain | Value]:
+        return _values(source, made, target, wishes, data, feedback)
+
+    return Sizes(source, kept, menus, values), kept
+
+
+def _wished(source: Source, weights: list[Weight], wishes: Overrides) -> dict[str, str]:
+    """The formats that the user gave by hand, by tensor, as they decide in a named mix."""
+    tied = all(item.name != "output.weight" for item in weights)
+    found = {}
+    for item in weights:
+        if not recipe.is_quantizable(item):
+            continue
+        by_name = (fmt for pattern, fmt in wishes.tensor_types if pattern.search(item.name))
+        wish = next(by_name, None)
+        if item.name == "output.weight":
+            wish = wishes.output or wish
+        elif item.name == "token_embd.weight":
+            wish = wishes.embedding or wish or (wishes.output if tied else None)
+        if wish is not None:
+            found[item.name] = recipe.fit(item, wish).format
+    return found
+
+
+def _values(
+    source: Source,
+    made: Mapping[str, str],
+    target: Target,
+    wishes: Overrides,
+    data: Imatrix | None,
+    feedback: Feedback | None,
+) -> dict[str, Plain | Value]:
+    """The keys of the file."""
+    values = copied_values(source, FILE_TYPES.get(commonest(source, made), 1))
+    extra: dict[str, object] = {}
+    if data is not None:
+        values |= importance_keys(data)
+        extra["imatrix_sha256"] = data.sha256
+    if feedback is not None:
+        extra |= feedback.recipe()
+    return values | {
+        "trit.version": trit_version(),
+        "trit.recipe": recipe_text(target, made, extra),
+        "trit.source.sha256": "0" * 64,  # of the right length; filled in when the job runs
+    }
+
+
+def _job(
+    source: Source,
+    out: PathLike | None,
+    target: Target,
+    allocation: Allocation,
+    kept: Mapping[str, str],
+    wishes: Overrides,
+    data: Imatrix | None,
+    feedback: Feedback | None,
+    threads: int | None,
+) -> Job:
+    made = allocation.formats
+    picked = choices(source, kept, made)
+    items = weights_of(source)
+    warnings = [
+        *rounding_warnings(source, picked),
+        *(f"{wish} decides nothing in this model" for wish in recipe.unused(wishes, items)),
+    ]
+    return Job(
+        source,
+        out,
+        f"mixed, mostly {commonest(source, made).upper()}",
+        picked,
+        _values(source, made, target, wishes, data, feedback),
+        encoder(threads),
+        tuple(warnings),
+        importance=data,
+        threads=threads,
+        feedback=feedback,
+    )

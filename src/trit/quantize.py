@@ -1,0 +1,238 @@
+"""Quantize a model to a named mix or to a budget, as one GGUF file.
+
+    quantize("model-f16.gguf", "out.gguf", "Q4_K_M", imatrix="imatrix.gguf")
+    quantize("model-f16.gguf", "out.gguf", fit="3.2GiB")
+
+What it adds under `trit.*`: `trit.version`, `trit.recipe` (the mix and the overrides, JSON)
+and `trit.source.sha256`: of the source file, or, where the source is several files, of the list of
+them as `sha256sum` prints it, sorted by name. Reading the source once more for that costs about a
+second per gigabyte; in exchange a file can be traced, rebuilt, and resumed safely.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from trit import _effort, recipe, zoo
+from trit._job import ConvertResult, Job, Progress
+from trit._mix_rules import Mix
+from trit._prepare import (
+    PathLike,
+    copied_values,
+    encoder,
+    importance_keys,
+    rounding_warnings,
+    weights_of,
+)
+from trit._source import Source, open_source, trit_version
+from trit.errors import UnsupportedError, UsageError
+from trit.files import imatrix as importance_files
+from trit.recipe import Choice, Overrides
+
+if TYPE_CHECKING:  # it brings an engine
+    from trit._feedback import Feedback
+
+__all__ = ["QuantizeResult", "prepare_quantize", "quantize"]
+
+FEW_BITS = ("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s")
+QuantizeResult = ConvertResult  # one shape for both verbs
+
+
+def quantize(
+    src: PathLike,
+    out: PathLike | None,
+    type: str | None = None,
+    *,
+    fit: str | int | None = None,
+    bpw: float | None = None,
+    max_kld: float | None = None,
+    fit_ram: str | int | None = None,
+    ctx: int | None = None,
+    imatrix: PathLike | None = None,
+    calibration: PathLike | None = None,
+    quantizer: str | None = None,
+    effort: str | None = None,
+    tensor_types: Sequence[str] = (),
+    output_type: str | None = None,
+    embedding_type: str | None = None,
+    pure: bool = False,
+    threads: int | None = None,
+    dry_run: bool = False,
+    force: bool = False,
+    card: bool = False,
+    on_progress: Progress | None = None,
+) -> QuantizeResult:
+    """Write `src` (as for `convert`) as a GGUF of a named mix, such as Q4_K_M.
+
+    `imatrix` is a file of importance data. `calibration` is a UTF-8 text to measure them on, or
+    "default" for trit's passages and text that the model writes; they are kept in OUT.imatrix.gguf
+    beside `out` and used again as long as nothing they depend on changes. `effort` is "fast" (the
+    default: rounding to nearest, which needs no data) or "balanced" (error feedback, measured on
+    `calibration` or trit's own text); `quantizer`, "rtn" or "gptq", forces one. `tensor_types` are
+    PATTERN=TYPE, the first that is found in a name decides; `force` lets TQ1_0 and TQ2_0 round
+    weights that are not ternary. `card` measures the file against `src` when it is whole,
+    and writes the figures into it (evaluate/card.py).
+
+    In place of a type a budget: `fit`, a size such as "3.2GiB"; `bpw` bits per weight; `max_kld`
+    nats per token; `fit_ram` of memory with `ctx` tokens of context. See trit.budget.
+    Errors: as for `convert` and, with `calibration`, for calibrate.imatrix; UsageError also for
+    unknown types and patterns.
+    """
+    wishes = recipe.overrides(tensor_types, output_type, embedding_type, pure)
+    feedback = _effort.feedback(quantizer, effort, calibration, threads)
+    asked = (fit, bpw, max_kld, fit_ram, ctx)
+    if any(each is not None for each in asked):
+        if type is not None or force:
+            raise UsageError("a type (or force) and a budget: name one of them.")
+        from trit import budget
+
+        target = budget.target(*asked)
+        assert target is not None
+        path = zoo.resolve(os.fspath(src), on_progress)
+        fitted, _, _ = budget.prepare(
+            path, out, target, wishes, imatrix=imatrix, calibration=calibration,
+            feedback=feedback, threads=threads, on_progress=on_progress,
+        )  # fmt: skip
+        return _run(fitted, dry_run or out is None, card, threads, on_progress)
+    if type is None:
+        raise UsageError("no type and no budget: name a mix such as Q4_K_M, or fit='3.2GiB'.")
+    recipe.mix(type)  # before anything is pulled
+    path = zoo.resolve(os.fspath(src), on_progress)
+
+    def prepare(data: PathLike | importance_files.Imatrix | None) -> Job:
+        return prepare_quantize(
+            path, out, type, wishes, imatrix=data, threads=threads, force=force, feedback=feedback
+        )
+
+    if calibration is None or feedback is not None:
+        job = prepare(imatrix)
+    else:
+        from trit import _calibration  # it brings an engine
+
+        job = prepare(_calibration.planned(path, out, calibration, imatrix))
+        if not dry_run and out is not None:  # what is wrong has shown before anything is measured
+            job.source.close()
+            job = prepare(_calibration.measured(path, out, calibration, threads, on_progress)[0])
+    return _run(job, dry_run, card, threads, on_progress)
+
+
+def _run(
+    job: Job, dry_run: bool, card: bool, threads: int | None, on_progress: Progress | None
+) -> QuantizeResult:
+    with job:
+        if card and not dry_run:
+            from trit import _carding  # it brings an engine
+
+            return _carding.run(job, threads, on_progress)
+        return job.result() if dry_run else job.run(on_progress)
+
+
+def prepare_quantize(
+    src: PathLike,
+    out: PathLike | None,
+    type: str,
+    wishes: Overrides,
+    *,
+    imatrix: PathLike | importance_files.Imatrix | None = None,
+    threads: int | None = None,
+    force: bool = False,
+    feedback: Feedback | None = None,
+) -> Job:
+    """Open and check everything for `quantize`; the Job tells what it will cost and runs it."""
+    mix = recipe.mix(type)
+    data = imatrix
+    if data is not None and not isinstance(data, importance_files.Imatrix):
+        data = importance_files.load(data)
+    source = open_source(src)
+    try:
+        weights = weights_of(source)
+        choices = recipe.choose(
+            mix.name,
+            source.metadata,
+            weights,
+            wishes=wishes,
+            importance=data is not None or feedback is not None,
+        )
+        _check_writable(source, choices)
+        values = copied_values(source, mix.file_type)
+        if data is not None:
+            values |= importance_keys(data)
+        values |= {
+            "trit.version": trit_version(),
+            "trit.recipe": json.dumps(_recipe(mix, wishes, data, feedback), sort_keys=True),
+            "trit.source.sha256": "0" * 64,  # of the right length; filled in when the job runs
+        }
+        warnings = [
+            *rounding_warnings(source, choices),
+            *(f"{wish} decides nothing in this model" for wish in recipe.unused(wishes, weights)),
+            *_mix_warnings(mix, choices, data is not None or feedback is not None),
+        ]
+        job = Job(
+            source,
+            out,
+            mix.name,
+            choices,
+            values,
+            encoder(threads),
+            tuple(warnings),
+            importance=data,
+            any_values=force,
+            threads=threads,
+            feedback=feedback,
+        )
+        job.check_ternary()
+        return job
+    except BaseException:
+        source.close()
+        raise
+
+
+def _check_writable(source: Source, choices: list[Choice]) -> None:
+    """UnsupportedError for a format that is only read, unless the tensor has it already."""
+    for choice in choices:
+        had = source.tensors[choice.name].format.name
+        if choice.format not in recipe.WRITABLE and choice.format != had:
+            known = ", ".join(sorted(recipe.WRITABLE))
+            raise UnsupportedError(
+                f"tensor {choice.name!r}: trit reads {choice.format} but does not write it.\n"
+                f"Choose one of {known}."
+            )
+
+
+def _recipe(
+    mix: Mix,
+    wishes: Overrides,
+    data: importance_files.Imatrix | None,
+    feedback: Feedback | None,
+) -> dict[str, object]:
+    """The recipe as it is written into the file: what was asked for, without defaults."""
+    asked: dict[str, object] = {"mix": mix.name}
+    if wishes.tensor_types:
+        asked["tensor_types"] = [f"{pattern.pattern}={fmt}" for pattern, fmt in wishes.tensor_types]
+    if wishes.output:
+        asked["output_type"] = wishes.output
+    if wishes.embedding:
+        asked["embedding_type"] = wishes.embedding
+    if wishes.pure:
+        asked["pure"] = True
+    if data is not None:
+        asked["imatrix_sha256"] = data.sha256
+    if feedback is not None:
+        asked |= feedback.recipe()
+    return asked
+
+
+def _mix_warnings(mix: Mix, choices: list[Choice], importance: bool) -> list[str]:
+    warnings = []
+    few = {c.format for c in choices if c.format in FEW_BITS}
+    if mix.name == "Q2_K_S" and any(c.format == "q2_k" for c in choices):
+        few.add("q2_k")
+    if few and not importance:
+        names = ", ".join(sorted(name.upper() for name in few))
+        warnings.append(
+            f"{names} without importance data loses much (llama-quantize refuses it): use --imatrix"
+        )
+    return warnings
