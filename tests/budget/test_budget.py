@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,19 @@ def test_never_over_and_near(model: Path, text: Path, tmp_path: Path) -> None:
         if 1.05 * low < size < 0.8 * high:  # the steps of a few small matrices are coarse
             assert planned.bytes > 0.98 * size
         assert allocation.optimal
+
+
+def test_the_smallest_that_is_named_can_be_asked_for(
+    model: Path, text: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.gguf"
+    for asked in (1, 10_000, 200_000):  # the header names it, in one digit or in six
+        with pytest.raises(UsageError, match="smallest file has") as refused:
+            prepared(model, out, text, fit=asked)
+        named = int(re.search(r"has ([\d,]+) bytes", str(refused.value))[1].replace(",", ""))  # type: ignore[index]
+        job, _, _ = prepared(model, out, text, fit=named)
+        with job:
+            assert job.result().bytes <= named
 
 
 def test_file_is_as_planned_and_says_how_it_was_made(

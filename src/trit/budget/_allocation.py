@@ -16,6 +16,7 @@ from trit.budget._target import Target, cache_bytes, scratch_bytes
 from trit.calibrate import plan_for
 from trit.errors import UsageError
 from trit.files._encode import draw
+from trit.files._header import DEFAULT_ALIGNMENT
 from trit.files.gguf import Plain, TensorInfo, Value
 from trit.recipe import Choice
 
@@ -131,6 +132,10 @@ class Sizes:
             for name, menu in self.menus.items()
         }
 
+    def smallest(self) -> int:
+        """Bytes that are enough, however many digits the budget has that the header names."""
+        return self.file_bytes(self.extreme(False)) + DEFAULT_ALIGNMENT
+
 
 def limit_of(target: Target, sizes: Sizes, source: Source) -> tuple[int, bool]:
     """The bytes that a target allows, and whether they are the file's or the tensors' alone.
@@ -156,7 +161,7 @@ def limit_of(target: Target, sizes: Sizes, source: Source) -> tuple[int, bool]:
 
 def _impossible(target: Target, sizes: Sizes, limit: int) -> str:
     low, high = sizes.extreme(False), sizes.extreme(True)
-    small, large = sizes.file_bytes(low), sizes.file_bytes(high)
+    small, large = sizes.smallest(), sizes.file_bytes(high)
     least = 8 * sizes.tensor_bytes(low) / sizes.weights
     most = 8 * sizes.tensor_bytes(high) / sizes.weights
     flag = f"--{target.kind.replace('_', '-')}"
@@ -200,7 +205,7 @@ def allocate(
         target=target,
         kld=known.predicted(solution.cost),
         optimal=optimal,
-        smallest=sizes.file_bytes(sizes.extreme(False)),
+        smallest=sizes.smallest(),
         largest=sizes.file_bytes(sizes.extreme(True)),
         frontier=tuple(_points(items, known, sizes, size, beside)),
         tensors=_reasons(names, items, solution, sizes, made, known),

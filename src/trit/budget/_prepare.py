@@ -80,12 +80,14 @@ def prepare(
     source = open_source(src)
     try:
         folder = Path() if out is None else Path(out).parent
+        base = folder / _sensitivity.stem(source.path)
+        given = _calibration.DEFAULT if text is None else text
         data = _known(source, folder, imatrix, text)
-        sizes, kept = _sizes(source, wishes, target, data, feedback)
+        # What is to be measured is in the header too, so sizes are exact before it is.
+        there = data or _calibration.planned(src, base, given, None)
+        sizes, kept = _sizes(source, wishes, target, there, feedback)
         limit = None if target.kind == "max_kld" else limit_of(target, sizes, source)
         if data is None:
-            base = folder / _sensitivity.stem(source.path)
-            given = _calibration.DEFAULT if text is None else text
             data, made = _calibration.measured(src, base, given, threads, on_progress)
             say(f"importance data {'found' if made is None else 'measured, kept'} in {data.path}")
             sizes, kept = _sizes(source, wishes, target, data, feedback)
