@@ -29,7 +29,7 @@ from trit.quantizers import gptq
 
 CHUNKS = 32  # of 512 tokens: with more, the divergence falls no further (docs/log.md)
 
-SINKS = 64.0  # see calibrate.walk: such tokens stand for a part of what hundreds of others see
+SINKS = 8.0  # see calibrate.walk: such tokens stand for a part of what hundreds of others see
 
 Written = Callable[[TensorInfo], Bytes | None]  # a tensor's new bytes, or None
 
