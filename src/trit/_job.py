@@ -199,30 +199,35 @@ class Job:
         assert self.out is not None, "a job without an output can only be reckoned"
         begun = time.perf_counter()
         report = on_progress or (lambda what, done, total: None)
-        values = dict(self._values)
-        if "trit.source.sha256" in values:
-            values["trit.source.sha256"] = self.source.sha256(
-                lambda done, total: report("reading the source", done, total)
-            )
         stage = "checking what is there"
 
         def progress(done: int, total: int) -> None:
             report(stage, done, total)
 
-        writer = gguf.Writer(self.out, values, self._infos, job=self._name(), on_progress=progress)
+        writer = gguf.Writer(
+            self.out, self._values, self._infos, job=self._name(), on_progress=progress
+        )
         with writer:
             todo = writer.remaining
             stage = "writing"
             try:
                 for name, data in self._tensors(writer):
                     writer.add(name, data)
+                known = self._source_sha256(report)
                 stage = "verifying"
-                writer.finish()
+                writer.finish(known)
             except TritError as error:
                 if not isinstance(error, DoesNotFitError):
                     _discard(writer)
                 raise
         return self.result(time.perf_counter() - begun, len(self._infos) - len(todo))
+
+    def _source_sha256(self, report: Progress) -> dict[str, Plain | Value]:
+        """What the file says of its source; read last, so that a job that goes on reads it once."""
+        if "trit.source.sha256" not in self._values:
+            return {}
+        digest = self.source.sha256(lambda done, of: report("reading the source", done, of))
+        return {"trit.source.sha256": digest}
 
     def _tensors(self, writer: gguf.Writer) -> Iterator[tuple[str, Bytes | Iterator[Bytes]]]:
         """What is not written yet: first what feedback rounds, in the model's order."""

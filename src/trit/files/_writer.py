@@ -60,6 +60,7 @@ class Writer:
     ) -> None:
         self.path = Path(path)
         self.partial = self.path.with_name(self.path.name + ".partial")
+        self._metadata = dict(metadata)
         self._blueprint = draw(metadata, tensors)
         self._keep = job is not None
         self._on_progress = on_progress or (lambda done, total: None)
@@ -118,9 +119,16 @@ class Writer:
                 view, at = view[count:], at + count
         return data
 
-    def finish(self) -> None:
-        """Flush, write the header, verify by reading back, rename, flush the folder."""
+    def finish(self, values: Mapping[str, Plain | Value] | None = None) -> None:
+        """Flush, write the header, verify by reading back, rename, flush the folder.
+
+        `values` takes the place of some of the metadata, in as many bytes: what is only known now.
+        """
         assert not self.remaining, f"{len(self.remaining)} tensors were never added"
+        if values:
+            final = draw(self._metadata | dict(values), list(self._blueprint.infos.values()))
+            assert final.offsets == self._blueprint.offsets, "the new values take other room"
+            self._blueprint = final
         with _explained(self.path):
             os.fsync(self._fd)
             _write_all(self._fd, memoryview(self._blueprint.header), 0)
