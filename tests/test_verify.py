@@ -69,6 +69,49 @@ def test_with_importance_data(source: Path, tmp_path: Path) -> None:
         verify(plain, source, imatrix=moved)
 
 
+def test_with_error_feedback(source: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(text_model.TEXT * 16)
+    path = quantized(source, tmp_path / "q.gguf", quantizer="gptq", calibration=text)
+    assert verify(path, source, threads=1).by == "bytes"  # the text is found beside the file
+    moved = text.rename(tmp_path / "moved.txt")
+    with pytest.raises(UsageError, match=r"its calibration text text\.txt \(sha256 .* not at hand"):
+        verify(path, source)
+    assert verify(path, source, calibration=moved).by == "bytes"
+    moved.write_text(text_model.TEXT * 15)
+    with pytest.raises(UsageError, match="is not the calibration text it was made with"):
+        verify(path, source, calibration=moved)
+    moved.write_text(text_model.TEXT * 16)
+    spoil(path, "blk.1.ffn_up.weight")
+    with pytest.raises(TritError, match=r"'blk\.1\.ffn_up\.weight' is not what its recipe makes"):
+        verify(path, source, calibration=moved)
+
+
+@pytest.mark.parametrize("effort", ["fast", "balanced"])
+def test_with_a_budget(source: Path, tmp_path: Path, effort: str) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text(text_model.TEXT * 16)
+    path = tmp_path / "q.gguf"
+    trit.quantize(source, path, bpw=5.25, calibration=text, effort=effort)
+    with gguf.open(path) as file:
+        said = json.loads(str(file.metadata["trit.recipe"]))
+        kept = tmp_path / str(file.metadata["quantize.imatrix.file"])
+    assert "budget" in said and kept.exists()
+    assert verify(path, source).by == "bytes"
+    spoil(path, "blk.0.attn_q.weight")
+    with pytest.raises(TritError, match=r"'blk\.0\.attn_q\.weight' is not what its recipe makes"):
+        verify(path, source)
+
+
+def spoil(path: Path, name: str) -> None:
+    """Change a byte of a tensor."""
+    with gguf.open(path) as file:
+        data = np.asarray(file.tensors[name].data).reshape(-1)[:64].tobytes()
+    raw = path.read_bytes()
+    at = raw.index(data) + 40
+    path.write_bytes(raw[:at] + bytes([raw[at] ^ 16]) + raw[at + 1 :])
+
+
 def test_the_first_tensor_that_differs_is_named(source: Path, tmp_path: Path) -> None:
     path = quantized(source, tmp_path / "q.gguf")
     with gguf.open(path) as file:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -129,9 +130,24 @@ class Job:
         self._values |= values
 
     def made(self) -> Iterator[tuple[TensorInfo, Iterator[Bytes]]]:
-        """Each tensor and its bytes, in the file's order; nothing is written."""
+        """Each tensor and its bytes; nothing is written. In the file's order, but for those that
+        feedback rounds, which come first, layer by layer."""
+        fed: set[str] = set()
+        if self._feedback is not None:
+            infos = {info.name: info for info in self._infos}
+            layer: dict[str, Bytes] = {}  # what the walk asks for once the layer is done
+            for name, data in self._feedback.rounded(
+                self.source, self._infos, self._transcoder, lambda info: layer.get(info.name),
+                Path(tempfile.gettempdir()),
+            ):  # fmt: skip
+                if layer and _layer_of(name) != _layer_of(next(iter(layer))):
+                    layer.clear()
+                layer[name] = data
+                fed.add(name)
+                yield infos[name], iter((data,))
         for info in self._infos:
-            yield info, self._pieces(info)
+            if info.name not in fed:
+                yield info, self._pieces(info)
 
     def header(self, values: Mapping[str, Plain | Value]) -> bytes:
         """The bytes before the tensors, with `values` in the place of those of the same keys."""
@@ -264,6 +280,11 @@ def _match(data: Imatrix | None, infos: list[TensorInfo]) -> dict[str, Floats]:
             if importance is not None:
                 found[info.name] = importance
     return found
+
+
+def _layer_of(name: str) -> str:
+    """'blk.3' of 'blk.3.ffn_up.weight'."""
+    return ".".join(name.split(".")[:2])
 
 
 def _discard(writer: gguf.Writer) -> None:

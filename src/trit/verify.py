@@ -15,7 +15,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,11 +29,16 @@ from trit.files import imatrix as importance_files
 from trit.files.gguf import GGUF
 from trit.quantize import prepare_quantize
 
+if TYPE_CHECKING:  # it brings an engine
+    from trit._feedback import Feedback
+
 PathLike = str | os.PathLike[str]
 
 FOLLOWED = {"mix", "tensor_types", "output_type", "embedding_type", "pure", "imatrix_sha256"}
+BUDGET = {"budget", "types"}  # in place of the mix and the rest
+FEEDBACK = {"quantizer", "calibration", "calibration_sha256", "calibration_chunks"}
 # Keys that say who and with what, not what the tensors are; their values are the file's own.
-OWN_KEYS = ("trit.version", "trit.source.sha256", "quantize.imatrix.file")
+OWN_KEYS = ("trit.version", "trit.recipe", "trit.source.sha256", "quantize.imatrix.file")
 ALIKE = 0.01  # of a figure of the card: other instruction sets round otherwise
 ALIKE_NATS = 5e-4
 
@@ -73,6 +78,7 @@ def verify(
     source: PathLike,
     *,
     imatrix: PathLike | None = None,
+    calibration: PathLike | None = None,
     card: bool = False,
     threads: int | None = None,
     on_progress: Progress | None = None,
@@ -82,6 +88,7 @@ def verify(
 
     source        as for `quantize`
     imatrix       the importance data it was made with; None: as named in the file, beside it
+    calibration   the text that errors were fed back on; None: as named in the file, beside it
     card          measure the quality card again too, even where the bytes are proved
     measure_card  measures a file against a source; None: evaluate.card.measure
     Errors: UsageError (the file says not how it was made, or there is no card where one is needed),
@@ -94,16 +101,10 @@ def verify(
         _check_source(file, base, report)
         notes = _notes(file)
         data, because = _data(file, asked, imatrix)
+        because = because or _text_is_missing(file, asked, calibration)
         if because is None:
-            wishes = recipe.overrides(
-                asked.get("tensor_types", ()),
-                asked.get("output_type"),
-                asked.get("embedding_type"),
-                asked.get("pure", False),
-            )
-            with prepare_quantize(
-                base, None, asked["mix"], wishes, imatrix=data, threads=threads, force=True
-            ) as job:
+            feedback = _feedback(file, asked, calibration, threads)
+            with _job(base, asked, data, feedback, threads) as job:
                 _compare(file, job, report)
         tensors, size = len(file.tensors), sum(p.stat().st_size for p in file.paths)
     if because is not None or card:
@@ -123,10 +124,82 @@ def _recipe(file: GGUF) -> dict[str, Any]:
         asked = json.loads(text)
     except ValueError:
         asked = None
-    if not isinstance(asked, dict) or not isinstance(asked.get("mix"), str):
-        problem = f"expected the JSON of a recipe with its mix, got {text[:60]!r}"
-        raise InvalidFileError(file.path, "key 'trit.recipe'", problem)
-    return asked
+    if isinstance(asked, dict) and (isinstance(asked.get("mix"), str) or _is_budget(asked)):
+        return asked
+    problem = f"expected the JSON of a recipe with its mix or budget, got {text[:60]!r}"
+    raise InvalidFileError(file.path, "key 'trit.recipe'", problem)
+
+
+def _is_budget(asked: dict[str, Any]) -> bool:
+    budget, types = asked.get("budget"), asked.get("types")
+    names = {"fit", "bpw", "max_kld", "fit_ram", "ctx"}
+    return (
+        isinstance(budget, dict)
+        and budget.keys() <= names
+        and all(isinstance(value, int | float) for value in budget.values())
+        and isinstance(types, dict)
+        and all(isinstance(each, list) for each in types.values())
+    )
+
+
+def _job(
+    source: Path,
+    asked: dict[str, Any],
+    data: importance_files.Imatrix | None,
+    feedback: Feedback | None,
+    threads: int | None,
+) -> Job:
+    if "mix" not in asked:
+        from trit import budget  # it brings an engine
+
+        return budget.again(source, asked, imatrix=data, feedback=feedback, threads=threads)
+    wishes = recipe.overrides(
+        asked.get("tensor_types", ()),
+        asked.get("output_type"),
+        asked.get("embedding_type"),
+        asked.get("pure", False),
+    )
+    return prepare_quantize(
+        source, None, asked["mix"], wishes, imatrix=data, threads=threads, force=True,
+        feedback=feedback,
+    )  # fmt: skip
+
+
+def _text(file: GGUF, asked: dict[str, Any], given: PathLike | None) -> Path | None:
+    """The text that errors were fed back on; None: trit's own."""
+    from trit import calibrate
+
+    if given is not None:
+        return Path(given)
+    if asked.get("calibration_sha256") == calibrate.text_about(None).sha256:
+        return None
+    return file.path.parent / Path(str(asked.get("calibration"))).name
+
+
+def _text_is_missing(file: GGUF, asked: dict[str, Any], given: PathLike | None) -> str | None:
+    """Why error feedback cannot be repeated; None: it can, or there was none."""
+    if not asked.keys() & FEEDBACK:
+        return None
+    if asked.get("quantizer") != "gptq":
+        return f"its quantizer, {asked.get('quantizer')}, cannot be followed from the file"
+    from trit import calibrate
+
+    text, wanted = _text(file, asked, given), str(asked.get("calibration_sha256"))
+    if text is not None and not text.is_file():
+        return f"its calibration text {text.name} (sha256 {wanted[:16]}…) is not at hand"
+    if calibrate.text_about(text).sha256 != wanted:
+        return f"{text} is not the calibration text it was made with"
+    return None
+
+
+def _feedback(
+    file: GGUF, asked: dict[str, Any], given: PathLike | None, threads: int | None
+) -> Feedback | None:
+    if not asked.keys() & FEEDBACK:
+        return None
+    from trit._feedback import Feedback
+
+    return Feedback(_text(file, asked, given), int(asked["calibration_chunks"]), threads)
 
 
 def _check_source(file: GGUF, source: Path, report: Progress) -> None:
@@ -148,7 +221,8 @@ def _data(
     file: GGUF, asked: dict[str, Any], given: PathLike | None
 ) -> tuple[importance_files.Imatrix | None, str | None]:
     """The importance data of the recipe, and why the recipe cannot be followed."""
-    unknown = sorted(set(asked) - FOLLOWED)
+    known = FEEDBACK | (FOLLOWED if "mix" in asked else BUDGET | {"imatrix_sha256"})
+    unknown = sorted(set(asked) - known)
     if unknown:
         return None, f"its recipe has {', '.join(unknown)}, which cannot be followed from the file"
     wanted = asked.get("imatrix_sha256")

@@ -291,13 +291,12 @@ def test_nonsense(asked: dict[str, Any]) -> None:
 
 
 def test_sizes_as_people_write_them() -> None:
-    known = {"3.2GiB": 3435973836, "700MB": 700_000_000, "1 kib": 1024, "12345": 12345, "1e": None}
+    known = {"3.2GiB": 3435973836, "700MB": 700_000_000, "1 kib": 1024, "12345": 12345, 999: 999}
     for text, size in known.items():
-        if size is None:
-            with pytest.raises(UsageError):
-                budget.read_size(text, "--fit")
-        else:
-            assert budget.read_size(text, "--fit") == size
+        wanted = budget.target(fit=text)  # type: ignore[arg-type]
+        assert wanted is not None and wanted.value == size
+    with pytest.raises(UsageError, match="--fit 1e: expected a size such as"):
+        budget.target(fit="1e")
 
 
 def test_a_file_in_the_way_stays(model: Path, text: Path, tmp_path: Path) -> None:

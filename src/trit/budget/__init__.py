@@ -8,7 +8,7 @@ choice of formats costs; an exact solver finds the best choice that fits.
 """
 
 from trit.budget._allocation import Allocation, Point
-from trit.budget._prepare import Prepared, prepare
-from trit.budget._target import Target, read_size, target
+from trit.budget._prepare import Prepared, again, prepare
+from trit.budget._target import Target, target
 
-__all__ = ["Allocation", "Point", "Prepared", "Target", "prepare", "read_size", "target"]
+__all__ = ["Allocation", "Point", "Prepared", "Target", "again", "prepare", "target"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from trit import _calibration, recipe
+from trit import _calibration, formats, recipe
 from trit._feedback import Feedback
 from trit._job import Job
 from trit._prepare import (
@@ -31,8 +31,9 @@ from trit.budget._allocation import (
 )
 from trit.budget._menu import menu
 from trit.budget._target import Target
+from trit.budget._target import target as read_target
 from trit.calibrate import OnProgress
-from trit.errors import UnsupportedError, UsageError
+from trit.errors import InvalidFileError, UnsupportedError, UsageError
 from trit.files import imatrix as importance_files
 from trit.files.gguf import Plain, Value
 from trit.files.imatrix import Imatrix
@@ -94,8 +95,38 @@ def prepare(
         place = _sensitivity.place(source, folder)
         known = _sensitivity.measured(source, place, text, data, threads, on_progress)
         allocation = allocate(target, sizes, known, limit)
-        job = _job(source, out, target, allocation, kept, wishes, data, feedback, threads)
+        job = _job(source, out, target, allocation.formats, kept, wishes, data, feedback, threads)
         return Prepared(job, allocation, place)
+    except BaseException:
+        source.close()
+        raise
+
+
+def again(
+    src: PathLike,
+    asked: Mapping[str, Any],
+    *,
+    imatrix: Imatrix | None = None,
+    feedback: Feedback | None = None,
+    threads: int | None = None,
+) -> Job:
+    """The job of a file that was made to a budget, from its recipe; it has no output.
+
+    asked    the recipe: `budget`, what was asked for, and `types`, the tensors of each format
+    InvalidFileError for a recipe that does not fit the source.
+    """
+    made = {str(name): str(format) for format, names in asked["types"].items() for name in names}
+    goal = read_target(**asked["budget"])
+    source = open_source(src)
+    try:
+        unknown = sorted(set(made) - set(source.tensors)) or sorted(
+            set(made.values()) - set(formats.all())
+        )
+        if goal is None or unknown:
+            problem = f"the source has no {unknown[0]!r}" if unknown else "it names no budget"
+            raise InvalidFileError(source.path, "key 'trit.recipe'", problem)
+        kept = {item.name: item.format for item in weights_of(source) if item.name not in made}
+        return _job(source, None, goal, made, kept, Overrides(), imatrix, feedback, threads)
     except BaseException:
         source.close()
         raise
@@ -186,14 +217,13 @@ def _job(
     source: Source,
     out: PathLike | None,
     target: Target,
-    allocation: Allocation,
+    made: Mapping[str, str],
     kept: Mapping[str, str],
     wishes: Overrides,
     data: Imatrix | None,
     feedback: Feedback | None,
     threads: int | None,
 ) -> Job:
-    made = allocation.formats
     picked = choices(source, kept, made)
     items = weights_of(source)
     warnings = [

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from typing import Literal
 
+from trit._sizes import parse_size
 from trit.engine import BATCH, PAGE
 from trit.errors import UsageError
 from trit.plan import MixtureOfExperts, Plan
-
-UNITS = {
-    "": 1,
-    "B": 1,
-    "KB": 10**3,
-    "MB": 10**6,
-    "GB": 10**9,
-    "TB": 10**12,
-    "KIB": 1 << 10,
-    "MIB": 1 << 20,
-    "GIB": 1 << 30,
-    "TIB": 1 << 40,
-}
-_SIZE = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)\s*")
 
 BASE_BYTES = 128 << 20  # the interpreter, the libraries, the vocabulary
 CACHE_BLOCK = 32  # to a multiple of which keys and values of a head are padded
@@ -65,25 +51,14 @@ def target(
         if number is not None and not (math.isfinite(number) and number > 0):
             raise UsageError(f"{flag} {number}: expected a number above 0.")
     if fit is not None:
-        return Target("fit", read_size(fit, "--fit"))
+        return Target("fit", parse_size(str(fit), "--fit"))
     if bpw is not None:
         return Target("bpw", bpw)
     if max_kld is not None:
         return Target("max_kld", max_kld)
     if fit_ram is not None:
-        return Target("fit_ram", read_size(fit_ram, "--fit-ram"), ctx)
+        return Target("fit_ram", parse_size(str(fit_ram), "--fit-ram"), ctx)
     return None
-
-
-def read_size(text: str | int, flag: str) -> int:
-    """'3.2GiB' -> bytes; UsageError for anything else than a number and a unit."""
-    found = _SIZE.fullmatch(str(text))
-    unit = UNITS.get(found.group(2).upper()) if found else None
-    if found is None or unit is None or float(found.group(1)) * unit < 1:
-        raise UsageError(
-            f"{flag} {text}: expected a size such as 3.2GiB, 700MB or a number of bytes."
-        )
-    return int(float(found.group(1)) * unit)
 
 
 def cache_bytes(plan: Plan, ctx: int) -> int:

@@ -16,6 +16,10 @@ def command(
         Path | None,
         typer.Option(metavar="DATA", help="Its importance data, if not beside FILE."),
     ] = None,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(metavar="TEXT", help="Its calibration text, if not beside FILE."),
+    ] = None,
     card: Annotated[
         bool, typer.Option("--card", help="Measure its quality card again in any case.")
     ] = False,
@@ -41,6 +45,7 @@ def command(
             file,
             base,
             imatrix=imatrix,
+            calibration=calibration,
             card=card,
             threads=threads,
             on_progress=progress,
