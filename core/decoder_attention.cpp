@@ -60,8 +60,8 @@ void Decoder::heads(const Attention& mixer, const std::optional<Norm>& norm, int
     const Rotation& rotation = rotations_[static_cast<size_t>(mixer.rope)];
     const size_t pairs = rope.inv_freq.size();
     const size_t at = static_cast<size_t>(row) * pairs;
-    kernels_.rope(&rotation.cos[at], &rotation.sin[at], static_cast<int>(pairs), rope.adjacent,
-                  head);
+    kernels_.rope(rotation.cos.data() + at, rotation.sin.data() + at, static_cast<int>(pairs),
+                  rope.adjacent, head);
   }
 }
 
