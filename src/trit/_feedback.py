@@ -27,7 +27,7 @@ from trit.errors import DoesNotFitError
 from trit.files._tensor import Tensor, TensorInfo
 from trit.quantizers import gptq
 
-CHUNKS = 32  # of 512 tokens: with more, the divergence falls no further (docs/log.md)
+CHUNKS = 64  # of 512 tokens: fewer fit the text they come from (docs/log.md)
 
 SINKS = 8.0  # see calibrate.walk: such tokens stand for a part of what hundreds of others see
 
