@@ -10,8 +10,8 @@ import pytest
 
 import small_folder
 from trit import cli
-from trit._export import export
 from trit.errors import InvalidFileError, UnsupportedError, UsageError
+from trit.export import export
 from trit.files import _folder_writer, checkpoint, quantized, safetensors
 from trit.quantizers import hqq, rtn
 

@@ -24,8 +24,8 @@ from safetensors.torch import load_file  # noqa: E402
 from tiny import Variant, tiny_model  # noqa: E402
 
 from trit import archs  # noqa: E402
-from trit._export import export  # noqa: E402
 from trit.engine import Engine, Rows  # noqa: E402
+from trit.export import export  # noqa: E402
 from trit.files import checkpoint  # noqa: E402
 from trit.reference import Reference  # noqa: E402
 

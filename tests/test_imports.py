@@ -31,7 +31,7 @@ LEVELS = [
     {"calibrate"},
     {"quantizers"},
     {"recipe"},
-    {"convert", "shards", "synth", "budget"},
+    {"convert", "shards", "synth", "budget", "export"},
     {"quantize"},
     {"verify"},
     {"training"},

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trit._balance import Balance
+from trit.export._balance import Balance
 from trit.quantizers import awq, rtn
 
 
@@ -84,7 +84,7 @@ def test_a_model_with_factors_computes_what_it_did(arch: str, tmp_path: Path) ->
     from tiny import Variant, tiny_model
 
     from trit import archs
-    from trit._export import export
+    from trit.export import export
     from trit.files import checkpoint
     from trit.reference import Reference
 

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from trit._export import Export
-from trit._exported import Exported, check
 from trit.cli._progress import Progress
 from trit.cli._terminal import note, print_json, size, warn
 from trit.errors import UsageError
+from trit.export import Export, Exported, check
 
 
 def export(

@@ -1,10 +1,4 @@
-"""Quantize a Hugging Face folder into another that other engines load: AWQ, compressed-tensors.
-
-    export("model", "model-awq", "awq", group_size=128)
-
-The linears of the layers get integers of 2 to 8 bits with a scale and a zero per group of inputs;
-embedding, head, norms and biases stay floats. The new folder is whole or absent.
-"""
+"""Quantize a Hugging Face folder into another, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -21,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import archs, formats
-from trit._balance import Balance, balance
 from trit._calibration import DEFAULT
-from trit._exported import Exported, check, folder_of
 from trit._source import FOLDER_PATTERNS, Source, open_source, trit_version
 from trit.errors import InvalidFileError, UnsupportedError, UsageError
+from trit.export._balance import Balance, balance
+from trit.export._exported import Exported, check, folder_of
 from trit.files import quantized, safetensors
 from trit.files._folder_writer import Entry, FolderWriter, check_free
 from trit.files._hf_json import read_object
