@@ -119,7 +119,7 @@ class Feedback:
             names = [name for name in inputs.names if name in todo]
             if not names:
                 continue
-            _check_room(source, inputs)
+            check_room(source, inputs)
             factors: dict[int, gptq.Factor] = {}
             for name in names:
                 yield (
@@ -170,7 +170,8 @@ def _finished(infos: Sequence[TensorInfo], written: Written) -> dict[str, Tensor
     return found
 
 
-def _check_room(source: Source, inputs: Inputs) -> None:
+def check_room(source: Source, inputs: Inputs) -> None:
+    """DoesNotFitError where memory has no room for the factor of a Gram matrix."""
     needed, free = gptq.factor_bytes(inputs.sums.shape[1]), free_memory()
     if free is not None and needed > free:
         raise DoesNotFitError(

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from trit import _core, formats
 from trit.errors import TritError, UnsupportedError, UsageError
+from trit.files.quantized import Grid
 from trit.quantizers import gptq, rtn
 
 Floats = NDArray[np.float32]
@@ -196,3 +197,64 @@ def test_what_is_no_gram_matrix() -> None:
         gptq.quantize(weights, "f16", gram)
     with pytest.raises(UnsupportedError, match="q4_k needs a multiple of 256"):
         gptq.quantize(weights[:, :128], "q4_k", gram[:128, :128])
+
+
+def group_reference(weights: Floats, grid: Grid, h: Doubles) -> Doubles:
+    """Values on the scales and zeros of `grid`: column by column, through the inverse of H."""
+    top = 7
+    upper = np.linalg.cholesky(np.linalg.inv(h)).T
+    left, values = weights.astype(np.float64), np.empty(weights.shape)
+    for j in range(weights.shape[1]):
+        scale, zero = grid.scales[:, j // grid.group], grid.zeros[:, j // grid.group]
+        codes = np.clip(np.rint(left[:, j] / scale) + zero, 0, top)
+        values[:, j] = (codes - zero) * scale
+        left[:, j:] -= ((left[:, j] - values[:, j]) / upper[j, j])[:, None] * upper[j, j:]
+    return values
+
+
+@pytest.mark.parametrize("group", (32, 48, 128))  # inside a panel of the factor, across, several
+def test_groups_are_those_of_the_reference(group: int) -> None:
+    weights, gram = sample(37, 384, seed=8)
+    choice = gptq.quantize_groups(weights, 3, group, gptq.factorize(gram))
+    assert choice.fed_back
+    h, found = damped(gram), choice.grid.weights()
+    expected = group_reference(weights, choice.grid, h)
+    assert np.isclose(found, expected, rtol=1e-3, atol=1e-6).mean() > 0.97
+    slow = np.einsum("ri,ij,rj->", weights - found, h, weights - found)
+    assert choice.loss == pytest.approx(slow, rel=1e-3)
+    plain = rtn.quantize_groups(weights, 3, group, np.ascontiguousarray(gram.diagonal())).weights()
+    rounded = np.einsum("ri,ij,rj->", weights - plain, h, weights - plain)
+    assert choice.loss < 0.5 * rounded
+    assert choice.plain_loss == pytest.approx(rounded, rel=0.2)
+
+
+@pytest.mark.parametrize("bits", (2, 4, 8))
+def test_groups_stay_on_their_grids(bits: int) -> None:
+    weights, gram = sample(600, 64, seed=9)  # more rows than go at a time
+    grid = gptq.quantize_groups(weights, bits, 32, gptq.factorize(gram)).grid
+    top = 2**bits - 1
+    assert grid.codes.max() <= top and grid.zeros.min() >= 0 and grid.zeros.max() <= top
+    assert np.array_equal(grid.scales.astype(np.float16).astype(np.float32), grid.scales)
+
+
+def test_groups_with_nothing_to_gain() -> None:
+    weights, gram = sample(16, 64, seed=10)
+    exact = rtn.quantize_groups(weights, 4, 32).weights()
+    choice = gptq.quantize_groups(exact, 4, 32, gptq.factorize(gram))
+    assert choice.loss <= choice.plain_loss < 1e-6 * float((exact**2 @ gram.diagonal()).sum())
+
+
+def test_groups_of_inputs_that_never_fire() -> None:
+    weights, gram = sample(16, 64, seed=11)
+    gram[:, 40:] = gram[40:] = 0
+    for given in (gram, np.zeros_like(gram)):
+        choice = gptq.quantize_groups(weights, 4, 32, gptq.factorize(given))
+        assert (choice.grid.weights() - weights)[:, 40:].std() < 0.25 * weights.std()
+
+
+def test_groups_that_do_not_fit() -> None:
+    weights, gram = sample(4, 64, seed=12)
+    with pytest.raises(UsageError, match="groups of 48 do not divide 64"):
+        gptq.quantize_groups(weights, 4, 48, gptq.factorize(gram))
+    with pytest.raises(UsageError, match="weights have 32 columns, their inputs 64"):
+        gptq.quantize_groups(weights[:, :32], 4, 32, gptq.factorize(gram))

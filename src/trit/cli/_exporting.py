@@ -46,6 +46,9 @@ def export(
                 result = job.run(progress)
     if result.salient is not None:
         note(f"1% of the channels carry {100 * result.salient:.0f}% of the inputs' energy")
+    if result.changed is not None:
+        what = "factors" if method == "awq" else "error feedback"
+        note(f"{what} made {result.changed} of {result.linears} linears better")
     if json:
         print_json(as_json(result, dry_run))
     else:
@@ -75,6 +78,7 @@ def as_json(result: Exported, dry_run: bool) -> dict[str, Any]:
         "linears": result.linears,
         "weighted": result.weighted,
         "salient": result.salient,
+        "changed": result.changed,
         "seconds": round(result.seconds, 3),
         "warnings": list(result.warnings),
     }

@@ -54,9 +54,7 @@ def command(
     ] = None,
     quantizer: Annotated[
         str | None,
-        typer.Option(
-            metavar="rtn|gptq|hqq|awq", help="Force one; hqq and awq with --to, gptq without."
-        ),
+        typer.Option(metavar="rtn|gptq|hqq|awq", help="Force one; hqq and awq go with --to."),
     ] = None,
     tensor_type: Annotated[
         list[str] | None,

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import calibrate
+from trit._feedback import spread
 from trit.calibrate import LayerPass, OnProgress
 from trit.files._tensor import Tensor
 from trit.plan import GatedFeedForward, Layer, Linear
@@ -46,6 +47,11 @@ class Balance:
     gains: list[float] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)  # sha256 of each
+
+    @property
+    def changed(self) -> int:
+        """The linears with factors other than 1."""
+        return sum(bool((factors != 1).any()) for factors in self.columns.values())
 
     @property
     def salient(self) -> float:
@@ -88,9 +94,10 @@ def balance(
 
     Errors as for calibrate.data and calibrate.walk.
     """
-    given = calibrate.data(model, text, chunks=CHUNKS, threads=threads, on_progress=on_progress)
+    given = calibrate.data(model, text, threads=threads, on_progress=on_progress)
     found = Balance(texts=[part.sha256 for part in given.texts])
-    for layer in calibrate.walk(model, given.tokens, threads=threads, on_progress=on_progress):
+    tokens = spread(given.tokens, CHUNKS)
+    for layer in calibrate.walk(model, tokens, threads=threads, on_progress=on_progress):
         for module in _modules(layer.plan):
             _add(found, model, layer, module, bits, group, threads)
     return found

@@ -19,7 +19,8 @@ from trit._calibration import DEFAULT
 from trit._source import FOLDER_PATTERNS, Source, open_source, trit_version
 from trit.errors import InvalidFileError, UnsupportedError, UsageError
 from trit.export._balance import Balance, balance
-from trit.export._exported import Exported, check, folder_of
+from trit.export._exported import MEASURED, Exported, check, folder_of
+from trit.export._feedback import Feedback, order
 from trit.files import quantized, safetensors
 from trit.files._folder_writer import Entry, FolderWriter, check_free
 from trit.files._hf_json import read_object
@@ -87,8 +88,14 @@ class Export:
         self._data = imatrix
         self._calibration = calibration
         self._balance: Balance | None = None
-        if (quantizer == "awq") != (calibration is not None):
-            raise UsageError("--quantizer awq measures inputs: it goes with --calibration, only.")
+        self._feedback: Feedback | None = None
+        if (quantizer in MEASURED) != (calibration is not None):
+            raise UsageError(
+                "--quantizer awq and gptq measure inputs: they go with --calibration, and it with "
+                "them."
+            )
+        if imatrix is not None and quantizer != "rtn":
+            raise UsageError(f"--imatrix is of no use to {quantizer}: it weighs columns for rtn.")
         self._folder = folder_of(src)
         if self.out is not None:
             check_free(self.out)
@@ -128,6 +135,9 @@ class Export:
             gguf_name = self._arch.rename(name)
             if gguf_name is not None:  # else of no use
                 self.items.append(_Item(weights[name], gguf_name, gguf_name in rounded))
+        if self.quantizer == "gptq":  # written as they are rounded
+            place = {name: number for number, name in enumerate(order(self.source))}
+            self.items.sort(key=lambda item: place.get(item.name, -1))
         self._linears = [item for item in self.items if item.rounded]
         matrices = {item.tensor.format.name for item in self.items if len(item.tensor.shape) == 2}
         dtype = "bf16" if matrices == {"bf16"} else "f32" if matrices == {"f32"} else "f16"
@@ -174,7 +184,10 @@ class Export:
         """What the folder will be; nothing is written."""
         entries = [entry for item in self.items for entry in self._entries(item)]
         data, balance = self._data, self._balance
-        known = balance.grams if balance is not None else data.entries if data is not None else ()
+        measured = balance or self._feedback
+        known = set() if data is None else set(data.entries)
+        if measured is not None:
+            known = {item.name for item in self._linears}
         return Exported(
             path=self.out,
             target=self.target,
@@ -188,6 +201,7 @@ class Export:
             weighted=sum(item.name in known for item in self._linears),
             seconds=seconds,
             salient=None if balance is None else balance.salient,
+            changed=None if measured is None else measured.changed,
         )
 
     def run(self, on_progress: Progress | None = None) -> Exported:
@@ -203,10 +217,7 @@ class Export:
             recipe["imatrix_sha256"] = self._data.sha256
         if self._calibration is not None:
             text = None if os.fspath(self._calibration) == DEFAULT else Path(self._calibration)
-            self._balance = balance(
-                self.source, text, self.bits, self.group, self.threads, on_progress
-            )
-            recipe["texts_sha256"] = self._balance.texts
+            recipe["texts_sha256"] = self._measure(text, on_progress)
         metadata = {
             "trit.version": trit_version(),
             "trit.recipe": json.dumps(recipe, sort_keys=True),
@@ -224,8 +235,38 @@ class Export:
             writer.finish()
         return self.result(time.perf_counter() - begun)
 
+    def _measure(self, text: Path | None, on_progress: Progress | None) -> list[str]:
+        """What awq or gptq wants to know; sha256 of the texts."""
+        if self.quantizer == "awq":
+            self._balance = balance(
+                self.source, text, self.bits, self.group, self.threads, on_progress
+            )
+            return self._balance.texts
+        self._feedback = Feedback(text, self.bits, self.group, self._scale, self.threads)
+        self._feedback.measure(self.source, on_progress)
+        items = {item.name: item for item in self._linears}
+        self._rounded = self._feedback.rounded(
+            self.source,
+            lambda name: self._weights(items[name]),
+            lambda name, values: self._arch.transform(name, values, self.source.metadata),
+        )
+        return self._feedback.texts
+
     def _arrays(self, item: _Item) -> Iterator[tuple[Entry, NDArray[np.generic]]]:
         entries, tensor = self._entries(item), item.tensor
+        if not item.rounded:
+            yield entries[0], self._floats(tensor.name, self._weights(item), self._dtype)
+            return
+        arrays = self._writes.arrays(self._grid(item), self.bits)
+        for entry in entries:
+            data = arrays[entry.name.rpartition(".")[2]]
+            if data.dtype == np.float32:
+                data = self._floats(entry.name, np.ascontiguousarray(data), self._scale)
+            yield entry, data
+
+    def _weights(self, item: _Item) -> Floats:
+        """With the factors of awq in them; InvalidFileError where one is no number."""
+        tensor = item.tensor
         weights = tensor.decode()
         if self._balance is not None:
             # A norm may be saved less one, which its arch adds.
@@ -238,19 +279,16 @@ class Export:
                 self._folder, f"tensor {tensor.name!r} {[int(i) for i in at]}",
                 f"expected a finite weight, got {weights[at]}",
             )  # fmt: skip
-        if not item.rounded:
-            yield entries[0], self._floats(tensor.name, weights, self._dtype)
-            return
-        arrays = self._writes.arrays(self._grid(item.name, weights), self.bits)
-        for entry in entries:
-            data = arrays[entry.name.rpartition(".")[2]]
-            if data.dtype == np.float32:
-                data = self._floats(entry.name, np.ascontiguousarray(data), self._scale)
-            yield entry, data
+        return weights
 
-    def _grid(self, linear: str, weights: Floats) -> Grid:
+    def _grid(self, item: _Item) -> Grid:
+        if self._feedback is not None:
+            name, grid = next(self._rounded)
+            assert name == item.name, f"{name} was rounded, {item.name} is next"
+            return grid
+        weights = self._weights(item)
         if self._balance is not None:
-            known = self._balance.grams[linear]
+            known = self._balance.grams[item.name]
             return awq_quantizer.quantize_groups(
                 weights, self.bits, known, self.threads, self._scale
             )
@@ -258,7 +296,7 @@ class Export:
             return hqq.quantize_groups(weights, self.bits, self.group, self.threads, self._scale)
         found = None
         if self._data is not None:
-            found = self._data.importance(linear, weights.shape)
+            found = self._data.importance(item.name, weights.shape)
         importance = None if found is None else found[0]
         return rtn.quantize_groups(
             weights, self.bits, self.group, importance, self.threads, self._scale, self.symmetric
@@ -318,8 +356,9 @@ def export(
     """Write the folder `src` as a folder of `target`: awq or compressed-tensors.
 
     `symmetric` does without zeros (rtn on compressed-tensors only): a little worse, but some
-    readers load or run nothing else. The quantizer awq measures inputs on `calibration`: a UTF-8
-    text, or "default" for trit's own and what the model writes; `imatrix` weighs columns for rtn.
+    readers load or run nothing else. The quantizers awq and gptq measure inputs on `calibration`: a
+    UTF-8 text, or "default" for trit's own and what the model writes; `imatrix` weighs columns for
+    rtn.
 
     Errors: UsageError (an unknown target or quantizer, groups that do not divide a row, `out` is
     there), UnsupportedError (`src` is a GGUF, or a model that is not written so), InvalidFileError

@@ -11,7 +11,8 @@ from trit.errors import UnsupportedError, UsageError
 PathLike = str | os.PathLike[str]
 
 BITS = {"awq": (4,), "compressed-tensors": (2, 3, 4, 5, 6, 7, 8)}  # of each target
-QUANTIZERS = ("rtn", "hqq", "awq")
+QUANTIZERS = ("rtn", "hqq", "awq", "gptq")
+MEASURED = ("awq", "gptq")  # they want a text
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class Exported:
     """What was written, or would be. `bits_per_weight` counts everything but copied texts.
 
     `weighted` linears were rounded by what their inputs carry; of that, `salient` is the share of
-    the 1% of the channels that carry most, where it was measured (awq).
+    the 1% of the channels that carry most, where it was measured (awq). `changed` linears have
+    factors other than 1 (awq), or error feedback that was better than none (gptq).
     """
 
     path: Path | None
@@ -34,6 +36,7 @@ class Exported:
     weighted: int = 0
     seconds: float = 0.0
     salient: float | None = None
+    changed: int | None = None
 
     @property
     def bits_per_weight(self) -> float:

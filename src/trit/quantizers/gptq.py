@@ -9,6 +9,7 @@ block.
 
 Feedback fits the text it was measured on, so it is no free gain: `choose` keeps it only where the
 output error falls. The same bytes on every instruction set and for every number of threads.
+Grids by groups, which folders have (_gptq_groups.py), are rounded in numpy by the same rules.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from numpy.typing import NDArray
 from trit import _core, engine, formats
 from trit._processors import default_threads
 from trit.errors import TritError, UnsupportedError, UsageError
-from trit.quantizers import _grids
+from trit.files.quantized import Grid
+from trit.quantizers import _gptq_groups, _grids, _groups
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -52,6 +54,12 @@ class Factor:
     order: Ints
     damping: float
 
+    def columns(self, start: int, stop: int) -> Floats:
+        """U[:stop, start:stop], float32 (stop, stop - start)."""
+        first, last = start // COLUMNS, -(-stop // COLUMNS)
+        wide = np.concatenate(list(self.panels[first:last, :stop]), axis=1)
+        return wide[:, start - first * COLUMNS : stop - first * COLUMNS]
+
     @property
     def importance(self) -> Floats:
         """D in the order of the columns: what an error costs that later columns cannot undo."""
@@ -71,6 +79,16 @@ class Choice:
     """
 
     data: Bytes
+    fed_back: bool
+    loss: float
+    plain_loss: float
+
+
+@dataclass(frozen=True)
+class GroupChoice:
+    """The better of two roundings by groups; see Choice."""
+
+    grid: Grid
     fed_back: bool
     loss: float
     plain_loss: float
@@ -114,6 +132,30 @@ def choose(
     loss = float(losses.sum())
     better = loss < plain_loss
     return Choice(data if better else plain, better, loss, plain_loss)
+
+
+def quantize_groups(
+    weights: Floats,
+    bits: int,
+    group: int,
+    factor: Factor,
+    threads: int | None = None,
+    scale_type: str = "f16",
+) -> GroupChoice:
+    """Round weights (rows, cols) onto integer grids with a scale and an integer zero per group.
+
+    With error feedback, or as rtn.quantize_groups does it for the factor's importance, whichever
+    loses less. `scale_type` is what scales are stored in: f16, bf16, f32.
+    UsageError for groups that do not fill a row, or a factor of another size.
+    """
+    _check_columns(weights, factor)
+    chooser = _groups.least_squares(bits, scale_type)
+    plain = _groups.by_group(weights, bits, group, factor.importance, threads, chooser)
+    grid, losses = _gptq_groups.feed_back(weights, bits, group, factor, scale_type, threads)
+    loss = float(losses.sum())
+    plain_loss = float(_gptq_groups.judge(weights, plain, factor).sum())
+    better = loss < plain_loss
+    return GroupChoice(grid if better else plain, better, loss, plain_loss)
 
 
 def factorize(gram: Floats, threads: int | None = None, isa: str | None = None) -> Factor:
@@ -195,8 +237,7 @@ def _run(
         )
     rows, cols = weights.shape
     format.row_bytes(cols)
-    if cols != len(factor.order):
-        raise UsageError(f"weights have {cols} columns, their inputs {len(factor.order)}.")
+    _check_columns(weights, factor)
     if importance is None:
         importance = factor.importance
     else:
@@ -214,6 +255,13 @@ def _run(
         threads or default_threads(),
         isa or engine.isa(),
     )
+
+
+def _check_columns(weights: Floats, factor: Factor) -> None:
+    if weights.shape[1] != len(factor.order):
+        raise UsageError(
+            f"weights have {weights.shape[1]} columns, their inputs {len(factor.order)}."
+        )
 
 
 def _check(gram: Floats, diagonal: Floats) -> None:
