@@ -76,6 +76,20 @@ def by_group(
     return Grid(codes, zeros.astype(np.int16) if whole else zeros, scales, group)
 
 
+def min_max(bits: int) -> Chooser:
+    """From the lowest weight (or 0) to the highest: what others call round to nearest."""
+    top = np.float32((1 << bits) - 1)
+
+    def choose(w: Floats, _: Floats | None) -> tuple[Codes, Floats, Floats]:
+        low, span = span_of(w, top)
+        scale = rounded(span, "f16")
+        zero = np.clip(np.rint(-low / scale), 0, top)
+        codes = np.clip(np.rint(w / scale[:, None]) + zero[:, None], 0, top)
+        return codes.astype(np.uint8), zero, scale
+
+    return choose
+
+
 def least_squares(bits: int, scale_type: str, symmetric: bool = False) -> Chooser:
     """Search scale and zero for the least Σ importance · (weight - value)².
 

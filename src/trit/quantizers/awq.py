@@ -123,20 +123,7 @@ def _error(
 ) -> float:
     """Of the output of weights rounded to their range's grid under these factors."""
     scaled = weights * factors
-    values = _groups.by_group(scaled, bits, group, None, threads, _range(bits)).weights()
+    values = _groups.by_group(scaled, bits, group, None, threads, _groups.min_max(bits)).weights()
     values /= factors
     values -= weights
     return float(np.square(values @ inputs.T, dtype=np.float32).sum(dtype=np.float64))
-
-
-def _range(bits: int) -> _groups.Chooser:
-    top = np.float32((1 << bits) - 1)
-
-    def choose(w: Floats, _: Floats | None) -> tuple[_groups.Codes, Floats, Floats]:
-        low, span = _groups.span_of(w, top)
-        scale = _groups.rounded(span, "f16")
-        zero = np.clip(np.rint(-low / scale), 0, top)
-        codes = np.clip(np.rint(w / scale[:, None]) + zero[:, None], 0, top)
-        return codes.astype(np.uint8), zero, scale
-
-    return choose
