@@ -8,7 +8,21 @@ from trit import archs
 from trit.archs import Place
 from trit.errors import UnsupportedError
 
-NAMES = ("gemma2", "gemma3", "llama", "phi3", "qwen2", "qwen2moe", "qwen3", "qwen3moe")
+NAMES = (
+    "bitnet", "bitnet-b1.58", "gemma2", "gemma3", "llama", "phi3", "qwen2", "qwen2moe", "qwen3",
+    "qwen3moe",
+)  # fmt: skip
+    "bitnet",
+    "bitnet-b1.58",
+    "gemma2",
+    "gemma3",
+    "llama",
+    "phi3",
+    "qwen2",
+    "qwen2moe",
+    "qwen3",
+    "qwen3moe",
+)
 
 
 def test_the_scan_finds_every_family() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 MIXTURES = ("mixtral", "qwen2moe", "qwen3moe")
 ARCHS = (
-    *("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "gemma3_vision", "phi3"),
+    *("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3", "gemma3_vision", "phi3", "bitnet"),
     *MIXTURES,
 )
 
@@ -37,6 +37,7 @@ class Variant:
     context: int = 256
     attention_scalar: int | None = None
     soft_caps: tuple[float | None, float | None] | None = None
+    activation: str | None = None
     dtype: str = "float32"
     vocab: int = 320
     seed: int = 0
@@ -118,6 +119,7 @@ def tiny_config(arch: str, variant: Variant = PLAIN) -> Any:
         "gemma3": transformers.Gemma3TextConfig,
         "gemma3_vision": transformers.Gemma3TextConfig,
         "phi3": transformers.Phi3Config,
+        "bitnet": transformers.BitNetConfig,
         "mixtral": transformers.MixtralConfig,
         "qwen2moe": transformers.Qwen2MoeConfig,
         "qwen3moe": transformers.Qwen3MoeConfig,
@@ -158,6 +160,8 @@ def _settings(arch: str, variant: Variant) -> dict[str, Any]:
         settings["head_dim"] = variant.head_dim or 32
     elif variant.head_dim is not None:
         settings["head_dim"] = variant.head_dim
+    if variant.activation is not None:
+        settings["hidden_act"] = variant.activation
     if variant.biases:
         settings |= {"attention_bias": True} | ({"mlp_bias": True} if arch == "llama" else {})
     if variant.rope is not None:

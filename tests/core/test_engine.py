@@ -124,6 +124,7 @@ VARIANTS = [(arch, Variant(context=CONTEXT)) for arch in ARCHS] + [
     ("llama", Variant(context=CONTEXT, rope=LLAMA3, biases=True, head_dim=24, tied=True)),
     ("qwen2", Variant(context=CONTEXT, rope=YARN)),
     ("mistral", Variant(context=CONTEXT, window=100)),
+    ("bitnet", Variant(context=CONTEXT, activation="silu", tied=True)),
 ]
 
 

@@ -118,11 +118,15 @@ def for_gguf(arch: str) -> Arch:
         ) from None
 
 
-def for_hf(class_name: str) -> Arch:
-    """The architecture of an HF class. Raises UnsupportedError with the list of those there are."""
+def for_hf(class_name: str, config: Mapping[str, Any] | None = None) -> Arch:
+    """The architecture of an HF class; one whose models are of two kinds looks at `config`.
+
+    Raises UnsupportedError with the list of those there are.
+    """
     for arch in all().values():
         if class_name in arch.HF_CLASSES:
-            return arch
+            other = getattr(arch, "instead", lambda config: None)(config or {})
+            return arch if other is None else for_gguf(other)
     known = ", ".join(name for arch in all().values() for name in arch.HF_CLASSES)
     raise UnsupportedError(f"model class {class_name!r} is not supported; trit knows {known}.")
 

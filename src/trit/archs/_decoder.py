@@ -12,7 +12,7 @@ from trit.archs import _experts, _tensors
 from trit.archs._fields import MAX_HEAD_DIM, Fields, is_list
 from trit.archs._tensors import Tensors
 from trit.errors import InvalidFileError, UnsupportedError
-from trit.plan import Activation, Attention, FeedForward, GatedFeedForward, Layer, Plan, Rope
+from trit.plan import Activation, Attention, FeedForward, GatedFeedForward, Layer, Norm, Plan, Rope
 
 Shapes = _tensors.Shapes
 
@@ -42,6 +42,7 @@ class Traits:
     activation: Activation = "silu"
     head_norms: bool = False
     post_norms: bool = False
+    sub_norms: bool = False
     attention_soft_cap: float | None = None
     embedding_scale: float = 1.0
     head_soft_cap: float | None = None
@@ -143,6 +144,11 @@ def _attention(i: int, sizes: Sizes, tensors: Tensors, traits: Traits) -> Attent
         k_norm=tensors.norm(block + "k_norm.weight", head_dim, sizes.eps) if norms else None,
         window=traits.windows[i],
         soft_cap=traits.attention_soft_cap,
+        sub_norm=(
+            tensors.norm(block + "sub_norm.weight", rows[0], sizes.eps)
+            if traits.sub_norms
+            else None
+        ),
     )
 
 
@@ -156,7 +162,14 @@ def _feed_forward(i: int, sizes: Sizes, tensors: Tensors, traits: Traits) -> Fee
         gate = tensors.matrix(block + "gate.weight", inner, width)
         up = tensors.matrix(block + "up.weight", inner, width)
     down = tensors.matrix(block + "down.weight", width, inner)
-    return GatedFeedForward(gate=gate, up=up, down=down, activation=traits.activation)
+    sub_norm = _sub_norm(block, inner, sizes, tensors, traits)
+    return GatedFeedForward(gate, up, down, traits.activation, sub_norm)
+
+
+def _sub_norm(block: str, size: int, sizes: Sizes, tensors: Tensors, traits: Traits) -> Norm | None:
+    if not traits.sub_norms:
+        return None
+    return tensors.norm(block + "sub_norm.weight", size, sizes.eps)
 
 
 def _head_dim(keys: Fields, width: int, heads: int) -> int:

@@ -158,7 +158,7 @@ def _arch(path: Path, config: Object) -> archs.Arch:
     if not isinstance(classes, list) or not classes or not isinstance(classes[0], str):
         raise InvalidFileError(path, "key 'architectures'", "expected the name of a model class.")
     try:
-        return archs.for_hf(classes[0])
+        return archs.for_hf(classes[0], config)
     except UnsupportedError as error:
         raise UnsupportedError(f"{path}: {error}") from None
 

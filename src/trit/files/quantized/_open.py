@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 
 from trit.errors import InvalidFileError, UnsupportedError
 from trit.files._tensor import Tensor
-from trit.files.quantized import awq, compressed_tensors, fp8, gptq
+from trit.files.quantized import awq, bitnet, compressed_tensors, fp8, gptq
 from trit.files.quantized._module import Module, Settings
 from trit.files.safetensors import SafeTensors
 
@@ -21,6 +21,8 @@ class Method(Protocol):
     PARTS    the last words of the names of what it saves beside or instead of a weight
     ANCHORS  those of them that there must be one of, and the types that tell it from a plain one
     ASIDE    of what it saves about activations
+
+    A module may also have `plain(tensor, settings)`: what a tensor stored as floats stands for.
     """
 
     METHODS: tuple[str, ...]
@@ -32,7 +34,7 @@ class Method(Protocol):
     def read(self, module: Module, settings: Settings) -> Tensor: ...
 
 
-_METHODS = [cast(Method, module) for module in (awq, gptq, fp8, compressed_tensors)]
+_METHODS = [cast(Method, module) for module in (awq, gptq, fp8, compressed_tensors, bitnet)]
 
 
 class Weights:
@@ -67,6 +69,11 @@ def settings_of(config: Mapping[str, Any], path: object) -> Settings | None:
             if not isinstance(given, Mapping):
                 raise InvalidFileError(path, f"key '{key}'", "expected an object.")
             return Settings(given, path)
+    if config.get("weight_bits") == 1 and "BitnetForCausalLM" in (
+        config.get("architectures") or ()
+    ):
+        # The first published models say it so.
+        return Settings({"quant_method": "bitnet", "quantization_mode": "online"}, path)
     return None
 
 
@@ -99,8 +106,10 @@ def open_weights(source: SafeTensors, config: Mapping[str, Any], path: object) -
         if name in plain:
             raise InvalidFileError(source.path, f"tensor '{name}'", "there, and quantized as well.")
 
+    plainly = getattr(method, "plain", lambda tensor, settings: tensor)
+
     def get(name: str) -> Tensor:
-        return packed[name] if name in packed else source[name]
+        return packed[name] if name in packed else plainly(source[name], settings)
 
     return Weights((*plain, *packed), get, about, nbytes)
 

@@ -1,0 +1,79 @@
+"""What both kinds of BitNet b1.58 share: Llama's shape with norms before `output` and `down`.
+
+The linears are ternary, which is the affair of the files; here they are matrices like others. Rope
+turns halves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from trit.archs import _config, _decoder, _rope
+from trit.archs._fields import Fields
+from trit.archs._names import LLAMA_LAYER
+from trit.plan import Activation, Plan
+
+_DEFAULTS = {
+    "hidden_size": 2560,
+    "intermediate_size": 6912,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 20,
+    "num_key_value_heads": 5,
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-5,
+    "rope_theta": 500000.0,
+    "vocab_size": 128256,
+    "hidden_act": "relu2",
+    "tie_word_embeddings": False,
+}
+
+# transformers' names of the inner norms, and those of the first published models.
+LAYER = LLAMA_LAYER | {
+    "self_attn.attn_sub_norm": "attn_sub_norm",
+    "self_attn.inner_attn_ln": "attn_sub_norm",
+    "mlp.ffn_sub_norm": "ffn_sub_norm",
+    "mlp.ffn_layernorm": "ffn_sub_norm",
+}
+
+
+def complete(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`config` with the values its class fills in."""
+    return _config.merged(config, _DEFAULTS)
+
+
+def is_silu(config: Mapping[str, Any]) -> bool:
+    """Whether a model's gate is SiLU, as in the first published ones."""
+    return config.get("hidden_act") in ("silu", "swish")
+
+
+def metadata_from_hf(config: Mapping[str, Any], arch: str, path: object) -> dict[str, Any]:
+    """GGUF keys of a completed config. Raises InvalidFileError, UnsupportedError."""
+    parameters, _ = _config.rope_parameters(config, path)
+    keys = _config.sizes(config, arch, path) | _config.rope(parameters, config, arch, path)
+    head = _config.head_length(config, arch, path)
+    keys[f"{arch}.rope.dimension_count"] = head[f"{arch}.attention.key_length"]
+    keys[f"{arch}.vocab_size"] = Fields(config, path).count("vocab_size")
+    return keys | (head if config.get("head_dim") is not None else {})
+
+
+def plan(
+    keys: Fields,
+    shapes: _decoder.Shapes,
+    read: _rope.Read,
+    context: int | None,
+    activation: Activation,
+) -> Plan:
+    """The plan, from GGUF keys and tensor shapes; `read` gives a small tensor as float32."""
+    sizes = _decoder.read_sizes(keys, shapes)
+    positions = context or sizes.context_length
+    rope = _rope.scaled(keys, sizes.head_dim, shapes, read, "halves", positions)
+    traits = _decoder.Traits(
+        ropes=(rope,) * sizes.layers,
+        windows=(None,) * sizes.layers,
+        attention_scale=1.0 / math.sqrt(sizes.head_dim),
+        activation=activation,
+        sub_norms=True,
+    )
+    return _decoder.build(keys, sizes, shapes, traits)
