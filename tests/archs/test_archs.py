@@ -9,18 +9,7 @@ from trit.archs import Place
 from trit.errors import UnsupportedError
 
 NAMES = (
-    "bitnet", "bitnet-b1.58", "gemma2", "gemma3", "llama", "phi3", "qwen2", "qwen2moe", "qwen3",
-    "qwen3moe",
-)  # fmt: skip
-    "bitnet",
-    "bitnet-b1.58",
-    "gemma2",
-    "gemma3",
-    "llama",
-    "phi3",
-    "qwen2",
-    "qwen2moe",
-    "qwen3",
+    *("bitnet", "bitnet-b1.58", "gemma2", "gemma3", "llama", "phi3", "qwen2", "qwen2moe", "qwen3"),
     "qwen3moe",
 )
 
