@@ -1,5 +1,6 @@
 #include "decoder.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <stdexcept>
@@ -239,7 +240,7 @@ void Decoder::products(const float* x, int64_t columns, int count, const Product
     int64_t first_task;
   };
   Work works[kProducts];
-  int64_t tasks = 0;
+  int64_t tiles = 0;
   if (count == 0) return;
   prepared_count_ = 0;
   for (int i = 0; i < n; ++i) {
@@ -254,30 +255,36 @@ void Decoder::products(const float* x, int64_t columns, int count, const Product
                 linear.bias.empty() ? nullptr : linear.bias.data(),
                 products[i].out,
                 linear.rows,
-                tasks};
-    tasks += (w.rows + kTileRows - 1) / kTileRows;
+                0};
+    tiles += (w.rows + kTileRows - 1) / kTileRows;
   }
-  for (std::vector<float>& scratch : scratch_)
-    fit(scratch, static_cast<int64_t>(count) * kTileRows);
+  const int64_t stripe = stripe_tiles(tiles, threads_.count(), count) * kTileRows;
+  int64_t tasks = 0;
+  for (int i = 0; i < n; ++i) {
+    works[i].first_task = tasks;
+    tasks += (works[i].matrix.rows + stripe - 1) / stripe;
+  }
+  for (Buffer<float>& scratch : scratch_) fit(scratch, product_scratch(count));
   const int64_t grain = std::max<int64_t>(1, tasks / (threads_.count() * 8));
   threads_.run(tasks, grain, [&](int64_t task, int worker) {
     int i = n - 1;
     while (task < works[i].first_task) --i;
     const Work& work = works[i];
-    const int64_t row = (task - work.first_task) * kTileRows;
+    const int64_t begin = (task - work.first_task) * stripe;
+    const int64_t end = std::min(begin + stripe, work.matrix.rows);
     float* scratch = scratch_[static_cast<size_t>(worker)].data();
-    if (work.input->floats) {
-      kernels_.multiply_float(work.matrix, row, work.input->reals(0, count), work.bias, scratch,
-                              work.out, work.stride);
-    } else {
-      if (work.pack) {
-        const int64_t at = row / kTileRows * work.matrix.tiles_bytes;
-        kernels_.pack(work.matrix, row, work.pack + at);
+    for (int64_t row = begin; row < end; row += kTileRows) {
+      if (work.input->floats) {
+        kernels_.multiply_float(work.matrix, row, work.input->reals(0, count), work.bias, scratch,
+                                work.out, work.stride);
+      } else if (work.pack) {
+        kernels_.pack(work.matrix, row, work.pack + row / kTileRows * work.matrix.tiles_bytes);
         if (work.matrix.mapped) forget_piece(work.matrix, row);
       }
-      kernels_.multiply(work.matrix, row, work.input->integers(0, count), work.bias, scratch,
-                        work.out, work.stride);
     }
+    if (work.input->floats) return;
+    kernels_.multiply(work.matrix, begin, end, work.input->integers(0, count), work.bias, scratch,
+                      work.out, work.stride);
   });
   for (int i = 0; i < n; ++i) {
     if (!works[i].pack) continue;

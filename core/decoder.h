@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "arena.h"
+#include "buffers.h"
 #include "cache.h"
 #include "kernels.h"
 #include "model.h"
@@ -140,13 +141,13 @@ class Decoder {
   int batch_;
   const Taps* taps_ = nullptr;
   std::vector<Rotation> rotations_;  // one per Model::ropes
-  std::vector<float> hidden_, normed_, branch_, q_, k_, v_, mixed_, gate_, up_;
-  std::vector<std::vector<float>> scratch_;  // per worker
+  Buffer<float> hidden_, normed_, branch_, q_, k_, v_, mixed_, gate_, up_;
+  std::vector<Buffer<float>> scratch_;  // per worker
   std::vector<Run> runs_;
   std::vector<std::vector<const uint8_t*>> pages_;  // [group], of the runs' sequences
   std::vector<std::vector<uint8_t*>> row_pages_;    // [group][row], that a row is written to
   std::vector<Block> blocks_;
-  std::vector<float> partials_;
+  Buffer<float> partials_;
   std::vector<Prepared> prepared_;
   size_t prepared_count_ = 0;  // of the current products
   Routing routing_;

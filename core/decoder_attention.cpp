@@ -142,7 +142,7 @@ void Decoder::attend(int index) {
                                 cache_.type()};
   find_blocks(shape, index);
   const int most = std::max(shape.heads_per_kv, kBlockQueries);
-  for (std::vector<float>& scratch : scratch_) fit(scratch, attention_scratch(most, padded));
+  for (Buffer<float>& scratch : scratch_) fit(scratch, attention_scratch(most, padded));
   const int64_t heads = mixer.kv_heads;
   const int64_t tasks = static_cast<int64_t>(blocks_.size()) * heads;
   const bool one_span = blocks_.size() == 1 && blocks_[0].spans == 1;

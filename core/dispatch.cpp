@@ -5,6 +5,10 @@
 #if defined(TRIT_X86)
 #include <cpuid.h>
 #endif
+#if defined(TRIT_X86) && defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 namespace trit {
 namespace {
@@ -35,6 +39,27 @@ bool has_avxvnni() {
   return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & (1u << 4));
 }
 
+// The processor's tiles, and the system's leave to use them, which is for the whole process and for
+// threads that it starts afterwards too.
+bool has_amx() {
+#if defined(__linux__)
+  constexpr unsigned kTile = 1u << 24;
+  constexpr unsigned kInt8 = 1u << 25;
+  constexpr int kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr int kTileData = 18;               // XFEATURE_XTILEDATA
+  unsigned a = 0;
+  unsigned b = 0;
+  unsigned c = 0;
+  unsigned d = 0;
+  static const bool has = has_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & kTile) &&
+                          (d & kInt8) &&
+                          syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return has;
+#else
+  return false;
+#endif
+}
+
 #endif
 
 }  // namespace
@@ -42,6 +67,7 @@ bool has_avxvnni() {
 std::vector<const Kernels*> available_kernels() {
   std::vector<const Kernels*> tables;
 #if defined(TRIT_X86)
+  if (has_amx()) tables.push_back(&amx::kKernels);
   if (has_avx512()) tables.push_back(&avx512::kKernels);
   if (has_avxvnni()) tables.push_back(&avxvnni::kKernels);
   if (has_avx2()) tables.push_back(&avx2::kKernels);

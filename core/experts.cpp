@@ -132,7 +132,7 @@ void Decoder::multiply_experts(const float* x, int64_t columns, bool one_row,
   const std::vector<ExpertRows>& groups = routing_.groups;
   int64_t largest = 0;
   for (const ExpertRows& g : groups) largest = std::max<int64_t>(largest, g.count);
-  for (std::vector<float>& scratch : scratch_) fit(scratch, largest * kTileRows);
+  for (Buffer<float>& scratch : scratch_) fit(scratch, product_scratch(largest));
   const int64_t tasks = static_cast<int64_t>(groups.size()) * per_expert;
   const int64_t grain = std::max<int64_t>(1, tasks / (threads_.count() * 8));
   threads_.run(tasks, grain, [&](int64_t task, int worker) {
@@ -152,7 +152,8 @@ void Decoder::multiply_experts(const float* x, int64_t columns, bool one_row,
       kernels_.multiply_float(w, row, in, nullptr, scratch, out, w.rows);
     } else {
       const Activations in = p.integers(first, g.count);
-      kernels_.multiply(w, row, in, nullptr, scratch, out, w.rows);
+      kernels_.multiply(w, row, std::min(row + kTileRows, w.rows), in, nullptr, scratch, out,
+                        w.rows);
     }
   });
 }

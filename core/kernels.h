@@ -7,12 +7,16 @@
 
 namespace trit {
 
+constexpr int kTokenPadding = 16;
+
 // A batch of activation rows, laid out for the products: tokens in blocks of `Kernels::tokens`, the
 // last block as wide as what is left (w). Within the block that starts at token t:
 //   codes  + t·columns       [columns / 4][w][4]   int8
 //   scales + t·columns / 32  [columns / 32][w]     code · scale ≈ x
 //   starts + t·groups        [groups][w]           kSumZero − offset · Σ codes of the group
 //   sums   + t·groups        [groups][w]           scale · Σ codes of the group
+// Kernels that multiply by tiles have the codes of more than kDotTokens tokens in [columns / 32]
+// [w][32]. They read, and use scratch, as if w were a multiple of eight: kTokenPadding.
 struct Activations {
   int64_t columns;
   int group;
@@ -125,6 +129,21 @@ struct FeedbackBlock {
   double* losses;           // of each row, added to: Σ variance · (error with what is carried)²
 };
 
+// Tiles of sixteen rows that are multiplied together, a stripe, at most.
+constexpr int kStripeTiles = 4;
+
+// Tiles to a stripe where `tiles` of them are shared out among threads.
+constexpr int64_t stripe_tiles(int64_t tiles, int threads, int64_t tokens) {
+  if (tokens <= kDotTokens) return 1;
+  const int64_t share = tiles / (threads * 8);
+  return share < 1 ? 1 : share < kStripeTiles ? share : kStripeTiles;
+}
+
+// Floats of scratch that a product with so many tokens takes.
+constexpr int64_t product_scratch(int64_t tokens) {
+  return (tokens + kTokenPadding - 1) / kTokenPadding * kTokenPadding * kTileRows * kStripeTiles;
+}
+
 enum class Activation { kSilu, kGelu, kRelu2 };
 
 struct Kernels {
@@ -152,10 +171,11 @@ struct Kernels {
   // Sixteen rows from `first_row` to their tiles, tiles_bytes(w) of them.
   void (*pack)(const Matrix& w, int64_t first_row, uint8_t* tiles);
 
-  // out[token · out_stride + row] for the 16 rows from `first_row` (fewer at the end of the
-  // matrix). scratch: 16 floats per token.
-  void (*multiply)(const Matrix& w, int64_t first_row, const Activations& x, const float* bias,
-                   float* scratch, float* out, int64_t out_stride);
+  // out[token · out_stride + row] for rows from `first_row` (a multiple of sixteen) to `end_row`,
+  // at most kStripeTiles tiles of them. scratch: product_scratch floats.
+  void (*multiply)(const Matrix& w, int64_t first_row, int64_t end_row, const Activations& x,
+                   const float* bias, float* scratch, float* out, int64_t out_stride);
+  // The same for the 16 rows from `first_row` (fewer at the end of the matrix).
   void (*multiply_float)(const Matrix& w, int64_t first_row, const FloatActivations& x,
                          const float* bias, float* scratch, float* out, int64_t out_stride);
 
@@ -202,6 +222,9 @@ namespace avxvnni {
 extern const Kernels kKernels;
 }
 namespace avx512 {
+extern const Kernels kKernels;
+}
+namespace amx {
 extern const Kernels kKernels;
 }
 

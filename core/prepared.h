@@ -1,8 +1,6 @@
 // The inputs of some products in the arrangement that one kind of format wants.
 #pragma once
 
-#include <vector>
-
 #include "buffers.h"
 #include "kernels.h"
 
@@ -13,9 +11,9 @@ struct Prepared {
   int group = 0;
   int offset = 0;
   int64_t columns = 0;
-  std::vector<int8_t> codes;
-  std::vector<float> scales, sums, values;
-  std::vector<int32_t> starts;
+  Buffer<int8_t> codes;
+  Buffer<float> scales, sums, values;
+  Buffer<int32_t> starts;
 
   // Whether `format` wants what is here.
   bool suits(const Format& format) const {
@@ -33,10 +31,10 @@ struct Prepared {
       fit(values, padded() * count);
       return;
     }
-    fit(codes, columns * count);
-    fit(scales, columns / kActivationBlock * count);
+    fit(codes, columns * count + kTokenPadding * kActivationBlock);
+    fit(scales, columns / kActivationBlock * count + kTokenPadding);
     fit(starts, columns / group * count);
-    fit(sums, columns / group * count);
+    fit(sums, columns / group * count + kTokenPadding);
   }
 
   // Rows [first, first + count) as a batch of their own.

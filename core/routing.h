@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "buffers.h"
+
 namespace trit {
 
 // Rows of one expert: slots [first, first + count) of the packed buffers.
@@ -19,9 +21,9 @@ struct Routing {
   std::vector<float> shares;         // [rows][top_k]
   std::vector<int32_t> slots;        // [rows][top_k]
   std::vector<ExpertRows> groups;    // of the experts that were chosen, ascending
-  std::vector<float> packed;         // [slots][width]: inputs, later outputs
-  std::vector<float> gate, up;       // [slots][inner]
-  std::vector<float> shared;         // [rows][width]
+  Buffer<float> packed;              // [slots][width]: inputs, later outputs
+  Buffer<float> gate, up;            // [slots][inner]
+  Buffer<float> shared;              // [rows][width]
   std::vector<float> shared_logits;  // [rows]
 };
 

@@ -41,8 +41,8 @@ LEVELS = [
 REGISTRIES = {"formats", "archs", "quantizers", "cli"}  # a file is an entry; entries are strangers
 
 CORE_LEVELS = [
-    {"format.h", "isa", "sampling", "threads", "unicode_table", "arena", "buffers", "routing"},
-    {"kernels.h"},
+    {"format.h", "isa", "sampling", "threads", "unicode_table", "arena", "buffers"},
+    {"kernels.h", "routing"},
     {"formats", "ops", "pretokenizer"},
     {"quantizers"},
     {"dispatch", "gptq", "machine", "moments", "vocabulary"},

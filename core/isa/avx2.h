@@ -12,6 +12,7 @@
 namespace trit::TRIT_ISA {
 
 constexpr bool kManyRegisters = false;  // sixteen, two of which make a value
+constexpr bool kHasTiles = false;
 constexpr int kTokens = 2;  // 2 × (sums + totals) × 2 registers leaves room among sixteen
 #if defined(TRIT_ISA_AVXVNNI)
 constexpr bool kWideIsSigned = false;

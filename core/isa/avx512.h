@@ -1,4 +1,4 @@
-// AVX-512 with BW, DQ, VL and VNNI.
+// AVX-512 with BW, DQ, VL and VNNI. AMX adds a product of tiles (amx.h) and shares this header.
 #pragma once
 
 // GCC 12 warns of the deliberately undefined registers in its own intrinsics (bug 105593).
@@ -17,10 +17,16 @@
 
 #include "isa/half.h"
 
-namespace trit::avx512 {
+namespace trit::TRIT_ISA {
 
 constexpr bool kManyRegisters = true;  // thirty-two
+#if defined(TRIT_ISA_AMX)
+constexpr bool kHasTiles = true;
+constexpr int kTokens = 16;
+#else
+constexpr bool kHasTiles = false;
 constexpr int kTokens = 8;
+#endif
 constexpr bool kWideIsSigned = false;
 
 struct Floats {
@@ -210,4 +216,4 @@ inline void transpose(const float* in, int64_t stride, float* out) {
   for (int i = 0; i < 16; ++i) _mm512_storeu_si512(out + 16 * i, r[i]);
 }
 
-}  // namespace trit::avx512
+}  // namespace trit::TRIT_ISA

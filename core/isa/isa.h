@@ -7,7 +7,10 @@
 // equal bits on every instruction set.
 #pragma once
 
-#if defined(TRIT_ISA_AVX512)
+#if defined(TRIT_ISA_AMX)
+#define TRIT_ISA amx
+#include "isa/avx512.h"
+#elif defined(TRIT_ISA_AVX512)
 #define TRIT_ISA avx512
 #include "isa/avx512.h"
 #elif defined(TRIT_ISA_AVXVNNI)

@@ -10,6 +10,7 @@
 namespace trit::scalar {
 
 constexpr bool kManyRegisters = false;
+constexpr bool kHasTiles = false;
 constexpr int kTokens = 4;             // columns of the batch a product handles at once
 constexpr bool kWideIsSigned = false;  // dot4_wide already subtracts 128 from each code
 

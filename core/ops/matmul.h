@@ -1,24 +1,34 @@
-// Products of a weight matrix with a batch of activations, sixteen rows of the matrix at a time.
+// Products of a weight matrix with a batch of activations, a stripe of rows of the matrix at a
+// time.
 //
 // For every tile of sixteen rows and 256 columns the weights are laid into a panel (in the
 // first-level cache) and multiplied with all tokens of the batch; up to kDotTokens tokens are
-// multiplied without one. One lane is one output
-// row: no horizontal sums. Each output is folded over its blocks of 32 columns in order, with exact
-// int32 sums inside, so its bits depend neither on the batch it came in, nor on threads, nor on the
-// ISA.
+// multiplied without one. One lane is one output row: no horizontal sums. Each output is folded
+// over its blocks of 32 columns in order, with exact int32 sums inside, so its bits depend neither
+// on the batch it came in, nor on threads, nor on the ISA.
 #pragma once
 
 #include "format.h"
 #include "isa/isa.h"
 #include "kernels.h"
+#include "ops/panel_input.h"
+#if defined(TRIT_ISA_AMX)
+#include "ops/tile_product.h"
+#else
+#include "ops/panel_product.h"
+#endif
 
 namespace trit::TRIT_ISA {
 
 constexpr int kBlock = kActivationBlock;
+constexpr int kFloatTokens = kTokens < 8 ? kTokens : 8;  // whose sums fit into registers, twice
 
-inline int block_width(int token, int tokens) {
-  return tokens - token < kTokens ? tokens - token : kTokens;
+inline int block_width(int token, int tokens, int most = kTokens) {
+  return tokens - token < most ? tokens - token : most;
 }
+
+// Whether a batch's codes are arranged for tiles: [columns / 32][w][32].
+inline bool for_tiles(int tokens) { return kHasTiles && tokens > kDotTokens; }
 
 // Rounds `count` tokens from `first` (a multiple of kTokens) to int8, 32 columns per scale.
 inline void quantize_activations(const float* x, int64_t stride, int first, int count, int offset,
@@ -30,7 +40,8 @@ inline void quantize_activations(const float* x, int64_t stride, int first, int 
     const int start = token - token % kTokens;
     const int width = block_width(start, out.tokens);
     const int lane = token - start;
-    int8_t* codes = out.codes + start * columns + 4 * lane;
+    const bool tiles = for_tiles(out.tokens);
+    int8_t* codes = out.codes + start * columns + (tiles ? kBlock : 4) * lane;
     float* scales = out.scales + start * (columns / kBlock) + lane;
     int32_t* starts = out.starts + start * (columns / out.group) + lane;
     float* sums = out.sums + start * (columns / out.group) + lane;
@@ -47,8 +58,11 @@ inline void quantize_activations(const float* x, int64_t stride, int first, int 
       alignas(64) int8_t rounded[kBlock];
       store_bytes(rounded, rounded_lo);
       store_bytes(rounded + 16, rounded_hi);
-      for (int i = 0; i < kBlock / 4; ++i) {
-        std::memcpy(codes + (block * (kBlock / 4) + i) * 4 * width, rounded + 4 * i, 4);
+      int8_t* to = codes + block * kBlock * width;
+      if (tiles) {
+        std::memcpy(to, rounded, kBlock);
+      } else {
+        for (int i = 0; i < kBlock / 4; ++i) std::memcpy(to + 4 * i * width, rounded + 4 * i, 4);
       }
       scales[block * width] = scale;
       // Sums of so few small integers are exact in float.
@@ -66,8 +80,8 @@ inline void quantize_activations(const float* x, int64_t stride, int first, int 
 inline void arrange_activations(const float* x, int64_t stride, int64_t columns, int first,
                                 int count, const FloatActivations& out) {
   for (int token = first; token < first + count; ++token) {
-    const int start = token - token % kTokens;
-    const int width = block_width(start, out.tokens);
+    const int start = token - token % kFloatTokens;
+    const int width = block_width(start, out.tokens, kFloatTokens);
     float* to = out.values + start * out.columns + (token - start);
     for (int64_t i = 0; i < out.columns; ++i) {
       to[i * width] = i < columns ? x[token * stride + i] : 0.0f;
@@ -75,86 +89,14 @@ inline void arrange_activations(const float* x, int64_t stride, int64_t columns,
   }
 }
 
-// total[t] += panel · x[t] for T tokens; `codes`… point at the panel's first column.
-template <int T, int Group, bool Mins, bool Wide>
-inline void multiply_panel(const Panel& panel, int columns, const int8_t* codes,
-                           const float* scales, const int32_t* starts, const float* sums,
-                           float* totals) {
-  constexpr int kGroups = kBlock / Group;
-  Floats total[T];
-  TRIT_UNROLL for (int t = 0; t < T; ++t) total[t] = load(totals + 16 * t);
-  for (int block = 0; block < columns / kBlock; ++block) {
-    Floats part[T];
-    for (int g = 0; g < kGroups; ++g) {
-      const int group = block * kGroups + g;
-      Ints sum[T];
-      TRIT_UNROLL for (int t = 0; t < T; ++t) sum[t] = broadcast_int(starts[group * T + t]);
-#pragma GCC unroll 8
-      for (int i = 0; i < Group / 4; ++i) {
-        const int quad = group * (Group / 4) + i;
-        const Bytes w = load_bytes(&panel.codes[quad][0][0]);
-        TRIT_UNROLL for (int t = 0; t < T; ++t) {
-          const int8_t* x = codes + (quad * T + t) * 4;
-          sum[t] = Wide ? dot4_wide(sum[t], w, x) : dot4(sum[t], w, x);
-        }
-      }
-      const Floats scale = load(panel.scales[group]);
-      const Floats zero = scale * broadcast(-kSumZeroFloat);
-      TRIT_UNROLL for (int t = 0; t < T; ++t) {
-        part[t] =
-            g == 0 ? scaled_sum(sum[t], scale, zero) : fma(sum_to_floats(sum[t]), scale, part[t]);
-      }
-    }
-    TRIT_UNROLL for (int t = 0; t < T; ++t) {
-      total[t] = fma(part[t], broadcast(scales[block * T + t]), total[t]);
-    }
-    if constexpr (Mins) {
-      for (int g = 0; g < kGroups; ++g) {
-        const int group = block * kGroups + g;
-        const Floats min = load(panel.mins[group]);
-        TRIT_UNROLL for (int t = 0; t < T; ++t) {
-          total[t] = fnma(min, broadcast(sums[group * T + t]), total[t]);
-        }
-      }
-    }
-  }
-  TRIT_UNROLL for (int t = 0; t < T; ++t) store(totals + 16 * t, total[t]);
-}
-
-template <int Group, bool Mins, bool Wide, int T = kTokens>
-inline void multiply_width(int width, const Panel& panel, int columns, const int8_t* codes,
-                           const float* scales, const int32_t* starts, const float* sums,
-                           float* totals) {
-  if constexpr (T > 1) {
-    if (width < T) {
-      multiply_width<Group, Mins, Wide, T - 1>(width, panel, columns, codes, scales, starts, sums,
-                                               totals);
-      return;
-    }
-  }
-  multiply_panel<T, Group, Mins, Wide>(panel, columns, codes, scales, starts, sums, totals);
-}
-
-// `width` tokens from `first`, a block of them, against one panel.
-template <int Group, bool Mins, bool Wide>
-inline void multiply_block(const Panel& panel, int64_t column, int columns, const Activations& x,
-                           int first, int width, float* totals) {
-  const int64_t groups = x.columns / Group;
-  multiply_width<Group, Mins, Wide>(
-      width, panel, columns, x.codes + first * x.columns + column * width,
-      x.scales + first * (x.columns / kBlock) + column / kBlock * width,
-      x.starts + first * groups + column / Group * width,
-      x.sums + first * groups + column / Group * width, totals);
-}
-
-using MultiplyBlock = void (*)(const Panel&, int64_t, int, const Activations&, int, int, float*);
-
-inline MultiplyBlock choose_block(const Format& format) {
-  if (format.wide) return multiply_block<32, false, true>;
-  if (format.group == 16) {
-    return format.has_mins ? multiply_block<16, true, false> : multiply_block<16, false, false>;
-  }
-  return format.has_mins ? multiply_block<32, true, false> : multiply_block<32, false, false>;
+// `width` tokens from `first`, a block of them, beside the panel whose first column is `column`.
+inline PanelInput panel_input(const Panel& panel, int64_t column, int columns, const Activations& x,
+                              int first, int width) {
+  const int64_t at_block = first * (x.columns / kBlock) + column / kBlock * width;
+  const int64_t at_group = first * (x.columns / x.group) + column / x.group * width;
+  const int8_t* codes = x.codes + first * x.columns + column * width;
+  return {
+      panel, columns, width, codes, x.scales + at_block, x.starts + at_group, x.sums + at_group};
 }
 
 inline TileRows tile_rows(const Matrix& w, int64_t first_row, int64_t column) {
@@ -179,15 +121,15 @@ inline void finish_tile(const Matrix& w, int64_t first_row, int tokens, const fl
   }
 }
 
-// Asks for the bytes of the next sixteen rows while these are worked on: rows read side by side are
-// no pattern a hardware prefetcher follows. Each chunk fetches its share; more at once than a core
-// can have under way are dropped. (Inlined by force: GCC takes a function of prefetches for one
-// without effect and drops the call.)
-[[gnu::always_inline]] inline void prefetch_next_rows(const Matrix& w, int64_t first_row,
-                                                      int64_t column, int columns) {
+// Asks for the bytes of the sixteen rows from `next_row` while others are worked on: rows read side
+// by side are no pattern a hardware prefetcher follows. Each chunk fetches its share; more at once
+// than a core can have under way are dropped. (Inlined by force: GCC takes a function of prefetches
+// for one without effect and drops the call.)
+[[gnu::always_inline]] inline void prefetch_rows(const Matrix& w, int64_t next_row, int64_t column,
+                                                 int columns) {
   const int64_t bytes = kTileRows * w.row_bytes;
-  const uint8_t* next = w.data + (first_row + kTileRows) * w.row_bytes;
-  const int64_t left = (w.rows - first_row - kTileRows) * w.row_bytes;
+  const uint8_t* next = w.data + next_row * w.row_bytes;
+  const int64_t left = (w.rows - next_row) * w.row_bytes;
   const int64_t end = bytes * (column + columns) / w.columns;
   for (int64_t at = bytes * column / w.columns; at < end && at < left; at += 64) {
     __builtin_prefetch(next + at, 0, 2);
@@ -229,10 +171,10 @@ constexpr int kTokensWithPauses = 3;
   for (int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(tile + at, 0, 2);
 }
 
-// The tile of one chunk of the sixteen rows from `first_row`.
-inline void pack_chunk(const Matrix& w, int64_t first_row, int64_t column, int columns,
+// The tile of one chunk of the sixteen rows from `first_row`; those `ahead` rows on come next.
+inline void pack_chunk(const Matrix& w, int64_t first_row, int64_t column, int columns, int ahead,
                        uint8_t* tile) {
-  prefetch_next_rows(w, first_row, column, columns);
+  prefetch_rows(w, first_row + ahead, column, columns);
   pack_rows(tile_rows(w, first_row, column), chunk_bytes(*w.format, columns), w.format->pieces,
             tile);
 }
@@ -241,7 +183,7 @@ inline void pack_chunk(const Matrix& w, int64_t first_row, int64_t column, int c
 inline void pack(const Matrix& w, int64_t first_row, uint8_t* tiles) {
   for (int64_t column = 0; column < w.columns; column += kChunkColumns) {
     const int columns = chunk_columns(w, column);
-    pack_chunk(w, first_row, column, columns, tiles);
+    pack_chunk(w, first_row, column, columns, kTileRows, tiles);
     tiles += tile_bytes(chunk_bytes(*w.format, columns));
   }
 }
@@ -250,44 +192,83 @@ inline void pack(const Matrix& w, int64_t first_row, uint8_t* tiles) {
   for (int t = 0; t < tokens; ++t) __builtin_prefetch(out + t * stride, 1, 3);
 }
 
-inline void multiply(const Matrix& w, int64_t first_row, const Activations& x, const float* bias,
-                     float* scratch, float* out, int64_t out_stride) {
-  const Format& format = *w.format;
-  const DotTile dot = x.tokens <= kDotTokens ? format.dot[x.tokens - 1] : nullptr;
-  const MultiplyBlock block = choose_block(format);
+// One tile of sixteen rows with a few tokens, without a panel.
+inline void multiply_few(const Matrix& w, int64_t first_row, const Activations& x, DotTile dot,
+                         const float* bias, float* scratch, float* out, int64_t out_stride) {
   const uint8_t* packed = w.tiles ? w.tiles + first_row / kTileRows * w.tiles_bytes : nullptr;
   alignas(64) uint8_t unpacked[kMaxTileBytes];
-  Panel panel;
   for (int i = 0; i < 16 * x.tokens; ++i) scratch[i] = 0.0f;
   for (int64_t column = 0; column < w.columns; column += kChunkColumns) {
     const int columns = chunk_columns(w, column);
     const uint8_t* tile = packed;
     if (packed) {
-      const int64_t bytes = tile_bytes(chunk_bytes(format, columns));
+      const int64_t bytes = tile_bytes(chunk_bytes(*w.format, columns));
       packed += bytes;
       if (x.tokens >= kTokensWithPauses) prefetch_tile(packed, bytes);
     } else {
-      pack_chunk(w, first_row, column, columns, unpacked);
+      pack_chunk(w, first_row, column, columns, kTileRows, unpacked);
       tile = unpacked;
     }
-    if (dot) {
-      const int64_t group = column / x.group * x.tokens;
-      dot(tile, columns, x.codes + column * x.tokens, x.scales + column / kBlock * x.tokens,
-          x.starts + group, x.sums + group, scratch);
-      continue;
+    const int64_t group = column / x.group * x.tokens;
+    dot(tile, columns, x.codes + column * x.tokens, x.scales + column / kBlock * x.tokens,
+        x.starts + group, x.sums + group, scratch);
+  }
+  finish_tile(w, first_row, x.tokens, bias, scratch, out, out_stride);
+}
+
+// A stripe of tiles with many tokens: each block of tokens meets all panels of a chunk while it is
+// in the nearest cache.
+inline void multiply_many(const Matrix& w, int64_t first_row, int64_t end_row, const Activations& x,
+                          const float* bias, float* scratch, float* out, int64_t out_stride) {
+  const Format& format = *w.format;
+  const PanelProduct product(format, x.tokens);
+  const int64_t totals = product_scratch(x.tokens) / kStripeTiles;
+  alignas(64) uint8_t unpacked[kMaxTileBytes];
+  Panel panels[kStripeTiles];
+  const int tiles = static_cast<int>((end_row - first_row + kTileRows - 1) / kTileRows);
+  const uint8_t* packed = w.tiles ? w.tiles + first_row / kTileRows * w.tiles_bytes : nullptr;
+  for (int64_t i = 0; i < tiles * totals; ++i) scratch[i] = 0.0f;
+  for (int64_t column = 0; column < w.columns; column += kChunkColumns) {
+    const int columns = chunk_columns(w, column);
+    const int64_t bytes = tile_bytes(chunk_bytes(format, columns));
+    for (int i = 0; i < tiles; ++i) {
+      const uint8_t* tile = packed + i * w.tiles_bytes;
+      if (packed) {
+        prefetch_tile(tile + bytes, bytes);
+      } else {
+        pack_chunk(w, first_row + i * kTileRows, column, columns, tiles * kTileRows, unpacked);
+        tile = unpacked;
+      }
+      format.panel(tile, columns, panels[i]);
+      product.prepare(panels[i], columns);
     }
-    format.panel(tile, columns, panel);
+    if (packed) packed += bytes;
     const bool last = column + columns == w.columns;
     for (int t = 0; t < x.tokens; t += kTokens) {
       const int width = block_width(t, x.tokens);
-      // The outputs lie far apart. Stored all at once, each would wait for its line of the cache.
       float* to = out + t * out_stride;
-      if (last) prefetch_outputs(to + first_row, out_stride, width);
-      block(panel, column, columns, x, t, width, scratch + 16 * t);
-      if (last) finish_tile(w, first_row, width, bias, scratch + 16 * t, to, out_stride);
+      for (int i = 0; i < tiles; ++i) {
+        const int64_t row = first_row + i * kTileRows;
+        float* total = scratch + i * totals + 16 * t;
+        // The outputs lie far apart. Stored all at once, each would wait for its line of the cache.
+        if (last) prefetch_outputs(to + row, out_stride, width);
+        product(panel_input(panels[i], column, columns, x, t, width), total);
+        if (last) finish_tile(w, row, width, bias, total, to, out_stride);
+      }
     }
   }
-  if (dot) finish_tile(w, first_row, x.tokens, bias, scratch, out, out_stride);
+}
+
+inline void multiply(const Matrix& w, int64_t first_row, int64_t end_row, const Activations& x,
+                     const float* bias, float* scratch, float* out, int64_t out_stride) {
+  const DotTile dot = x.tokens <= kDotTokens ? w.format->dot[x.tokens - 1] : nullptr;
+  if (!dot) {
+    multiply_many(w, first_row, end_row, x, bias, scratch, out, out_stride);
+    return;
+  }
+  for (int64_t row = first_row; row < end_row; row += kTileRows) {
+    multiply_few(w, row, x, dot, bias, scratch, out, out_stride);
+  }
 }
 
 // The same in float, for formats without an integer grid. Two interleaved sums (even and odd
@@ -327,7 +308,7 @@ inline void multiply_float_panel(const FloatPanel& panel, int columns, const flo
   }
 }
 
-template <int T = kTokens>
+template <int T = kFloatTokens>
 inline void multiply_float_width(int width, const FloatPanel& panel, int columns, const float* x,
                                  float* totals) {
   if constexpr (T > 1) {
@@ -345,10 +326,10 @@ inline void multiply_float(const Matrix& w, int64_t first_row, const FloatActiva
   for (int i = 0; i < 16 * x.tokens; ++i) scratch[i] = 0.0f;
   for (int64_t column = 0; column < w.columns; column += kChunkColumns) {
     const int columns = chunk_columns(w, column);
-    prefetch_next_rows(w, first_row, column, columns);
+    prefetch_rows(w, first_row + kTileRows, column, columns);
     decode_panel(tile_rows(w, first_row, column), *w.format, columns, panel);
-    for (int t = 0; t < x.tokens; t += kTokens) {
-      const int width = block_width(t, x.tokens);
+    for (int t = 0; t < x.tokens; t += kFloatTokens) {
+      const int width = block_width(t, x.tokens, kFloatTokens);
       multiply_float_width(width, panel, (columns + 1) / 2 * 2,
                            x.values + t * x.columns + column * width, scratch + 16 * t);
     }

@@ -3,11 +3,21 @@
 #include "ops/attention.h"
 #include "ops/cells.h"
 #include "ops/elementwise.h"
+#if defined(TRIT_ISA_AMX)
+#include "ops/int8_loop_tiles.h"
+#else
 #include "ops/int8_loop.h"
+#endif
 #include "ops/matmul.h"
 #include "ops/moments.h"
 
-namespace trit::TRIT_ISA {
+#if defined(TRIT_ISA_AMX)  // differs in the products only
+#define TRIT_ISA_OF_FORMATS avx512
+#else
+#define TRIT_ISA_OF_FORMATS TRIT_ISA
+#endif
+
+namespace trit::TRIT_ISA_OF_FORMATS {
 
 extern const FormatTable kFormats;  // formats/formats.cpp
 // quantizers/quantizers.cpp
@@ -15,6 +25,15 @@ bool quantize_rows(const Format& format, const float* weights, int64_t rows, int
                    const float* importance, uint8_t* out);
 bool feed_back(const FeedbackBlock& block);
 void subtract_products(const double* a, const double* b, double* out);
+
+}  // namespace trit::TRIT_ISA_OF_FORMATS
+
+namespace trit::TRIT_ISA {
+
+using TRIT_ISA_OF_FORMATS::feed_back;
+using TRIT_ISA_OF_FORMATS::kFormats;
+using TRIT_ISA_OF_FORMATS::quantize_rows;
+using TRIT_ISA_OF_FORMATS::subtract_products;
 
 #define TRIT_NAME_(name) #name
 #define TRIT_NAME(name) TRIT_NAME_(name)
