@@ -3,7 +3,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
-#include <memory>
+
+#include "arena.h"
 
 namespace trit {
 namespace {
@@ -33,17 +34,18 @@ uint64_t sum(const uint64_t* words, int64_t count) {
 double read_bandwidth(Threads& threads, int64_t bytes) {
   const int64_t slabs = std::max<int64_t>(1, bytes / (kSlabWords * 8));
   const int64_t words = slabs * kSlabWords;
-  const std::unique_ptr<uint64_t[]> memory(new uint64_t[static_cast<size_t>(words)]);
+  Arena arena(words * 8);  // in large pages, as packed weights are
+  uint64_t* memory = reinterpret_cast<uint64_t*>(arena.take(words * 8));
   // Written first: pages never written are all the same page of zeros.
   threads.run(slabs, 1, [&](int64_t slab, int) {
-    std::fill_n(memory.get() + slab * kSlabWords, kSlabWords, static_cast<uint64_t>(slab));
+    std::fill_n(memory + slab * kSlabWords, kSlabWords, static_cast<uint64_t>(slab));
   });
   std::atomic<uint64_t> total{0};  // keeps the reading from being left out
   double best = 0.0;
   for (int i = 0; i < kTries; ++i) {
     const double begun = now();
     threads.run(slabs, 1, [&](int64_t slab, int) {
-      total.fetch_add(sum(memory.get() + slab * kSlabWords, kSlabWords), std::memory_order_relaxed);
+      total.fetch_add(sum(memory + slab * kSlabWords, kSlabWords), std::memory_order_relaxed);
     });
     best = std::max(best, static_cast<double>(words) * 8 / (now() - begun));
   }

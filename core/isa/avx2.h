@@ -143,16 +143,17 @@ inline Bytes load_bytes(const uint8_t* p) {
           _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))};
 }
 
-#if defined(TRIT_ISA_AVXVNNI)
-
-inline Ints dot4(Ints acc, Bytes codes, const int8_t* x) {
+inline __m256i four_bytes_everywhere(const int8_t* x) {
   int32_t four;
   std::memcpy(&four, x, 4);
-  const __m256i xs = _mm256_set1_epi32(four);
-  return {_mm256_dpbusd_avx_epi32(acc.lo, codes.lo, xs),
-          _mm256_dpbusd_avx_epi32(acc.hi, codes.hi, xs)};
+  return _mm256_set1_epi32(four);
 }
-inline Ints dot4_wide(Ints acc, Bytes codes, const int8_t* x) { return dot4(acc, codes, x); }
+
+#if defined(TRIT_ISA_AVXVNNI)
+
+inline __m256i dot4_half(__m256i acc, __m256i codes, __m256i x) {
+  return _mm256_dpbusd_avx_epi32(acc, codes, x);
+}
 
 #else
 
@@ -161,18 +162,32 @@ inline __m256i dot4_half(__m256i acc, __m256i codes, __m256i x) {
   const __m256i pairs = _mm256_maddubs_epi16(codes, x);
   return _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
-inline Ints dot4(Ints acc, Bytes codes, const int8_t* x) {
-  int32_t four;
-  std::memcpy(&four, x, 4);
-  const __m256i xs = _mm256_set1_epi32(four);
-  return {dot4_half(acc.lo, codes.lo, xs), dot4_half(acc.hi, codes.hi, xs)};
+
+#endif
+
+// The same bytes, about which the compiler knows nothing.
+inline Bytes opaque(Bytes a) {
+  asm volatile("" : "+x"(a.lo), "+x"(a.hi));
+  return a;
 }
+inline Ints dot4(Ints acc, Bytes codes, Bytes x) {
+  return {dot4_half(acc.lo, codes.lo, x.lo), dot4_half(acc.hi, codes.hi, x.hi)};
+}
+inline Ints dot4(Ints acc, Bytes codes, const int8_t* x) {
+  const __m256i xs = four_bytes_everywhere(x);
+  return dot4(acc, codes, Bytes{xs, xs});
+}
+
+#if defined(TRIT_ISA_AVXVNNI)
+
+inline Ints dot4_wide(Ints acc, Bytes codes, const int8_t* x) { return dot4(acc, codes, x); }
+
+#else
+
 // Codes up to 255 become signed (code − 128) and their sign moves to x: 2 · 128 · 127 fits in 16
 // bits.
 inline Ints dot4_wide(Ints acc, Bytes codes, const int8_t* x) {
-  int32_t four;
-  std::memcpy(&four, x, 4);
-  const __m256i xs = _mm256_set1_epi32(four);
+  const __m256i xs = four_bytes_everywhere(x);
   const __m256i flip = _mm256_set1_epi8(-128);
   const __m256i lo = _mm256_xor_si256(codes.lo, flip);
   const __m256i hi = _mm256_xor_si256(codes.hi, flip);

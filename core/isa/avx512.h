@@ -105,10 +105,23 @@ inline void store_bytes(int8_t* p, Ints a) {
 }
 
 inline Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
+// The same bytes, about which the compiler knows nothing.
+inline Bytes opaque(Bytes a) {
+  asm volatile("" : "+v"(a.v));
+  return a;
+}
+inline Ints dot4(Ints acc, Bytes codes, Bytes x) {
+  return {_mm512_dpbusd_epi32(acc.v, codes.v, x.v)};
+}
+// GCC 12 knows no form of the instruction that takes its four bytes from memory.
 inline Ints dot4(Ints acc, Bytes codes, const int8_t* x) {
-  int32_t four;
-  std::memcpy(&four, x, 4);
-  return {_mm512_dpbusd_epi32(acc.v, codes.v, _mm512_set1_epi32(four))};
+  struct [[gnu::may_alias]] Four {
+    int32_t bytes;
+  };
+  asm("vpdpbusd %2%{1to16%}, %1, %0"
+      : "+v"(acc.v)
+      : "v"(codes.v), "m"(*reinterpret_cast<const Four*>(x)));
+  return acc;
 }
 inline Ints dot4_wide(Ints acc, Bytes codes, const int8_t* x) { return dot4(acc, codes, x); }
 

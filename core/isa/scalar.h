@@ -140,6 +140,13 @@ inline Bytes load_bytes(const uint8_t* p) {
   return r;
 }
 // acc[lane] += Σ codes[4·lane + j] · x[j], j in 0…3; codes ≤ 127
+inline Bytes opaque(Bytes a) { return a; }
+inline Ints dot4(Ints acc, Bytes codes, Bytes x) {
+  for (int i = 0; i < 16; ++i) {
+    for (int j = 4 * i; j < 4 * i + 4; ++j) acc.v[i] += codes.v[j] * static_cast<int8_t>(x.v[j]);
+  }
+  return acc;
+}
 inline Ints dot4(Ints acc, Bytes codes, const int8_t* x) {
   for (int i = 0; i < 16; ++i) {
     for (int j = 0; j < 4; ++j) acc.v[i] += codes.v[4 * i + j] * x[j];

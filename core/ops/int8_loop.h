@@ -5,39 +5,35 @@
 
 namespace trit::TRIT_ISA {
 
-// Runs `iterations` rounds of products, laid out as `multiply` does them (rows of 16 weights by a
-// block of activations); returns how many products of two int8 that were.
+// Runs `iterations` rounds of products; returns how many products of two int8 that were.
 inline int64_t int8_loop(int64_t iterations) {
-  constexpr int kRows = 2;      // with kTokens: sums enough to hide the latency of the products
+  constexpr int kSums = kManyRegisters ? 16 : 5;  // enough to hide the latency of the products
   constexpr int kSteps = 1024;  // per round: no sum of 4 · 127 · 127 · kSteps overflows
   constexpr int kBlocks = 16;   // of 64 codes
   alignas(64) uint8_t codes[kBlocks * 64];
-  alignas(64) int8_t x[kBlocks * 4 * kTokens];
+  alignas(64) uint8_t x[kBlocks * 64];
   for (int i = 0; i < kBlocks * 64; ++i) codes[i] = static_cast<uint8_t>(i * 37 % 128);
-  for (int i = 0; i < kBlocks * 4 * kTokens; ++i) x[i] = static_cast<int8_t>(i * 29 % 255 - 127);
+  for (int i = 0; i < kBlocks * 64; ++i) x[i] = static_cast<uint8_t>(i * 29 % 255 - 127);
   Floats total = broadcast(0.0f);
   for (int64_t round = 0; round < iterations; ++round) {
-    Ints sums[kRows][kTokens];
-    for (auto& row : sums) {
-      for (Ints& sum : row) sum = broadcast_int(0);
-    }
-    for (int step = 0; step < kSteps; ++step) {
-      const int block = step % kBlocks;
-      for (int row = 0; row < kRows; ++row) {
-        const Bytes w = load_bytes(codes + (block + row) % kBlocks * 64);
-        for (int token = 0; token < kTokens; ++token) {
-          sums[row][token] = dot4(sums[row][token], w, x + (block * kTokens + token) * 4);
+    Ints sums[kSums];
+    TRIT_UNROLL for (int i = 0; i < kSums; ++i) sums[i] = broadcast_int(i);  // not twice the same
+    for (int step = 0; step < kSteps; step += 2) {
+      Bytes w = load_bytes(codes + step % kBlocks * 64);
+      const Bytes other = load_bytes(x + step % kBlocks * 64);
+      for (int i = 0; i < 2; ++i) {
+        TRIT_UNROLL for (Ints& sum : sums) {
+          w = opaque(w);  // or a part of the product is done once for all sums
+          sum = dot4(sum, w, other);
         }
       }
     }
-    for (auto& row : sums) {
-      for (Ints& sum : row) total = total + to_floats(sum);
-    }
+    TRIT_UNROLL for (Ints& sum : sums) total = total + to_floats(sum);
     codes[round % 64] ^= 1;  // so that no round repeats the one before
   }
   // A result that depends on every sum, so that none is left out: the sums are far below the bound.
   const bool possible = reduce_add(total) < 3e38f;
-  return possible ? iterations * kSteps * kRows * kTokens * 64 : 0;
+  return possible ? iterations * kSteps * kSums * 64 : 0;
 }
 
 }  // namespace trit::TRIT_ISA
