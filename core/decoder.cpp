@@ -60,8 +60,34 @@ void Decoder::make_room_for_tiles() {
     packed.push_back(linear);
     bytes += packed_bytes(w);
   }
+  struct Stack {
+    ExpertTiles* tiles;
+    int64_t experts;
+    int64_t bytes;
+  };
+  std::vector<Stack> stacks;
+  for (Layer& layer : model_.layers) {
+    auto* mixture = std::get_if<MixtureOfExperts>(&layer.feed_forward);
+    if (!mixture) continue;
+    const int64_t experts = mixture->router.rows;
+    const auto add = [&](int handle, ExpertTiles& tiles) {
+      const Matrix& w = model_.weights[static_cast<size_t>(handle)];
+      if (!w.format->panel) return;
+      const int64_t size =
+          experts * packed_bytes(expert_matrix(handle, w.rows / experts, 0, tiles));
+      stacks.push_back({&tiles, experts, size});
+      bytes += size;
+    };
+    add(mixture->gate, mixture->gate_tiles);
+    add(mixture->up, mixture->up_tiles);
+    add(mixture->down, mixture->down_tiles);
+  }
   tiles_.emplace(bytes);
   for (Linear* linear : packed) linear->tiles = tiles_->take(packed_bytes(matrix(*linear)));
+  for (const Stack& stack : stacks) {
+    stack.tiles->tiles = tiles_->take(stack.bytes);
+    stack.tiles->packed.assign(static_cast<size_t>(stack.experts), 0);
+  }
 }
 
 Matrix Decoder::matrix(const Linear& linear) const {
@@ -70,6 +96,19 @@ Matrix Decoder::matrix(const Linear& linear) const {
   w.rows = linear.rows;
   w.tiles = linear.tiles;
   w.tiles_bytes = linear.tiles ? tiles_bytes(w) : 0;
+  return w;
+}
+
+// One expert of a stack.
+Matrix Decoder::expert_matrix(int weight, int64_t rows, int64_t expert,
+                              const ExpertTiles& tiles) const {
+  Matrix w = model_.weights[static_cast<size_t>(weight)];
+  w.data += rows * expert * w.row_bytes;
+  w.rows = rows;
+  if (tiles.tiles) {
+    w.tiles_bytes = tiles_bytes(w);
+    w.tiles = tiles.tiles + expert * packed_bytes(w);
+  }
   return w;
 }
 
@@ -196,6 +235,14 @@ void Decoder::embed(const int32_t* tokens, int count, float* hidden) {
   });
 }
 
+// Rows [begin, end) to their place among all tiles of the matrix.
+void Decoder::pack_rows(const Matrix& w, int64_t begin, int64_t end, uint8_t* tiles) const {
+  for (int64_t row = begin; row < end; row += kTileRows) {
+    kernels_.pack(w, row, tiles + row / kTileRows * w.tiles_bytes);
+    if (w.mapped) forget_piece(w, row);
+  }
+}
+
 // Arranges x for `format`; products of one input share what they can.
 Prepared& Decoder::prepare(const float* x, int64_t columns, int count, const Format& format) {
   for (size_t i = 0; i < prepared_count_; ++i) {
@@ -273,16 +320,14 @@ void Decoder::products(const float* x, int64_t columns, int count, const Product
     const int64_t begin = (task - work.first_task) * stripe;
     const int64_t end = std::min(begin + stripe, work.matrix.rows);
     float* scratch = scratch_[static_cast<size_t>(worker)].data();
-    for (int64_t row = begin; row < end; row += kTileRows) {
-      if (work.input->floats) {
+    if (work.input->floats) {
+      for (int64_t row = begin; row < end; row += kTileRows) {
         kernels_.multiply_float(work.matrix, row, work.input->reals(0, count), work.bias, scratch,
                                 work.out, work.stride);
-      } else if (work.pack) {
-        kernels_.pack(work.matrix, row, work.pack + row / kTileRows * work.matrix.tiles_bytes);
-        if (work.matrix.mapped) forget_piece(work.matrix, row);
       }
+      return;
     }
-    if (work.input->floats) return;
+    if (work.pack) pack_rows(work.matrix, begin, end, work.pack);
     kernels_.multiply(work.matrix, begin, end, work.input->integers(0, count), work.bias, scratch,
                       work.out, work.stride);
   });

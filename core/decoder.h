@@ -86,6 +86,7 @@ class Decoder {
     int weight;
     int64_t rows;  // of each expert
     float* out;
+    ExpertTiles* tiles;
   };
   struct Rotation {
     std::vector<float> cos, sin;  // [rows][pairs]
@@ -110,8 +111,10 @@ class Decoder {
   std::vector<Linear*> linears();
   void make_room_for_tiles();
   Matrix matrix(const Linear& linear) const;
+  Matrix expert_matrix(int weight, int64_t rows, int64_t expert, const ExpertTiles& tiles) const;
   void tap(int weight, const float* x, int64_t columns, int count);
   void products(const float* x, int64_t columns, int count, const Product* products, int n);
+  void pack_rows(const Matrix& w, int64_t begin, int64_t end, uint8_t* tiles) const;
   Prepared& prepare(const float* x, int64_t columns, int count, const Format& format);
   void normalize(const Norm& norm, const float* x, int count, int64_t width, float* out);
   void add_branch(const std::optional<Norm>& norm, float* branch, int count, float* hidden);

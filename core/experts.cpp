@@ -10,6 +10,7 @@
 
 #include "buffers.h"
 #include "decoder.h"
+#include "packed.h"
 
 namespace trit {
 namespace {
@@ -110,52 +111,61 @@ Prepared& Decoder::expert_inputs(const float* x, int64_t columns, bool one_row, 
 }
 
 // One stack or two times the same inputs [slots][columns]; with `one_row` a single row is the
-// input of every slot.
+// input of every slot. An expert is packed by the first pass that chooses it.
 void Decoder::multiply_experts(const float* x, int64_t columns, bool one_row,
                                const ExpertProduct* products, int n) {
-  struct Work {
-    Matrix matrix;  // of the first expert
-    Prepared* input;
-    float* out;
-    int64_t tiles;
-  };
-  Work works[2] = {};
-  int64_t per_expert = 0;  // tiles
+  Prepared* inputs[2] = {};
+  int64_t tiles = 0;  // of an expert
   for (int i = 0; i < n; ++i) {
-    Matrix w = model_.weights[static_cast<size_t>(products[i].weight)];
-    w.rows = products[i].rows;
+    const Matrix& stack = model_.weights[static_cast<size_t>(products[i].weight)];
     tap_experts(products[i].weight, x, columns, one_row);
-    works[i] = {w, &expert_inputs(x, columns, one_row, i, *w.format), products[i].out,
-                (w.rows + kTileRows - 1) / kTileRows};
-    per_expert += works[i].tiles;
+    inputs[i] = &expert_inputs(x, columns, one_row, i, *stack.format);
+    tiles += (products[i].rows + kTileRows - 1) / kTileRows;
   }
   const std::vector<ExpertRows>& groups = routing_.groups;
   int64_t largest = 0;
   for (const ExpertRows& g : groups) largest = std::max<int64_t>(largest, g.count);
   for (Buffer<float>& scratch : scratch_) fit(scratch, product_scratch(largest));
-  const int64_t tasks = static_cast<int64_t>(groups.size()) * per_expert;
-  const int64_t grain = std::max<int64_t>(1, tasks / (threads_.count() * 8));
-  threads_.run(tasks, grain, [&](int64_t task, int worker) {
-    const ExpertRows& g = groups[static_cast<size_t>(task / per_expert)];
-    const int64_t tile = task % per_expert;
-    const bool second = tile >= works[0].tiles;
-    const Work& work = works[second ? 1 : 0];
-    const int64_t row = (second ? tile - works[0].tiles : tile) * kTileRows;
-    Matrix w = work.matrix;
-    w.data += w.rows * g.expert * w.row_bytes;
-    Prepared& p = *work.input;
+  const int64_t experts = static_cast<int64_t>(groups.size());
+  const int64_t stripe = stripe_tiles(tiles * experts, threads_.count(), largest) * kTileRows;
+  const int64_t first_stripes = (products[0].rows + stripe - 1) / stripe;
+  const int64_t stripes =
+      n == 1 ? first_stripes : first_stripes + (products[1].rows + stripe - 1) / stripe;
+  const int64_t grain = std::max<int64_t>(1, experts * stripes / (threads_.count() * 8));
+  threads_.run(experts * stripes, grain, [&](int64_t task, int worker) {
+    const ExpertRows& g = groups[static_cast<size_t>(task / stripes)];
+    const int64_t place = task % stripes;
+    const int i = place < first_stripes ? 0 : 1;
+    const ExpertProduct& product = products[i];
+    const int64_t begin = (i == 0 ? place : place - first_stripes) * stripe;
+    const int64_t end = std::min(begin + stripe, product.rows);
+    const Matrix w = expert_matrix(product.weight, product.rows, g.expert, *product.tiles);
+    Prepared& p = *inputs[i];
     const int first = one_row ? 0 : g.first;
     float* scratch = scratch_[static_cast<size_t>(worker)].data();
-    float* out = work.out + w.rows * g.first;
+    float* out = product.out + w.rows * g.first;
     if (p.floats) {
-      const FloatActivations in = p.reals(first, g.count);
-      kernels_.multiply_float(w, row, in, nullptr, scratch, out, w.rows);
-    } else {
-      const Activations in = p.integers(first, g.count);
-      kernels_.multiply(w, row, std::min(row + kTileRows, w.rows), in, nullptr, scratch, out,
-                        w.rows);
+      for (int64_t row = begin; row < end; row += kTileRows) {
+        kernels_.multiply_float(w, row, p.reals(first, g.count), nullptr, scratch, out, w.rows);
+      }
+      return;
     }
+    if (w.tiles && !product.tiles->packed[static_cast<size_t>(g.expert)]) {
+      pack_rows(w, begin, end, product.tiles->tiles + g.expert * packed_bytes(w));
+    }
+    kernels_.multiply(w, begin, end, p.integers(first, g.count), nullptr, scratch, out, w.rows);
   });
+  for (int i = 0; i < n; ++i) {
+    ExpertTiles& all = *products[i].tiles;
+    if (!all.tiles) continue;
+    for (const ExpertRows& g : groups) {
+      uint8_t& packed = all.packed[static_cast<size_t>(g.expert)];
+      if (packed) continue;
+      packed = 1;
+      const Matrix w = expert_matrix(products[i].weight, products[i].rows, g.expert, all);
+      if (w.mapped) forget_pages(w);
+    }
+  }
 }
 
 // Hands out the inputs of a stack, by row and by expert instead of by slot.
@@ -199,15 +209,15 @@ void Decoder::feed_forward(MixtureOfExperts& mixture, const float* x, int count,
       }
     });
   }
-  const ExpertProduct both[] = {{mixture.gate, inner, r.gate.data()},
-                                {mixture.up, inner, r.up.data()}};
+  const ExpertProduct both[] = {{mixture.gate, inner, r.gate.data(), &mixture.gate_tiles},
+                                {mixture.up, inner, r.up.data(), &mixture.up_tiles}};
   multiply_experts(one_row ? x : r.packed.data(), width, one_row, both, 2);
   threads_.run(slots, 8, [&](int64_t slot, int) {
     float* row = &r.up[static_cast<size_t>(slot * inner)];
     kernels_.activate_gated(mixture.activation, &r.gate[static_cast<size_t>(slot * inner)], row,
                             inner, row);
   });
-  const ExpertProduct down = {mixture.down, width, r.packed.data()};
+  const ExpertProduct down = {mixture.down, width, r.packed.data(), &mixture.down_tiles};
   multiply_experts(r.up.data(), inner, false, &down, 1);
   if (mixture.shared) {
     fit(r.shared, count * width);

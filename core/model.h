@@ -52,12 +52,19 @@ struct FeedForward {
   std::optional<Norm> sub_norm;
 };
 
+// Where the tiles of a stack's experts go, if they are to be packed, and which are there.
+struct ExpertTiles {
+  uint8_t* tiles = nullptr;
+  std::vector<uint8_t> packed;  // by expert; not bits, which threads would share
+};
+
 // The experts are the rows of the router; each weight holds their matrices below each other.
 struct MixtureOfExperts {
   Linear router;
   int gate = -1;  // handles
   int up = -1;
   int down = -1;
+  ExpertTiles gate_tiles, up_tiles, down_tiles;
   int top_k = 0;
   Activation activation = Activation::kSilu;
   bool renormalize = false;

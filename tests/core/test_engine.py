@@ -570,12 +570,14 @@ def test_smollm2_equals_the_reference(zoo_model: Callable[[str], Path]) -> None:
     assert kld(expected, found) < 1e-2
 
 
-def test_weights_packed_or_mapped_give_the_same_bits() -> None:
+@pytest.mark.parametrize("experts", [0, 5])
+def test_weights_packed_or_mapped_give_the_same_bits(experts: int) -> None:
     for name in ("q4_0", "q6_k", "q2_k"):
-        plan, tensors = small_plan(Parts(formats=(name,)))
+        plan, tensors = small_plan(Parts(formats=(name,), inner=512, experts=experts))
         packed = Engine(plan, tensors, threads=2, repack=True)
         mapped = Engine(plan, tensors, threads=2, repack=False)
-        assert packed.tile_bytes() > 0 == mapped.tile_bytes()
+        stacked = sum(t.nbytes for name, t in tensors.items() if name.endswith((".up", ".down")))
+        assert packed.tile_bytes() > stacked > 0 == mapped.tile_bytes()
         for count in (1, 3, 4, 5, 20):
             rows = Rows.of(range(count), 0, count)
             for _ in range(2):  # the pass that packs, and one that finds the tiles
