@@ -104,7 +104,7 @@ def start(options: argparse.Namespace) -> dict[str, Worker]:
 
 def check_build(name: str, system: str, isa: str | None, machine: str) -> None:
     """Refuse a peer that was built for less than this machine, or for more than `isa`."""
-    if isa not in (None, "avx512"):
+    if isa not in (None, "avx512", "amx"):
         if "AVX512 = 1" in system:
             raise SystemExit(
                 f"peers: {name} uses AVX-512, but --isa is {isa}: name an interpreter whose build "
@@ -177,6 +177,7 @@ def measure(row: Row, workers: dict[str, Worker], number: int, options: argparse
         row.idle_share = max(row.idle_share, used / (time.monotonic() - begun))
         row.samples.setdefault(name, []).append(row.tokens / seconds)
     isa = options.isa or _core.isas()[0]
+    isa = "avx512" if isa == "amx" else isa  # the limit is that of instructions, not of tiles
     if row.test == "decode":
         row.limits.append(float(_core.read_bandwidth(options.threads, READ_BYTES)))
     else:
