@@ -174,6 +174,7 @@ nb::list formats() {
     row["block_weights"] = f.block_weights;
     row["block_bytes"] = f.block_bytes;
     row["integer"] = f.panel != nullptr;
+    row["code_bits"] = f.code_bits;
     row["writable"] = f.pack != nullptr;
     rows.append(row);
   }

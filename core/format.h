@@ -85,7 +85,7 @@ struct Format {
   int group;           // weights that share a scale: 16 or 32 (panel formats)
   int offset;          // what is subtracted from a panel's code
   bool has_mins;       // the panel carries minimums
-  bool wide;           // panel codes exceed 127 (offset 128): no u8×s8 pair sums in 16 bits
+  int code_bits;       // of a panel's codes; 0 without panels
 
   // One row of `columns` weights (a multiple of block_weights) to float32.
   void (*decode)(const uint8_t* row, int64_t columns, float* out);

@@ -13,11 +13,14 @@ namespace trit::TRIT_ISA {
 
 constexpr bool kManyRegisters = false;  // sixteen, two of which make a value
 constexpr bool kHasTiles = false;
-constexpr int kTokens = 2;  // 2 × (sums + totals) × 2 registers leaves room among sixteen
+constexpr int kTokens = 4;       // whose sums take half of the registers
+constexpr int kFloatTokens = 2;  // two sums each
 #if defined(TRIT_ISA_AVXVNNI)
 constexpr bool kWideIsSigned = false;
+constexpr bool kSumsPairs = false;
 #else
 constexpr bool kWideIsSigned = true;
+constexpr bool kSumsPairs = true;
 #endif
 
 struct Floats {
@@ -165,17 +168,37 @@ inline __m256i dot4_half(__m256i acc, __m256i codes, __m256i x) {
 
 #endif
 
-// The same bytes, about which the compiler knows nothing.
-inline Bytes opaque(Bytes a) {
-  asm volatile("" : "+x"(a.lo), "+x"(a.hi));
-  return a;
-}
 inline Ints dot4(Ints acc, Bytes codes, Bytes x) {
   return {dot4_half(acc.lo, codes.lo, x.lo), dot4_half(acc.hi, codes.hi, x.hi)};
 }
 inline Ints dot4(Ints acc, Bytes codes, const int8_t* x) {
   const __m256i xs = four_bytes_everywhere(x);
   return dot4(acc, codes, Bytes{xs, xs});
+}
+
+// Products of codes and x, two of them summed in 16 bits: half of a dot4. A few may be added up
+// before they go to 32 bits, as many as codes · 127 · 2 leave room for.
+struct Pairs {
+  __m256i lo, hi;
+};
+inline Pairs operator+(Pairs a, Pairs b) {
+  return {_mm256_add_epi16(a.lo, b.lo), _mm256_add_epi16(a.hi, b.hi)};
+}
+inline Pairs multiply_pairs(Bytes codes, const int8_t* x) {
+  const __m256i xs = four_bytes_everywhere(x);
+  return {_mm256_maddubs_epi16(codes.lo, xs), _mm256_maddubs_epi16(codes.hi, xs)};
+}
+inline Ints add_pairs(Ints acc, Pairs pairs) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  return {_mm256_add_epi32(acc.lo, _mm256_madd_epi16(pairs.lo, ones)),
+          _mm256_add_epi32(acc.hi, _mm256_madd_epi16(pairs.hi, ones))};
+}
+
+// The same value, about which the compiler knows nothing: it keeps sums in the order of the code.
+template <typename Halves>
+inline Halves opaque(Halves a) {
+  asm volatile("" : "+x"(a.lo), "+x"(a.hi));
+  return a;
 }
 
 #if defined(TRIT_ISA_AVXVNNI)

@@ -27,6 +27,8 @@ constexpr int kTokens = 16;
 constexpr bool kHasTiles = false;
 constexpr int kTokens = 8;
 #endif
+constexpr int kFloatTokens = 8;
+constexpr bool kSumsPairs = false;
 constexpr bool kWideIsSigned = false;
 
 struct Floats {
@@ -105,8 +107,9 @@ inline void store_bytes(int8_t* p, Ints a) {
 }
 
 inline Bytes load_bytes(const uint8_t* p) { return {_mm512_loadu_si512(p)}; }
-// The same bytes, about which the compiler knows nothing.
-inline Bytes opaque(Bytes a) {
+// The same value, about which the compiler knows nothing.
+template <typename Register>
+inline Register opaque(Register a) {
   asm volatile("" : "+v"(a.v));
   return a;
 }

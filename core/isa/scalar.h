@@ -11,6 +11,8 @@ namespace trit::scalar {
 
 constexpr bool kManyRegisters = false;
 constexpr bool kHasTiles = false;
+constexpr bool kSumsPairs = false;
+constexpr int kFloatTokens = 4;
 constexpr int kTokens = 4;             // columns of the batch a product handles at once
 constexpr bool kWideIsSigned = false;  // dot4_wide already subtracts 128 from each code
 
@@ -140,7 +142,10 @@ inline Bytes load_bytes(const uint8_t* p) {
   return r;
 }
 // acc[lane] += Σ codes[4·lane + j] · x[j], j in 0…3; codes ≤ 127
-inline Bytes opaque(Bytes a) { return a; }
+template <typename Any>
+inline Any opaque(Any a) {
+  return a;
+}
 inline Ints dot4(Ints acc, Bytes codes, Bytes x) {
   for (int i = 0; i < 16; ++i) {
     for (int j = 4 * i; j < 4 * i + 4; ++j) acc.v[i] += codes.v[j] * static_cast<int8_t>(x.v[j]);

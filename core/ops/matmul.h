@@ -21,7 +21,6 @@
 namespace trit::TRIT_ISA {
 
 constexpr int kBlock = kActivationBlock;
-constexpr int kFloatTokens = kTokens < 8 ? kTokens : 8;  // whose sums fit into registers, twice
 
 inline int block_width(int token, int tokens, int most = kTokens) {
   return tokens - token < most ? tokens - token : most;

@@ -7,27 +7,66 @@
 
 namespace trit::TRIT_ISA {
 
+// Lines of codes of so many bits whose pairs of products are summed in 16 bits without overflow.
+constexpr int pair_lines(int bits) { return bits <= 4 ? 8 : bits == 5 ? 4 : bits == 6 ? 2 : 0; }
+
+// sum[T] += the products of `Lines` lines of codes with x[Lines][T][4].
+template <int T, int Lines, int Bits>
+inline void add_lines(const uint8_t* lines, const int8_t* x, Ints sum[T]) {
+#if defined(TRIT_ISA_AVX2)
+  if constexpr (Bits < 8) {
+    constexpr int kRun = pair_lines(Bits) < Lines ? pair_lines(Bits) : Lines;
+#pragma GCC unroll 4
+    for (int first = 0; first < Lines; first += kRun) {
+      Pairs pairs[T];
+#pragma GCC unroll 8
+      for (int i = first; i < first + kRun; ++i) {
+        const Bytes w = load_bytes(lines + i * kLineBytes);
+        TRIT_UNROLL for (int t = 0; t < T; ++t) {
+          const Pairs product = multiply_pairs(w, x + (i * T + t) * 4);
+          pairs[t] = opaque(i == first ? product : pairs[t] + product);
+        }
+      }
+      TRIT_UNROLL for (int t = 0; t < T; ++t) sum[t] = add_pairs(sum[t], pairs[t]);
+    }
+    return;
+  }
+#endif
+#pragma GCC unroll 8
+  for (int i = 0; i < Lines; ++i) {
+    const Bytes w = load_bytes(lines + i * kLineBytes);
+    TRIT_UNROLL for (int t = 0; t < T; ++t) {
+      const int8_t* four = x + (i * T + t) * 4;
+      sum[t] = Bits == 8 ? dot4_wide(sum[t], w, four) : dot4(sum[t], w, four);
+    }
+  }
+}
+
 // totals[T][16] += panel · x for T tokens.
-template <int T, int Group, bool Mins, bool Wide>
+template <int T, int Group, bool Mins, int Bits>
 inline void multiply_panel(const PanelInput& in, float* totals) {
   constexpr int kGroups = kActivationBlock / Group;
-  Floats total[T];
-  TRIT_UNROLL for (int t = 0; t < T; ++t) total[t] = load(totals + 16 * t);
+  // Where registers are few the totals stay in memory.
+  const auto total = [&](int t) { return totals + kTileRows * t; };
+  Floats held[kManyRegisters ? T : 1];
+  if constexpr (kManyRegisters) {
+    TRIT_UNROLL for (int t = 0; t < T; ++t) held[t] = load(total(t));
+  }
+  const auto add = [&](int t, auto f) {
+    if constexpr (kManyRegisters) {
+      held[t] = f(held[t]);
+    } else {
+      store(total(t), f(load(total(t))));
+    }
+  };
   for (int block = 0; block < in.columns / kActivationBlock; ++block) {
     Floats part[T];
     for (int g = 0; g < kGroups; ++g) {
       const int group = block * kGroups + g;
       Ints sum[T];
       TRIT_UNROLL for (int t = 0; t < T; ++t) sum[t] = broadcast_int(in.starts[group * T + t]);
-#pragma GCC unroll 8
-      for (int i = 0; i < Group / 4; ++i) {
-        const int quad = group * (Group / 4) + i;
-        const Bytes w = load_bytes(&in.panel.codes[quad][0][0]);
-        TRIT_UNROLL for (int t = 0; t < T; ++t) {
-          const int8_t* x = in.codes + (quad * T + t) * 4;
-          sum[t] = Wide ? dot4_wide(sum[t], w, x) : dot4(sum[t], w, x);
-        }
-      }
+      add_lines<T, Group / 4, Bits>(&in.panel.codes[group * (Group / 4)][0][0],
+                                    in.codes + group * Group * T, sum);
       const Floats scale = load(in.panel.scales[group]);
       const Floats zero = scale * broadcast(-kSumZeroFloat);
       TRIT_UNROLL for (int t = 0; t < T; ++t) {
@@ -36,30 +75,31 @@ inline void multiply_panel(const PanelInput& in, float* totals) {
       }
     }
     TRIT_UNROLL for (int t = 0; t < T; ++t) {
-      total[t] = fma(part[t], broadcast(in.scales[block * T + t]), total[t]);
+      add(t, [&](Floats sum) { return fma(part[t], broadcast(in.scales[block * T + t]), sum); });
     }
     if constexpr (Mins) {
-      for (int g = 0; g < kGroups; ++g) {
-        const int group = block * kGroups + g;
-        const Floats min = load(in.panel.mins[group]);
+      for (int g = block * kGroups; g < (block + 1) * kGroups; ++g) {
+        const Floats min = load(in.panel.mins[g]);
         TRIT_UNROLL for (int t = 0; t < T; ++t) {
-          total[t] = fnma(min, broadcast(in.sums[group * T + t]), total[t]);
+          add(t, [&](Floats sum) { return fnma(min, broadcast(in.sums[g * T + t]), sum); });
         }
       }
     }
   }
-  TRIT_UNROLL for (int t = 0; t < T; ++t) store(totals + 16 * t, total[t]);
+  if constexpr (kManyRegisters) {
+    TRIT_UNROLL for (int t = 0; t < T; ++t) store(total(t), held[t]);
+  }
 }
 
-template <int Group, bool Mins, bool Wide, int T = kTokens>
+template <int Group, bool Mins, int Bits, int T = kTokens>
 inline void multiply_width(const PanelInput& in, float* totals) {
   if constexpr (T > 1) {
     if (in.width < T) {
-      multiply_width<Group, Mins, Wide, T - 1>(in, totals);
+      multiply_width<Group, Mins, Bits, T - 1>(in, totals);
       return;
     }
   }
-  multiply_panel<T, Group, Mins, Wide>(in, totals);
+  multiply_panel<T, Group, Mins, Bits>(in, totals);
 }
 
 // What the tiles of a matrix have in common.
@@ -75,11 +115,17 @@ class PanelProduct {
   using Multiply = void (*)(const PanelInput&, float*);
 
   static Multiply choose(const Format& format) {
-    if (format.wide) return multiply_width<32, false, true>;
-    if (format.group == 16) {
-      return format.has_mins ? multiply_width<16, true, false> : multiply_width<16, false, false>;
+    if (format.code_bits == 8) return multiply_width<32, false, 8>;
+    if constexpr (kSumsPairs) {  // codes of other widths differ only where pairs are summed
+      if (format.code_bits == 6) return multiply_width<16, false, 6>;
+      if (format.code_bits == 5) {
+        return format.has_mins ? multiply_width<32, true, 5> : multiply_width<32, false, 5>;
+      }
     }
-    return format.has_mins ? multiply_width<32, true, false> : multiply_width<32, false, false>;
+    if (format.group == 16) {
+      return format.has_mins ? multiply_width<16, true, 4> : multiply_width<16, false, 4>;
+    }
+    return format.has_mins ? multiply_width<32, true, 4> : multiply_width<32, false, 4>;
   }
 
   Multiply multiply_;

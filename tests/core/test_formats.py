@@ -174,6 +174,14 @@ print("all read")
 """
 
 
+@pytest.mark.parametrize("name", INTEGER)
+def test_a_panels_codes_have_the_bits_they_say(name: str) -> None:
+    data = random_rows(name, 16, 256)
+    rows = [data, *(np.full_like(data, byte) for byte in (0, 255))]
+    largest = max(int(_core.panel(name, each, 256)[0].max()) for each in rows)
+    assert largest.bit_length() == ROWS[name]["code_bits"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="mprotect is called as Linux has it")
 def test_no_kernel_reads_past_the_last_row() -> None:
     command = [sys.executable, "-c", PROBE]
