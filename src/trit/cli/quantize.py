@@ -84,7 +84,9 @@ def command(
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option(metavar="awq|compressed-tensors", help="Write a folder for other engines."),
+        typer.Option(
+            metavar="awq|compressed-tensors|hqq", help="Write a folder for other engines."
+        ),
     ] = None,
     bits: Annotated[int, typer.Option(metavar="N", help="Of a weight (--to).")] = 4,
     group_size: Annotated[
