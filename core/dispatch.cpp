@@ -31,7 +31,7 @@ bool has_avx2() {
   return f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 
-bool has_avxvnni() {
+[[maybe_unused]] bool has_avxvnni() {
   unsigned a = 0;
   unsigned b = 0;
   unsigned c = 0;
@@ -41,7 +41,7 @@ bool has_avxvnni() {
 
 // The processor's tiles, and the system's leave to use them, which is for the whole process and for
 // threads that it starts afterwards too.
-bool has_amx() {
+[[maybe_unused]] bool has_amx() {
 #if defined(__linux__)
   constexpr unsigned kTile = 1u << 24;
   constexpr unsigned kInt8 = 1u << 25;
@@ -66,18 +66,27 @@ bool has_amx() {
 
 std::vector<const Kernels*> available_kernels() {
   std::vector<const Kernels*> tables;
-#if defined(TRIT_X86)
+#if defined(TRIT_WITH_AMX)
   if (has_amx()) tables.push_back(&amx::kKernels);
+#endif
+#if defined(TRIT_WITH_AVX512)
   if (has_avx512()) tables.push_back(&avx512::kKernels);
+#endif
+#if defined(TRIT_WITH_AVXVNNI)
   if (has_avxvnni()) tables.push_back(&avxvnni::kKernels);
+#endif
+#if defined(TRIT_WITH_AVX2)
   if (has_avx2()) tables.push_back(&avx2::kKernels);
 #endif
+#if defined(TRIT_WITH_SCALAR)
   tables.push_back(&scalar::kKernels);
+#endif
   return tables;
 }
 
 const Kernels& choose_kernels(const std::string& isa) {
   const std::vector<const Kernels*> tables = available_kernels();
+  if (tables.empty()) throw std::runtime_error("compiled for no instruction set of this machine");
   if (isa.empty()) return *tables.front();
   std::string names;
   for (const Kernels* table : tables) {

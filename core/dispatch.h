@@ -8,7 +8,7 @@
 
 namespace trit {
 
-// The tables this machine can run, the best first. Never empty: scalar runs everywhere.
+// The tables this machine can run, the best first. Scalar runs everywhere, unless it was left out.
 std::vector<const Kernels*> available_kernels();
 
 // The table named `isa` ("" for the best). Throws std::invalid_argument with the names there are.

@@ -23,4 +23,9 @@ def load() -> ModuleType:
 
 
 load()
-os.environ.pop("LD_PRELOAD", None)  # a compiler that a test starts would not survive it
+
+
+def pytest_collection() -> None:
+    """Once the processes that run tests are there: a compiler that a test starts would not survive
+    the sanitizer's runtime."""
+    os.environ.pop("LD_PRELOAD", None)

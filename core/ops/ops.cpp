@@ -13,27 +13,37 @@
 
 #if defined(TRIT_ISA_AMX)  // differs in the products only
 #define TRIT_ISA_OF_FORMATS avx512
+#define TRIT_ISA_OF_QUANTIZERS avx512
+#elif defined(TRIT_ISA_AVXVNNI)  // differs in the int8 dot only, and quantizers have none
+#define TRIT_ISA_OF_FORMATS avxvnni
+#define TRIT_ISA_OF_QUANTIZERS avx2
 #else
 #define TRIT_ISA_OF_FORMATS TRIT_ISA
+#define TRIT_ISA_OF_QUANTIZERS TRIT_ISA
 #endif
 
 namespace trit::TRIT_ISA_OF_FORMATS {
 
 extern const FormatTable kFormats;  // formats/formats.cpp
+
+}  // namespace trit::TRIT_ISA_OF_FORMATS
+
+namespace trit::TRIT_ISA_OF_QUANTIZERS {
+
 // quantizers/quantizers.cpp
 bool quantize_rows(const Format& format, const float* weights, int64_t rows, int64_t columns,
                    const float* importance, uint8_t* out);
 bool feed_back(const FeedbackBlock& block);
 void subtract_products(const double* a, const double* b, double* out);
 
-}  // namespace trit::TRIT_ISA_OF_FORMATS
+}  // namespace trit::TRIT_ISA_OF_QUANTIZERS
 
 namespace trit::TRIT_ISA {
 
-using TRIT_ISA_OF_FORMATS::feed_back;
 using TRIT_ISA_OF_FORMATS::kFormats;
-using TRIT_ISA_OF_FORMATS::quantize_rows;
-using TRIT_ISA_OF_FORMATS::subtract_products;
+using TRIT_ISA_OF_QUANTIZERS::feed_back;
+using TRIT_ISA_OF_QUANTIZERS::quantize_rows;
+using TRIT_ISA_OF_QUANTIZERS::subtract_products;
 
 #define TRIT_NAME_(name) #name
 #define TRIT_NAME(name) TRIT_NAME_(name)

@@ -16,11 +16,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from trit import formats
+from trit._sizes import parse_size
 from trit._source import Source, core_sha256, refuse_overwrite, trit_version
 from trit._transcode import TERNARY, Bytes, Encoder, Transcoder
 from trit.errors import DoesNotFitError, TritError
 from trit.files import gguf
+from trit.files._cutting import SPLIT_KEYS, Part, cut
 from trit.files._encode import draw
+from trit.files._shard_writer import check_free
 from trit.files.gguf import Plain, TensorInfo, Value
 from trit.files.imatrix import Floats, Imatrix
 from trit.recipe import FLOATS, Choice
@@ -51,7 +54,8 @@ class ConvertResult:
 
     `source_bytes` counts the source's tensors, `tensor_bytes` the new file's, `weights` their
     weights; `weighted` how many tensors importance data was used for, `resumed` how many an
-    interrupted job had finished. `seconds` is 0 for a dry run.
+    interrupted job had finished. `seconds` is 0 for a dry run. `shards` are the files of a model
+    that is written as several, of which `path` is the first and `bytes` the sum.
     """
 
     path: Path | None
@@ -65,6 +69,7 @@ class ConvertResult:
     weighted: int = 0
     seconds: float = 0.0
     resumed: int = 0
+    shards: tuple[Path, ...] = ()
 
     @property
     def bits_per_weight(self) -> float:
@@ -111,6 +116,7 @@ class Job:
         ]
         self._importance = _match(importance, self._infos)
         self._feedback = feedback
+        self._parts: list[Part[TensorInfo]] = []
         if self.out is not None:
             refuse_overwrite(self.out, source.paths)
 
@@ -128,6 +134,20 @@ class Job:
     def reserve(self, values: Mapping[str, Plain | Value]) -> None:
         """Room in the file for what is known once it is whole."""
         self._values |= values
+
+    def shard(self, max_size: int | str) -> None:
+        """Write shards of at most so many bytes, such as "4GB", in place of one file.
+
+        They are those that `shards.split` makes of the file. UsageError for a size that cannot be
+        kept, and for a shard that is there already.
+        """
+        most = parse_size(max_size, "--max-size") if isinstance(max_size, str) else max_size
+        out = self.out or Path("model.gguf")
+        prefix = out.with_name(out.name.removesuffix(".gguf"))
+        own = {key: value for key, value in self._values.items() if key not in SPLIT_KEYS}
+        self._parts = cut(prefix, own, self._infos, most)
+        if self.out is not None:
+            check_free(self._parts)
 
     def made(self) -> Iterator[tuple[TensorInfo, Iterator[Bytes]]]:
         """Each tensor and its bytes; nothing is written. In the file's order, but for those that
@@ -156,7 +176,14 @@ class Job:
     @property
     def replaces(self) -> bool:
         """Whether a file of this name exists and will be replaced at the end."""
-        return self.out is not None and self.out.exists()
+        return self.out is not None and not self._parts and self.out.exists()
+
+    @property
+    def partial(self) -> Path:
+        """Where an interrupted job leaves what is done; of shards the first."""
+        assert self.out is not None
+        target = self._parts[0].path if self._parts else self.out
+        return target.with_name(target.name + ".partial")
 
     def result(self, seconds: float = 0.0, resumed: int = 0) -> ConvertResult:
         """What the file will be, to the byte; nothing is written."""
@@ -172,17 +199,18 @@ class Job:
             for choice, info in zip(self.choices, self._infos, strict=True)
         )
         return ConvertResult(
-            path=self.out,
+            path=self.out if self.out is None or not self._parts else self._parts[0].path,
             type=self.type,
             tensors=tensors,
             weights=sum(info.rows * info.cols for info in self._infos),
             source_bytes=sum(self.source.tensors[info.name].nbytes for info in self._infos),
             tensor_bytes=sum(info.nbytes for info in self._infos),
-            bytes=draw(self._values, self._infos).size,
+            bytes=sum(part.bytes for part in self._parts) or draw(self._values, self._infos).size,
             warnings=self.warnings,
             weighted=len(self._importance),
             seconds=seconds,
             resumed=resumed,
+            shards=() if self.out is None else tuple(part.path for part in self._parts),
         )
 
     def estimate_seconds(self) -> float:
@@ -220,10 +248,7 @@ class Job:
         def progress(done: int, total: int) -> None:
             report(stage, done, total)
 
-        writer = gguf.Writer(
-            self.out, self._values, self._infos, job=self._name(), on_progress=progress
-        )
-        with writer:
+        with self._writer(progress) as writer:
             todo = writer.remaining
             stage = "writing"
             try:
@@ -234,9 +259,17 @@ class Job:
                 writer.finish(known)
             except TritError as error:
                 if not isinstance(error, DoesNotFitError):
-                    _discard(writer)
+                    writer.discard()
                 raise
         return self.result(time.perf_counter() - begun, len(self._infos) - len(todo))
+
+    def _writer(self, progress: gguf.Progress) -> gguf.Writer | gguf.ShardWriter:
+        if self._parts:
+            return gguf.ShardWriter(self._parts, job=self._name(), on_progress=progress)
+        assert self.out is not None
+        return gguf.Writer(
+            self.out, self._values, self._infos, job=self._name(), on_progress=progress
+        )
 
     def _source_sha256(self, report: Progress) -> dict[str, Plain | Value]:
         """What the file says of its source; read last, so that a job that goes on reads it once."""
@@ -245,7 +278,9 @@ class Job:
         digest = self.source.sha256(lambda done, of: report("reading the source", done, of))
         return {"trit.source.sha256": digest}
 
-    def _tensors(self, writer: gguf.Writer) -> Iterator[tuple[str, Bytes | Iterator[Bytes]]]:
+    def _tensors(
+        self, writer: gguf.Writer | gguf.ShardWriter
+    ) -> Iterator[tuple[str, Bytes | Iterator[Bytes]]]:
         """What is not written yet: first what feedback rounds, in the model's order."""
         if self._feedback is not None:
             assert self.out is not None
@@ -285,10 +320,3 @@ def _match(data: Imatrix | None, infos: list[TensorInfo]) -> dict[str, Floats]:
 def _layer_of(name: str) -> str:
     """'blk.3' of 'blk.3.ffn_up.weight'."""
     return ".".join(name.split(".")[:2])
-
-
-def _discard(writer: gguf.Writer) -> None:
-    """Remove what a job that cannot succeed has written."""
-    writer.close()
-    writer.partial.unlink(missing_ok=True)
-    writer.partial.with_name(writer.partial.name + ".journal").unlink(missing_ok=True)

@@ -30,20 +30,25 @@ def convert(
     type: str = "f16",
     *,
     threads: int | None = None,
+    max_size: str | int | None = None,
     dry_run: bool = False,
     on_progress: Progress | None = None,
 ) -> ConvertResult:
     """Write `src` (a Hugging Face folder or a GGUF) as a GGUF of f32, f16, bf16, q8_0 or auto.
 
     `src` may also be a name of the zoo or hf:org/repo[:QUANT], which is pulled when it is missing.
-    A quantized GGUF is expanded. Vectors, norms and routers stay F32, as stock converters do it.
-    Errors: UsageError (unknown type, `out` is the source), SourceError (no such model),
-    InvalidFileError (source damaged, NaN or Inf), UnsupportedError (architecture; a value beyond
-    float16), DoesNotFitError (disk).
+    A quantized GGUF is expanded. `max_size`, such as "4GB", writes shards instead of one file:
+    OUT-00001-of-0000N.gguf and so on, as `shards.split` would cut it. Vectors, norms and routers
+    stay F32, as stock converters do it.
+    Errors: UsageError (unknown type, `out` is the source, a shard is there), SourceError (no such
+    model), InvalidFileError (source damaged, NaN or Inf), UnsupportedError (architecture; a value
+    beyond float16), DoesNotFitError (disk).
     """
     _conversion(type)  # before anything is pulled
     path = zoo.resolve(os.fspath(src), on_progress)
     with prepare_convert(path, out, type, threads=threads) as job:
+        if max_size is not None:
+            job.shard(max_size)
         return job.result() if dry_run else job.run(on_progress)
 
 

@@ -63,6 +63,7 @@ def quantize(
     dry_run: bool = False,
     force: bool = False,
     card: bool = False,
+    max_size: str | int | None = None,
     on_progress: Progress | None = None,
 ) -> QuantizeResult:
     """Write `src` (as for `convert`) as a GGUF of a named mix, such as Q4_K_M.
@@ -74,7 +75,8 @@ def quantize(
     `calibration` or trit's own text); `quantizer`, "rtn" or "gptq", forces one. `tensor_types` are
     PATTERN=TYPE, the first that is found in a name decides; `force` lets TQ1_0 and TQ2_0 round
     weights that are not ternary. `card` measures the file against `src` when it is whole,
-    and writes the figures into it (evaluate/card.py).
+    and writes the figures into it (evaluate/card.py). `max_size`, as for `convert`, writes shards;
+    it goes with neither a card nor a budget.
 
     In place of a type a budget: `fit`, a size such as "3.2GiB"; `bpw` bits per weight; `max_kld`
     nats per token; `fit_ram` of memory with `ctx` tokens of context. See trit.budget.
@@ -84,6 +86,7 @@ def quantize(
     wishes = recipe.overrides(tensor_types, output_type, embedding_type, pure)
     feedback = _effort.feedback(quantizer, effort, calibration, threads)
     asked = (fit, bpw, max_kld, fit_ram, ctx)
+    check_shards(max_size, budget=any(each is not None for each in asked), card=card)
     if any(each is not None for each in asked):
         if type is not None or force:
             raise UsageError("a type (or force) and a budget: name one of them.")
@@ -96,7 +99,7 @@ def quantize(
             path, out, target, wishes, imatrix=imatrix, calibration=calibration,
             feedback=feedback, threads=threads, on_progress=on_progress,
         )  # fmt: skip
-        return _run(fitted, dry_run or out is None, card, threads, on_progress)
+        return _run(fitted, dry_run or out is None, card, None, threads, on_progress)
     if type is None:
         raise UsageError("no type and no budget: name a mix such as Q4_K_M, or fit='3.2GiB'.")
     recipe.mix(type)  # before anything is pulled
@@ -116,13 +119,29 @@ def quantize(
         if not dry_run and out is not None:  # what is wrong has shown before anything is measured
             job.source.close()
             job = prepare(_calibration.measured(path, out, calibration, threads, on_progress)[0])
-    return _run(job, dry_run, card, threads, on_progress)
+    return _run(job, dry_run, card, max_size, threads, on_progress)
+
+
+def check_shards(max_size: str | int | None, *, budget: bool, card: bool) -> None:
+    """UsageError for what is not done as the file is written in shards."""
+    if max_size is not None and (budget or card):
+        what = "a budget" if budget else "--card"
+        raise UsageError(
+            f"{what} and --max-size: write one file, then cut it with trit split FILE --max-size."
+        )
 
 
 def _run(
-    job: Job, dry_run: bool, card: bool, threads: int | None, on_progress: Progress | None
+    job: Job,
+    dry_run: bool,
+    card: bool,
+    max_size: str | int | None,
+    threads: int | None,
+    on_progress: Progress | None,
 ) -> QuantizeResult:
     with job:
+        if max_size is not None:
+            job.shard(max_size)
         if card and not dry_run:
             from trit import _carding  # it brings an engine
 

@@ -10,7 +10,7 @@ expect it; a model that was split and merged is the same file again.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,17 +18,12 @@ from pathlib import Path
 from trit._source import refuse_overwrite
 from trit.errors import UsageError
 from trit.files import gguf
-from trit.files._encode import draw
-from trit.files._header import DEFAULT_ALIGNMENT
-from trit.files._layout import aligned
-from trit.files.gguf import GGUF, Tensor, Value, ValueType
+from trit.files._cutting import SPLIT_KEYS, Part, cut
+from trit.files.gguf import GGUF, Tensor, Value
 
 PathLike = str | os.PathLike[str]
 Values = dict[str, Value]
 Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
-
-SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
-MOST_SHARDS = 0xFFFF  # as `split.count` is stored
 
 
 @dataclass(frozen=True)
@@ -57,17 +52,15 @@ def split(
     DoesNotFitError (disk).
     """
     with gguf.open(src) as model:
-        parts = _parts(model, max_bytes, max_tensors)
-        shards = [
-            Shard(path, len(part), draw(values, part).size)
-            for path, values, part in _files(model, Path(prefix), parts)
-        ]
+        tensors = list(model.tensors.values())
+        parts = cut(Path(prefix), _own_values(model), tensors, max_bytes, max_tensors)
+        shards = [Shard(part.path, len(part.tensors), part.bytes) for part in parts]
         if dry_run:
             return shards
         for shard in shards:
             if shard.path.exists():
                 raise UsageError(f"{shard.path} is there already: name another prefix, or move it")
-        _write_all(_files(model, Path(prefix), parts), sum(map(_size, parts)), on_progress)
+        _write_all(parts, on_progress)
         return shards
 
 
@@ -81,10 +74,10 @@ def merge(
     """
     with gguf.open(src) as model:
         refuse_overwrite(Path(out), tuple(model.paths))
-        values, tensors = _own_values(model), list(model.tensors.values())
+        whole = Part(Path(out), _own_values(model), list(model.tensors.values()))
         if not dry_run:
-            _write_all(iter([(Path(out), values, tensors)]), _size(tensors), on_progress)
-        return Shard(Path(out), len(tensors), draw(values, tensors).size)
+            _write_all([whole], on_progress)
+        return Shard(whole.path, len(whole.tensors), whole.bytes)
 
 
 def _own_values(model: GGUF) -> Values:
@@ -92,94 +85,21 @@ def _own_values(model: GGUF) -> Values:
     return {key: value for key, value in model.values.items() if key not in SPLIT_KEYS}
 
 
-def _files(
-    model: GGUF, prefix: Path, parts: Sequence[list[Tensor]]
-) -> Iterator[tuple[Path, Values, list[Tensor]]]:
-    """Path, keys and tensors of every shard."""
-    count, tensors = len(parts), sum(map(len, parts))
-    for number, part in enumerate(parts):
-        path = prefix.with_name(f"{prefix.name}-{number + 1:05}-of-{count:05}.gguf")
-        place = _place(number, count, tensors)
-        yield path, (_own_values(model) | place if number == 0 else place), part
-
-
-def _place(number: int, count: int, tensors: int) -> Values:
-    return {
-        "split.no": Value(ValueType.UINT16, number),
-        "split.tensors.count": Value(ValueType.INT32, tensors),
-        "split.count": Value(ValueType.UINT16, count),
-    }
-
-
-def _parts(model: GGUF, max_bytes: int | None, max_tensors: int | None) -> list[list[Tensor]]:
-    """The tensors in order, cut where a shard would become too large."""
-    if max_bytes is None and max_tensors is None:
-        raise UsageError("no limit: expected max_bytes or max_tensors (--max-size, --max-tensors).")
-    if max_tensors is not None and max_tensors < 1:
-        raise UsageError(f"at most {max_tensors} tensors per shard: expected one or more")
-    parts: list[list[Tensor]] = [[]]
-    room = _Room(_own_values(model) | _place(0, 1, 0), model.alignment)
-    for tensor in model.tensors.values():
-        full = max_bytes is not None and room.size_with(tensor) > max_bytes
-        if parts[-1] and (full or len(parts[-1]) == max_tensors):
-            parts.append([])
-            room = _Room(_place(0, 1, 0), DEFAULT_ALIGNMENT)
-        if max_bytes is not None and room.size_with(tensor) > max_bytes:
-            keys = " and the keys of the model" if len(parts) == 1 else ""
-            raise UsageError(
-                f"shards of {max_bytes:,} bytes are too small for tensor {tensor.name!r}{keys}: "
-                f"that takes {room.size_with(tensor):,}. Allow larger ones."
-            )
-        room.add(tensor)
-        parts[-1].append(tensor)
-    if len(parts) > MOST_SHARDS:
-        raise UsageError(f"{len(parts):,} shards: at most {MOST_SHARDS:,} are possible")
-    return parts
-
-
-class _Room:
-    """How large a shard is that begins with these keys."""
-
-    def __init__(self, values: Values, alignment: int) -> None:
-        self._alignment = alignment
-        self._empty = len(draw(values, []).header)
-        self._records = self._data = 0
-
-    def size_with(self, tensor: Tensor) -> int:
-        """Its bytes if the tensor joins those that are in it."""
-        header = self._empty + self._records + _record_bytes(tensor)
-        data = self._data + aligned(tensor.nbytes, self._alignment)
-        return aligned(header, self._alignment) + data
-
-    def add(self, tensor: Tensor) -> None:
-        self._records += _record_bytes(tensor)
-        self._data += aligned(tensor.nbytes, self._alignment)
-
-
-def _record_bytes(tensor: Tensor) -> int:
-    return len(draw({}, [tensor]).header) - len(draw({}, []).header)
-
-
-def _size(tensors: list[Tensor]) -> int:
-    return sum(tensor.nbytes for tensor in tensors)
-
-
-def _write_all(
-    files: Iterator[tuple[Path, Values, list[Tensor]]], total: int, on_progress: Progress | None
-) -> None:
+def _write_all(parts: Sequence[Part[Tensor]], on_progress: Progress | None) -> None:
     """Write files that are only of use together: all of them, or none."""
     report = on_progress or (lambda what, done, total: None)
+    sizes = [sum(tensor.nbytes for tensor in part.tensors) for part in parts]
     written: list[Path] = []
     before = 0
 
     def advance(start: int, done: int, _: int) -> None:
-        report("writing", start + done, 2 * total)
+        report("writing", start + done, 2 * sum(sizes))
 
     try:
-        for path, values, tensors in files:
-            gguf.write(path, values, tensors, partial(advance, before))
-            written.append(path)
-            before += 2 * _size(tensors)
+        for part, size in zip(parts, sizes, strict=True):
+            gguf.write(part.path, part.values, part.tensors, partial(advance, before))
+            written.append(part.path)
+            before += 2 * size
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)

@@ -26,6 +26,8 @@ from trit._source import source_sha256, trit_version
 from trit.errors import InvalidFileError, TritError, UsageError
 from trit.files import gguf
 from trit.files import imatrix as importance_files
+from trit.files._cutting import SPLIT_KEYS
+from trit.files._encode import draw
 from trit.files.gguf import GGUF
 from trit.quantize import prepare_quantize
 
@@ -253,12 +255,11 @@ def _compare(file: GGUF, job: Job, report: Progress) -> None:
         if key in OWN_KEYS or key.startswith(CARD_PREFIX)
     }
     header = job.header(own)
-    with file.paths[0].open("rb") as raw:
-        if len(file.paths) > 1 or raw.read(len(header)) != header:
-            raise TritError(
-                f"{file.path}: its keys or its list of tensors differ from what its recipe makes "
-                f"of this source{_age(file)}."
-            )
+    if _header(file, len(header)) != header:
+        raise TritError(
+            f"{file.path}: its keys or its list of tensors differ from what its recipe makes "
+            f"of this source{_age(file)}."
+        )
     total = sum(tensor.nbytes for tensor in file.tensors.values())
     done = 0
     for info, pieces in job.made():
@@ -274,6 +275,15 @@ def _compare(file: GGUF, job: Job, report: Progress) -> None:
             at += len(flat)
             done += len(flat)
             report("making it again", done, total)
+
+
+def _header(file: GGUF, count: int) -> bytes:
+    """The first bytes of the file; of shards, of the file that they make together."""
+    if len(file.paths) > 1 or SPLIT_KEYS[0] in file.values:
+        whole = {key: value for key, value in file.values.items() if key not in SPLIT_KEYS}
+        return draw(whole, list(file.tensors.values())).header
+    with file.paths[0].open("rb") as raw:
+        return raw.read(count)
 
 
 def _age(file: GGUF) -> str:

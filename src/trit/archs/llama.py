@@ -73,7 +73,7 @@ def metadata_from_hf(config: Mapping[str, Any], path: object = "config.json") ->
     if _type(config) in _BY_TYPE and config.get("sliding_window") is not None:
         window = Fields(config, path).count("sliding_window")
         listed = _config.sliding_layers(config, path)
-        keys |= _config.trit_windows(window, listed or (True,) * keys["llama.block_count"])
+        keys |= _config.trit_windows(window, listed or (True,))
     return keys
 
 

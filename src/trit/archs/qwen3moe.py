@@ -54,9 +54,7 @@ def metadata_from_hf(config: Mapping[str, Any], path: object = "config.json") ->
     fields = Fields(config, path)
     if not fields.flag("use_sliding_window"):
         return keys
-    return keys | _config.trit_windows(
-        fields.count("sliding_window"), (True,) * fields.count("num_hidden_layers")
-    )
+    return keys | _config.trit_windows(fields.count("sliding_window"), (True,))  # every layer
 
 
 def extra_tensors(

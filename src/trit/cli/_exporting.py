@@ -1,4 +1,4 @@
-"""`trit quantize SRC OUT_DIR --to …`: a folder of AWQ or compressed-tensors."""
+"""`trit quantize SRC OUT_DIR --to …`: a folder of AWQ, compressed-tensors or HQQ."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from trit.cli._progress import Progress
 from trit.cli._terminal import note, print_json, size, warn
 from trit.errors import UsageError
-from trit.export import Export, Exported, check
+from trit.export import Export, Exported, check, usual_quantizer
 
 
 def export(
@@ -28,7 +28,7 @@ def export(
     """Write the folder, or only say what it would be."""
     from trit.files import imatrix as importance_files
 
-    method = quantizer or "rtn"
+    method = quantizer or usual_quantizer(target)
     check(target, bits, group_size, method, symmetric)
     if out is None and not dry_run:
         raise UsageError(f"no output: trit quantize SRC OUT_DIR --to {target}, or --dry-run")

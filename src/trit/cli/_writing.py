@@ -75,11 +75,18 @@ def _announce(job: Job, planned: ConvertResult) -> None:
     if seconds < 1.5:
         about = "about a second"
     note(
-        f"{job.source.path} ({size(planned.source_bytes)}) -> {job.out} ({size(planned.bytes)}, "
+        f"{job.source.path} ({size(planned.source_bytes)}) -> {_target(job, planned)} "
+        f"({size(planned.bytes)}, "
         f"{planned.type}, {planned.bits_per_weight:.2f} bits per weight), {about}"
     )
     if job.replaces:
         note(f"{job.out} exists: it stays until the new file is complete, then is replaced")
+
+
+def _target(job: Job, planned: ConvertResult) -> str:
+    if not planned.shards:
+        return str(job.out)
+    return f"{planned.path} and so on, {counted(len(planned.shards), 'shard')}"
 
 
 def _run(job: Job, jsonl: bool) -> ConvertResult:
@@ -88,9 +95,8 @@ def _run(job: Job, jsonl: bool) -> ConvertResult:
             return job.run(progress)
         except KeyboardInterrupt:
             progress.__exit__(None, None, None)
-            partial = Path(f"{job.out}.partial")
-            if partial.exists():
-                note(f"what is done is kept in {partial}; the same command goes on from there")
+            if job.partial.exists():
+                note(f"what is done is kept in {job.partial}; the same command goes on from there")
             raise
 
 
@@ -98,6 +104,7 @@ def as_json(result: ConvertResult, dry_run: bool) -> dict[str, Any]:
     """What `--json` prints of a file that was written, or would be."""
     return {
         "path": None if dry_run else str(result.path),
+        "shards": [] if dry_run else [str(path) for path in result.shards],
         "type": result.type,
         "dry_run": dry_run,
         "bytes": result.bytes,
@@ -144,6 +151,8 @@ def as_text(result: ConvertResult, dry_run: bool) -> str:
     ]
     if result.weighted:
         lines.append(f"importance data used for {counted(result.weighted, 'tensor')}")
+    if result.shards:
+        lines.append(f"in {counted(len(result.shards), 'shard')}")
     if result.resumed:
         lines.append(f"from an interrupted run: {counted(result.resumed, 'tensor')}")
     if not dry_run:

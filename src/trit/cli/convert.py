@@ -19,6 +19,10 @@ def command(
     threads: Annotated[
         int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
     ] = None,
+    max_size: Annotated[
+        str | None,
+        typer.Option("--max-size", "--split-max-size", metavar="SIZE", help="Shards of a size."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the size.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
@@ -26,7 +30,8 @@ def command(
     """Convert a Hugging Face folder, or expand a quantized GGUF, to a GGUF file.
 
     An existing OUT.gguf is replaced once the new file is complete. Interrupted, the same command
-    goes on where it stopped.
+    goes on where it stopped. With --max-size, shards OUT-00001-of-0000N.gguf as 'trit split' cuts
+    them, which replace nothing.
     """
     from trit.cli._resolve import resolve
     from trit.cli._writing import carry_out
@@ -34,4 +39,6 @@ def command(
 
     path = resolve(source, jsonl=jsonl)
     with prepare_convert(path, out, type_, threads=threads) as job:
+        if max_size is not None:
+            job.shard(max_size)
         carry_out(job, dry_run=dry_run, json=json, jsonl=jsonl)

@@ -84,7 +84,9 @@ def command(
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option(metavar="awq|compressed-tensors", help="Write a folder for other engines."),
+        typer.Option(
+            metavar="awq|compressed-tensors|hqq", help="Write a folder for other engines."
+        ),
     ] = None,
     bits: Annotated[int, typer.Option(metavar="N", help="Of a weight (--to).")] = 4,
     group_size: Annotated[
@@ -96,6 +98,10 @@ def command(
     card: Annotated[
         bool, typer.Option("--card", help="Measure the file against SRC, write it into the file.")
     ] = False,
+    max_size: Annotated[
+        str | None,
+        typer.Option("--max-size", "--split-max-size", metavar="SIZE", help="Shards of a size."),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
     ] = None,
@@ -112,14 +118,16 @@ def command(
     """Quantize a model to a GGUF file of a named mix, or the best for a budget.
 
     An existing OUT.gguf is replaced once the new file is complete. Interrupted, the same command
-    goes on where it stopped.
+    goes on where it stopped. With --max-size, shards OUT-00001-of-0000N.gguf as 'trit split' cuts
+    them, which replace nothing.
     """
     from trit import _effort, recipe
     from trit.cli._resolve import resolve
     from trit.cli._writing import carry_out
-    from trit.quantize import prepare_quantize
+    from trit.quantize import check_shards, prepare_quantize
 
     budgeted = any(each is not None for each in (fit, bpw, max_kld, fit_ram, ctx))
+    check_shards(max_size, budget=budgeted, card=card)
     if to is not None:
         from trit.cli._exporting import export
 
@@ -129,6 +137,8 @@ def command(
             raise UsageError("--card is for GGUF files: leave it out, or leave out --to.")
         if type_ is not None or len(words or []) > 1:
             raise UsageError("a type and --to: name one of them.")
+        if max_size is not None:
+            raise UsageError("--max-size and --to: files of a folder have at most 4 GiB.")
         if effort is not None:
             raise UsageError("--effort and --to: folders take --quantizer.")
         folder = _one("output", out, Path(words[0]) if words else None)
@@ -191,6 +201,8 @@ def command(
             job.source.close()
             job = prepare(_measure(path, target, calibration, count, jsonl))
     with job:
+        if max_size is not None:
+            job.shard(max_size)
         if card:
             from trit._carding import reserve
 

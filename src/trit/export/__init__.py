@@ -1,4 +1,4 @@
-"""Folders for other engines: a Hugging Face folder quantized into one of AWQ, compressed-tensors.
+"""Folders for other engines: a Hugging Face folder as one of AWQ, compressed-tensors, HQQ.
 
     export("model", "model-awq", "awq", group_size=128)
 
@@ -7,6 +7,6 @@ embedding, head, norms and biases stay floats. The new folder is whole or absent
 """
 
 from trit.export._export import Export, export
-from trit.export._exported import Exported, check
+from trit.export._exported import Exported, check, usual_quantizer
 
-__all__ = ["Export", "Exported", "check", "export"]
+__all__ = ["Export", "Exported", "check", "export", "usual_quantizer"]

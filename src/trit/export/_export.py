@@ -19,7 +19,7 @@ from trit._calibration import DEFAULT
 from trit._source import FOLDER_PATTERNS, Source, open_source, trit_version
 from trit.errors import InvalidFileError, UnsupportedError, UsageError
 from trit.export._balance import Balance, balance
-from trit.export._exported import MEASURED, Exported, check, folder_of
+from trit.export._exported import MEASURED, Exported, check, folder_of, usual_quantizer
 from trit.export._feedback import Feedback, order
 from trit.files import quantized, safetensors
 from trit.files._folder_writer import Entry, FolderWriter, check_free
@@ -28,6 +28,7 @@ from trit.files._tensor import Tensor
 from trit.files._weight_map import stays_inside
 from trit.files.imatrix import Imatrix
 from trit.files.quantized import Grid, awq, compressed_tensors
+from trit.files.quantized import hqq as hqq_layout
 from trit.plan import MixtureOfExperts
 from trit.quantizers import awq as awq_quantizer
 from trit.quantizers import hqq, rtn
@@ -49,7 +50,7 @@ class _Writes(Protocol):
     def parts(
         self, rows: int, cols: int, bits: int, group: int, symmetric: bool, scale: str
     ) -> quantized.Parts: ...
-    def arrays(self, grid: Grid, bits: int) -> dict[str, NDArray[np.generic]]: ...
+    def arrays(self, grid: Grid, bits: int, scale: str) -> dict[str, NDArray[np.generic]]: ...
 
 
 @dataclass(frozen=True)
@@ -72,19 +73,21 @@ class Export:
         *,
         bits: int = 4,
         group_size: int = 128,
-        quantizer: str = "rtn",
+        quantizer: str | None = None,
         symmetric: bool = False,
         imatrix: Imatrix | None = None,
         calibration: PathLike | None = None,
         threads: int | None = None,
     ) -> None:
         """Errors as for `export`, whatever can be told before anything is rounded."""
+        quantizer = quantizer or usual_quantizer(target)
         check(target, bits, group_size, quantizer, symmetric)
         self.symmetric = symmetric
         self.target, self.bits, self.group, self.quantizer = target, bits, group_size, quantizer
         self.out = None if out is None else Path(out)
         self.threads = threads
-        self._writes: _Writes = {"awq": awq, "compressed-tensors": compressed_tensors}[target]
+        writers = {"awq": awq, "compressed-tensors": compressed_tensors, "hqq": hqq_layout}
+        self._writes: _Writes = writers[target]
         self._data = imatrix
         self._calibration = calibration
         self._balance: Balance | None = None
@@ -167,6 +170,12 @@ class Export:
             raise UnsupportedError(
                 f"{tensor.name}: AWQ packs eight rows to a word, got {rows}. "
                 "Take --to compressed-tensors."
+            )
+        groups = rows * cols // self.group
+        if self.target == "hqq" and self.bits != 3 and groups % hqq_layout.PER_WORD[self.bits]:
+            raise UnsupportedError(
+                f"{tensor.name}: HQQ packs {hqq_layout.PER_WORD[self.bits]} groups to a word, got "
+                f"{groups} groups. Take another --group-size or --bits."
             )
 
     def _entries(self, item: _Item) -> list[Entry]:
@@ -257,7 +266,7 @@ class Export:
         if not item.rounded:
             yield entries[0], self._floats(tensor.name, self._weights(item), self._dtype)
             return
-        arrays = self._writes.arrays(self._grid(item), self.bits)
+        arrays = self._writes.arrays(self._grid(item), self.bits, self._scale.upper())
         for entry in entries:
             data = arrays[entry.name.rpartition(".")[2]]
             if data.dtype == np.float32:
@@ -293,7 +302,10 @@ class Export:
                 weights, self.bits, known, self.threads, self._scale
             )
         if self.quantizer == "hqq":
-            return hqq.quantize_groups(weights, self.bits, self.group, self.threads, self._scale)
+            return hqq.quantize_groups(
+                weights, self.bits, self.group, self.threads, self._scale,
+                whole_zeros=self.target != "hqq", zero_type=self._scale,
+            )  # fmt: skip
         found = None
         if self._data is not None:
             found = self._data.importance(item.name, weights.shape)
@@ -345,7 +357,7 @@ def export(
     *,
     bits: int = 4,
     group_size: int = 128,
-    quantizer: str = "rtn",
+    quantizer: str | None = None,
     symmetric: bool = False,
     imatrix: Imatrix | None = None,
     calibration: PathLike | None = None,
@@ -353,8 +365,9 @@ def export(
     dry_run: bool = False,
     on_progress: Progress | None = None,
 ) -> Exported:
-    """Write the folder `src` as a folder of `target`: awq or compressed-tensors.
+    """Write the folder `src` as a folder of `target`: awq, compressed-tensors or hqq.
 
+    `quantizer` is hqq for a folder of hqq, whose zeros need not be whole, else rtn.
     `symmetric` does without zeros (rtn on compressed-tensors only): a little worse, but some
     readers load or run nothing else. The quantizers awq and gptq measure inputs on `calibration`: a
     UTF-8 text, or "default" for trit's own and what the model writes; `imatrix` weighs columns for

@@ -10,7 +10,11 @@ from trit.errors import UnsupportedError, UsageError
 
 PathLike = str | os.PathLike[str]
 
-BITS = {"awq": (4,), "compressed-tensors": (2, 3, 4, 5, 6, 7, 8)}  # of each target
+BITS = {  # of each target
+    "awq": (4,),
+    "compressed-tensors": (2, 3, 4, 5, 6, 7, 8),
+    "hqq": (1, 2, 3, 4, 8),
+}
 QUANTIZERS = ("rtn", "hqq", "awq", "gptq")
 MEASURED = ("awq", "gptq")  # they want a text
 
@@ -42,6 +46,11 @@ class Exported:
     def bits_per_weight(self) -> float:
         """Of all tensors."""
         return 8 * self.bytes / self.weights
+
+
+def usual_quantizer(target: str) -> str:
+    """What rounds for a target unless one is named."""
+    return "hqq" if target == "hqq" else "rtn"
 
 
 def check(target: str, bits: int, group_size: int, quantizer: str, symmetric: bool) -> None:

@@ -57,7 +57,9 @@ class Writer:
         *,
         job: str | None = None,
         on_progress: Progress | None = None,
+        one_of_several: bool = False,
     ) -> None:
+        """`one_of_several`: a shard, to be published with the others (files/_shard_writer.py)."""
         self.path = Path(path)
         self.partial = self.path.with_name(self.path.name + ".partial")
         self._metadata = dict(metadata)
@@ -73,7 +75,9 @@ class Writer:
             {"job": job or "", "header": header, "bytes": self._blueprint.size},
         )
         with _explained(self.path):
-            self._check_space()
+            if one_of_several:
+                self._take_back()
+            check_space(self.path, self._blueprint.size, [self.partial])
             self._fd = _open_locked(self.partial)
             try:
                 self._begin()
@@ -86,6 +90,11 @@ class Writer:
         """The tensors still to be added, in the file's order."""
         done = self._journal.checksums
         return [info for name, info in self._blueprint.infos.items() if name not in done]
+
+    @property
+    def begun(self) -> bool:
+        """Whether any tensor is finished."""
+        return bool(self._journal.checksums)
 
     def add(self, name: str, data: Bytes | Iterable[Bytes]) -> None:
         """Write the bytes of one tensor: a uint8 array of any shape, or such arrays in order."""
@@ -124,6 +133,12 @@ class Writer:
 
         `values` takes the place of some of the metadata, in as many bytes: what is only known now.
         """
+        self.seal(values)
+        self.publish()
+        self.release()
+
+    def seal(self, values: Mapping[str, Plain | Value] | None = None) -> None:
+        """What `finish` does before the rename."""
         assert not self.remaining, f"{len(self.remaining)} tensors were never added"
         if values:
             final = draw(self._metadata | dict(values), list(self._blueprint.infos.values()))
@@ -134,11 +149,23 @@ class Writer:
             _write_all(self._fd, memoryview(self._blueprint.header), 0)
             os.fsync(self._fd)
             self._verify()
+
+    def publish(self) -> None:
+        """Give the sealed file its name; its journal stays until `release`."""
+        with _explained(self.path):
             _check_target(self.path, self.partial)
             self.partial.replace(self.path)
             _sync_folder(self.path.parent)
+
+    def release(self) -> None:
+        """Let go of the published file, and remove its journal."""
         self._keep = False
         self._release()
+
+    def discard(self) -> None:
+        """Remove what a job that cannot succeed has written."""
+        self._keep = False
+        self.close()
 
     def close(self) -> None:
         """Let go of the files; what an unfinished `job` has written stays for its resumption."""
@@ -168,19 +195,16 @@ class Writer:
         self._done_bytes += count
         self._on_progress(self._done_bytes, 2 * self._blueprint.data_bytes)
 
-    def _check_space(self) -> None:
-        """Refuse before the start what could not be finished; a partial file's space is free."""
-        try:
-            had = self.partial.stat().st_blocks * 512
-        except FileNotFoundError:
-            had = 0
-        free = shutil.disk_usage(self.path.parent).free + had
-        if self._blueprint.size > free:
-            raise DoesNotFitError(
-                f"{self.path}: writing it needs {self._blueprint.size:,} bytes; "
-                f"{self.path.parent.resolve()} has {free:,} free.\n"
-                "Free some space, or write to another disk."
-            )
+    def _take_back(self) -> None:
+        """A shard published by the same job, killed before the last one was, is partial again.
+
+        UsageError for a file of any other origin.
+        """
+        if not self.path.exists():
+            return
+        if self.partial.exists() or not self._journal.read():
+            raise is_there(self.path)
+        self.path.replace(self.partial)
 
     def _begin(self) -> None:
         """Take up what the same job left, or start with an empty file; reserve all the space."""
@@ -244,6 +268,23 @@ def write(
         for tensor in listed:
             writer.add(tensor.name, tensor.data)
         writer.finish()
+
+
+def is_there(path: Path) -> UsageError:
+    """That a shard would take the place of a file."""
+    return UsageError(f"{path} is there already: name another output, or move it.")
+
+
+def check_space(path: Path, count: int, partials: Sequence[Path]) -> None:
+    """Refuse before the start what could not be finished; a partial file's space is free."""
+    had = sum(partial.stat().st_blocks * 512 for partial in partials if partial.exists())
+    free = shutil.disk_usage(path.parent).free + had
+    if count > free:
+        raise DoesNotFitError(
+            f"{path}: writing it needs {count:,} bytes; "
+            f"{path.parent.resolve()} has {free:,} free.\n"
+            "Free some space, or write to another disk."
+        )
 
 
 def _check_target(path: Path, partial: Path) -> None:

@@ -18,6 +18,7 @@ from trit.files._checksum import Progress, sha256
 from trit.files._header import parse, plain
 from trit.files._layout import place
 from trit.files._mapping import Mapping
+from trit.files._shard_writer import ShardWriter
 from trit.files._shards import check_split, check_tensor_count, shard_paths
 from trit.files._strings import StringArray
 from trit.files._tensor import Tensor, TensorInfo
@@ -28,6 +29,7 @@ __all__ = [
     "GGUF",
     "Plain",
     "Progress",
+    "ShardWriter",
     "StringArray",
     "Tensor",
     "TensorInfo",

@@ -197,13 +197,15 @@ def span_of(w: Floats, top: np.float32) -> tuple[Floats, Floats]:
 
 def rounded(scale: Floats, scale_type: str) -> Floats:
     """Scales as they are stored, never 0."""
-    if scale_type == "f32":
-        return scale
-    format = formats.get(scale_type)
+    return scale if scale_type == "f32" else np.maximum(stored(scale, scale_type), SMALLEST)
+
+
+def stored(numbers: Floats, kind: str) -> Floats:
+    """Numbers (n,) as a float format holds them."""
+    format = formats.get(kind)
     assert format.encode is not None
     with np.errstate(over="ignore"):
-        stored = format.decode(format.encode(scale))
-    return np.maximum(stored, SMALLEST)
+        return format.decode(format.encode(numbers))
 
 
 def _weights(w: Floats, h: Floats | None) -> Floats:

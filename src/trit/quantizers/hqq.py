@@ -37,6 +37,7 @@ def quantize_groups(
     *,
     axis: int = 1,
     whole_zeros: bool = True,
+    zero_type: str = "f32",
     steps: int = STEPS,
 ) -> Grid:
     """Round weights (rows, cols) onto grids with a scale and a zero per group.
@@ -44,17 +45,19 @@ def quantize_groups(
     axis         1: groups along the inputs, as AWQ and GPTQ have them; 0: along the outputs, and
                  the grid is that of the transposed matrix
     whole_zeros  every zero tried is a whole number, so that a layout with integer zeros holds what
-                 was chosen; False: zeros are float32, and rounding them later would lose
+                 was chosen; False: zeros are what `zero_type` holds
     UsageError for groups that do not fill a row (a column for axis 0).
     """
     if axis not in (0, 1):
         raise UsageError(f"axis {axis}: a matrix has 0 and 1.")
     given = weights if axis == 1 else np.ascontiguousarray(weights.T)
-    chooser = _half_quadratic(bits, scale_type, whole_zeros, steps)
+    chooser = _half_quadratic(bits, scale_type, whole_zeros, zero_type, steps)
     return _groups.by_group(given, bits, group, None, threads, chooser)
 
 
-def _half_quadratic(bits: int, scale_type: str, whole: bool, steps: int) -> _groups.Chooser:
+def _half_quadratic(
+    bits: int, scale_type: str, whole: bool, zero_type: str, steps: int
+) -> _groups.Chooser:
     top = np.float32((1 << bits) - 1)
 
     def choose(w: Floats, _: Floats | None) -> tuple[_groups.Codes, Floats, Floats]:
@@ -62,10 +65,10 @@ def _half_quadratic(bits: int, scale_type: str, whole: bool, steps: int) -> _gro
         scale = _groups.rounded(span, scale_type)
         zero = -low / scale
         best = np.full(len(w), np.inf, np.float32)
-        kept = zero, scale
+        kept = _groups.stored(zero, zero_type), scale
         beta = BETA
         for _step in range(steps):
-            tried = np.clip(np.rint(zero), 0, top) if whole else zero
+            tried = np.clip(np.rint(zero), 0, top) if whole else _groups.stored(zero, zero_type)
             codes = _codes(w, scale, tried, top)
             levels = codes - tried[:, None]
             errors = w - levels * scale[:, None]

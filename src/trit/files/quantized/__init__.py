@@ -1,4 +1,4 @@
-"""Hugging Face folders that are quantized already: AWQ, GPTQ, FP8, compressed-tensors, BitNet.
+"""Hugging Face folders that are quantized already: AWQ, GPTQ, FP8, compressed-tensors, HQQ, BitNet.
 
 `open_weights` gives every tensor under the name that the model's class has for it, as if the folder
 had never been quantized. What is packed is decoded to float32 when its bytes are asked for, one

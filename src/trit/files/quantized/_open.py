@@ -7,7 +7,7 @@ from typing import Any, Protocol, cast
 
 from trit.errors import InvalidFileError, UnsupportedError
 from trit.files._tensor import Tensor
-from trit.files.quantized import awq, bitnet, compressed_tensors, fp8, gptq
+from trit.files.quantized import awq, bitnet, compressed_tensors, fp8, gptq, hqq
 from trit.files.quantized._module import Module, Settings
 from trit.files.safetensors import SafeTensors
 
@@ -34,7 +34,7 @@ class Method(Protocol):
     def read(self, module: Module, settings: Settings) -> Tensor: ...
 
 
-_METHODS = [cast(Method, module) for module in (awq, gptq, fp8, compressed_tensors, bitnet)]
+_METHODS = [cast(Method, module) for module in (awq, gptq, fp8, compressed_tensors, hqq, bitnet)]
 
 
 class Weights:

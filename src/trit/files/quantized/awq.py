@@ -96,7 +96,7 @@ def parts(rows: int, cols: int, bits: int, group: int, symmetric: bool, scale: s
     }
 
 
-def arrays(grid: Grid, bits: int) -> dict[str, NDArray[np.generic]]:
+def arrays(grid: Grid, bits: int, scale: str) -> dict[str, NDArray[np.generic]]:
     """The parts of a linear, scales as float32; rows are a multiple of eight."""
     return {
         "qweight": _words(grid.codes),

@@ -291,7 +291,7 @@ def parts(rows: int, cols: int, bits: int, group: int, symmetric: bool, scale: s
     )
 
 
-def arrays(grid: Grid, bits: int) -> dict[str, NDArray[np.generic]]:
+def arrays(grid: Grid, bits: int, scale: str) -> dict[str, NDArray[np.generic]]:
     """The parts of a linear, scales as float32."""
     return {
         "weight_packed": pack(grid.codes, bits),
