@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from trit.errors import DoesNotFitError, UsageError
 
 SHARD_BYTES = 4 << 30
-_ITEM = {"F32": 4, "F16": 2, "BF16": 2, "I32": 4, "I64": 8, "I8": 1}
+_ITEM = {"F32": 4, "F16": 2, "BF16": 2, "I32": 4, "I64": 8, "I8": 1, "U8": 1}
 
 
 @dataclass(frozen=True)
