@@ -56,8 +56,9 @@ def test_ctrl_c_and_on(
     assert "stopping after this step" in said.err and "the same command goes on" in said.err
     assert logs.read(tmp_path / "there")[-1]["step"] == 5
     monkeypatch.undo()
-    assert run(path, "--out", tmp_path / "there", "--json") == 0
+    assert cli.main(["train", str(tmp_path / "there"), "-t", "3", "--json"]) == 0
     said = capsys.readouterr()
+    assert "trit: warning: the run keeps the 1 threads it began with" in said.err
     assert "7 steps of 12, 5 are done" in said.err
     answer = json.loads(said.out)
     assert answer["kind"] == "ternary" and answer["steps"] == 12

@@ -60,6 +60,17 @@ def test_defaults_and_numbers(tmp_path: Path) -> None:
     assert not config.twin and config.tokenizer.file is None
 
 
+def test_the_document_tells_the_defaults(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text("utf-8")
+    (tmp_path / "doc.toml").write_text(text.split("```toml\n")[1].split("```")[0])
+    config = configs.load(tmp_path / "doc.toml")
+    assert config.tokenizer == configs.Tokenizer() and config.run == configs.Run()
+    assert config.output == configs.Output()
+    model = configs.Model(width=256, layers=4, heads=4, ffn=768)
+    assert config.model == model and config.training == configs.Training(steps=2000)
+    assert config.data == configs.Data(files=(Path("stories.txt"),))
+
+
 def test_what_keeps_a_run_from_going_on(tmp_path: Path) -> None:
     old = configs.flat(configs.load(tiny_run.write(tmp_path)))
     free = {"checkpoint_every = 3": "checkpoint_every = 5", "seed = 3": "seed = 3\ntwin = true"}

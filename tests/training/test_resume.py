@@ -110,6 +110,12 @@ def test_another_run_is_not_taken_up(tmp_path: Path) -> None:
     tiny_run.write(tmp_path)
     with pytest.raises(UsageError, match="it is no float twin"):
         _as_twin(path, tmp_path)
+    with pytest.raises(UsageError, match="it is no float twin"):
+        train(tmp_path / "run", twin=True)
+    copy = tmp_path / "run" / "config.toml"
+    copy.write_text(copy.read_text().replace("batch = 4", "batch = 2"))
+    with pytest.raises(UsageError, match="batch was 4, is 2"):
+        train(tmp_path / "run")
     with (tmp_path / "essay.txt").open("a") as file:
         file.write("more")
     with pytest.raises(UsageError, match=r"the text essay\.txt has changed"):
@@ -135,6 +141,12 @@ def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
         state.write_bytes(broken)
         with pytest.raises(InvalidFileError, match="expected the state of this run"):
             train(path)
+    other = tiny_run.write(tmp_path / "other", {"batch = 4": "batch = 5"})
+    with pytest.raises(KeyboardInterrupt):
+        train(other, threads=1, stop=lambda: True)
+    (tmp_path / "other" / "run" / states.FILE).rename(state)
+    with pytest.raises(InvalidFileError, match="got: that of another run"):
+        train(path)
     state.unlink()
     (tmp_path / "run" / "run.json").write_text("{}")
     with pytest.raises(InvalidFileError, match="is not as trit wrote it"):

@@ -72,10 +72,12 @@ def _train(
 
     from trit.cli._interrupts import Interrupts
     from trit.cli._progress import Progress
-    from trit.cli._terminal import note
+    from trit.cli._terminal import note, warn
     from trit.training import prepare
 
     with prepare(config, out, twin, threads) as prepared:
+        for remark in prepared.remarks:
+            warn(remark)
         cost = prepared.cost()
         note(_announcement(prepared, cost))
         if dry_run:

@@ -8,6 +8,7 @@ plot.svg, model/, NAME.gguf, result.json    what it gave
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -68,6 +69,7 @@ class Preparation:
         session: Session,
         hf: Mapping[str, Any],
         lock: int,
+        remarks: tuple[str, ...],
     ) -> None:
         self.config = config
         self.folder = folder
@@ -76,6 +78,7 @@ class Preparation:
         self._session = session
         self._hf = hf
         self._lock = lock
+        self.remarks = remarks  # what is not as it was asked for, or as it was
 
     def __enter__(self) -> Preparation:
         return self
@@ -198,14 +201,15 @@ def prepare(path: Path, out: Path | None, twin: bool, threads: int | None) -> Pr
     folder.mkdir(parents=True, exist_ok=True)
     lock = _locked(folder)
     try:
-        if begun:
-            twin = twin or bool(_about(folder)["twin"])
-        elif (folder / ABOUT).is_file():
-            _check_same(config, path.parent, folder, twin)
+        if (folder / ABOUT).is_file():
+            about = _about(folder)
+            twin = twin or (begun and bool(about["twin"]))
+            _check_same(config, None if begun else path.parent, folder, twin)
+            if not begun:  # what no figure depends on may have changed
+                shutil.copyfile(path, folder / CONFIG)
         else:
             _make(config, path, folder, twin, threads or default_threads())
-        count = int(_about(folder)["threads"])
-        return _opened(config, folder, twin, count, lock)
+        return _opened(config, folder, twin, threads, lock)
     except BaseException:
         os.close(lock)
         raise
@@ -244,16 +248,17 @@ def _make(config: Config, path: Path, folder: Path, twin: bool, threads: int) ->
 _OURS = (CONFIG, datas.ABOUT, tokenizers.FILE, tokenizers.SETTINGS, "train.bin", "held_out.bin")
 
 
-def _check_same(config: Config, base: Path, folder: Path, twin: bool) -> None:
-    """UsageError unless the folder's run is the one that is asked for."""
+def _check_same(config: Config, base: Path | None, folder: Path, twin: bool) -> None:
+    """UsageError unless the folder's run is the one that is asked for; `base`: of the texts."""
     about = _about(folder)
     lacks = configs.differences(about["config"], configs.flat(config))
     if about["twin"] != twin:
         lacks.append("it is a float twin" if about["twin"] else "it is no float twin")
-    texts = json.loads((folder / datas.ABOUT).read_text("utf-8"))["texts"]
-    for had, text in zip(texts, datas.read(config.data, base), strict=False):
-        if had["sha256"] != text.sha256:
-            lacks.append(f"the text {text.name} has changed")
+    if base is not None and not lacks:
+        had = json.loads((folder / datas.ABOUT).read_text("utf-8"))["texts"]
+        for old, text in zip(had, datas.read(config.data, base), strict=True):
+            if old["sha256"] != text.sha256:
+                lacks.append(f"the text {text.name} has changed")
     if lacks:
         raise UsageError(
             f"{folder} was begun otherwise: {'; '.join(lacks)}. "
@@ -265,7 +270,7 @@ def _about(folder: Path) -> dict[str, Any]:
     path = folder / ABOUT
     try:
         about = json.loads(path.read_text("utf-8"))
-        kinds = {"config": dict, "twin": bool, "threads": int}
+        kinds = {"config": dict, "twin": bool, "threads": int, "torch": str}
         if not all(isinstance(about[key], kind) for key, kind in kinds.items()):
             raise ValueError
     except (ValueError, KeyError, TypeError):
@@ -275,16 +280,31 @@ def _about(folder: Path) -> dict[str, Any]:
     return dict(about)
 
 
-def _opened(config: Config, folder: Path, twin: bool, threads: int, lock: int) -> Preparation:
+def _opened(
+    config: Config, folder: Path, twin: bool, threads: int | None, lock: int
+) -> Preparation:
     from trit.training import loop
 
+    about = _about(folder)
+    count = int(about["threads"])
+    remarks = []
+    if threads not in (None, count):
+        remarks.append(f"the run keeps the {count} threads it began with: its figures depend on it")
+    if about["torch"] != _torch_version():
+        remarks.append(
+            f"the run began with torch {about['torch']}, this is {_torch_version()}: "
+            "the last bits of its figures may be others from here on"
+        )
     tokenizer, ids = tokenizers.load(folder)
     packed = datas.Packed(folder, tokenizer, config.model.context)
     hf = hf_config(config.model, tokenizer.vocab_size, ids, folder.resolve().name)
     plan, shapes = planned(hf, config.model.context)
-    with loop.threads(threads):
-        session = loop.begin(config, folder, twin, packed, tokenizer, plan, shapes)
-    return Preparation(config, folder, twin, threads, session, hf, lock)
+    fixed = {key: value for key, value in about["config"].items() if key not in configs.FREE}
+    print_of = json.dumps([fixed, twin, packed.about], sort_keys=True)
+    fingerprint = hashlib.sha256(print_of.encode()).hexdigest()
+    with loop.threads(count):
+        session = loop.begin(config, folder, twin, packed, tokenizer, plan, shapes, fingerprint)
+    return Preparation(config, folder, twin, count, session, hf, lock, tuple(remarks))
 
 
 def hf_config(

@@ -72,7 +72,7 @@ def documents(text: str, separator: str) -> Iterator[str]:
 def pack(texts: list[Text], config: configs.Data, tokenizer: Tokenizer, folder: Path) -> None:
     """Write train.bin and held_out.bin (uint32, little-endian) and what they are from."""
     lengths = np.array(tokenizers.byte_lengths(tokenizer), np.int64)
-    about: dict[str, Any] = {"vocab": tokenizer.vocab_size}
+    about: dict[str, Any] = {"tokenizer_sha256": _sha256(folder / tokenizers.FILE)}
     for part in PARTS:
         rows = [
             np.array(tokenizers.encode(tokenizer, document), "<u4")
@@ -85,7 +85,7 @@ def pack(texts: list[Text], config: configs.Data, tokenizer: Tokenizer, folder: 
         about[part] = {
             "tokens": len(tokens),
             "bytes": int(lengths[tokens].sum()),
-            "sha256": hashlib.sha256(raw).hexdigest(),
+            "sha256": _sha256(folder / f"{part}.bin"),
         }
     about["texts"] = [
         {"name": text.name, "bytes": text.bytes, "sha256": text.sha256} for text in texts
@@ -104,6 +104,7 @@ class Packed:
 
     def __init__(self, folder: Path, tokenizer: Tokenizer, sequence: int) -> None:
         self.about: dict[str, Any] = json.loads(folder.joinpath(ABOUT).read_text("utf-8"))
+        _check(folder, tokenizers.FILE, self.about["tokenizer_sha256"])
         self.lengths = np.array(tokenizers.byte_lengths(tokenizer), np.int64)
         self.train, self.held_out = (_tokens(folder, part, self.about) for part in PARTS)
         self.sequence = sequence
@@ -150,10 +151,17 @@ class Packed:
 
 
 def _tokens(folder: Path, part: str, about: dict[str, Any]) -> Tokens:
-    path = folder / f"{part}.bin"
-    raw = path.read_bytes()
-    if hashlib.sha256(raw).hexdigest() != about[part]["sha256"]:
+    _check(folder, f"{part}.bin", about[part]["sha256"])
+    return np.fromfile(folder / f"{part}.bin", "<u4")
+
+
+def _check(folder: Path, name: str, sha256: str) -> None:
+    if _sha256(folder / name) != sha256:
         raise InvalidFileError(
-            path, "", f"is not what {ABOUT} says it is. Remove the folder and start again."
+            folder / name, "", f"is not what {ABOUT} says it is. Begin in a new folder."
         )
-    return np.frombuffer(raw, "<u4")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

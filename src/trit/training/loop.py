@@ -46,6 +46,7 @@ class Session:
     network: networks.Network
     optimizer: optimizers.Optimizer
     device: torch.device
+    fingerprint: str  # of all that the figures depend on; a state of another is refused
     step: int = 0
     seconds: float = 0.0
 
@@ -71,6 +72,7 @@ def begin(
     tokenizer: Tokenizer,
     plan: Plan,
     shapes: Mapping[str, tuple[int, ...]],
+    fingerprint: str,
 ) -> Session:
     """A session with the weights of the first step, or of the state that the folder holds."""
     training = config.training
@@ -87,8 +89,10 @@ def begin(
     )
     scale = training.twin_rate if twin else 1.0
     optimizer = optimizers.Optimizer(weights, networks.matrices(plan), training, scale)
-    session = Session(config, folder, twin, packed, tokenizer, network, optimizer, device)
-    about = states.load(folder, session.tensors())
+    session = Session(
+        config, folder, twin, packed, tokenizer, network, optimizer, device, fingerprint
+    )
+    about = states.load(folder, session.tensors(), fingerprint)
     if about is not None:
         session.step, session.seconds = int(str(about["step"])), float(str(about["seconds"]))
     return session
@@ -123,7 +127,11 @@ def run(session: Session, report: Progress, event: Event, stop: Callable[[], boo
             stopped = stop()
             if last or stopped or _due(session.step, run.checkpoint_every):
                 log.sync()
-                about = {"step": session.step, "seconds": session.seconds}
+                about = {
+                    "step": session.step,
+                    "seconds": session.seconds,
+                    "fingerprint": session.fingerprint,
+                }
                 states.save(session.folder, session.tensors(), about)
             if stopped and not last:
                 raise KeyboardInterrupt

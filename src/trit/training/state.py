@@ -39,10 +39,10 @@ def save(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object
         os.close(handle)
 
 
-def load(folder: Path, tensors: Mapping[str, Tensor]) -> dict[str, object] | None:
+def load(folder: Path, tensors: Mapping[str, Tensor], fingerprint: str) -> dict[str, object] | None:
     """Copy a state into `tensors`; what was saved about it, None where there is none.
 
-    InvalidFileError for a file that is damaged or of another run's shapes.
+    InvalidFileError for a file that is damaged or of a run of another `fingerprint`.
     """
     path = folder / FILE
     if not path.exists():
@@ -50,8 +50,8 @@ def load(folder: Path, tensors: Mapping[str, Tensor]) -> dict[str, object] | Non
     try:
         with np.load(path, allow_pickle=False) as file:
             about: dict[str, object] = json.loads(bytes(file[_ABOUT]))
-            if set(file.files) != {*tensors, _ABOUT}:
-                raise ValueError("its names are those of another run")
+            if set(file.files) != {*tensors, _ABOUT} or about["fingerprint"] != fingerprint:
+                raise ValueError("that of another run")
             for name, tensor in tensors.items():
                 array = file[name]
                 if array.shape != tuple(tensor.shape) or array.dtype != np.float32:
