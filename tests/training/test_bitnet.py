@@ -12,7 +12,7 @@ import pytest
 from trit.archs import bitnet_b158
 from trit.reference import Reference
 from trit.training import config as configs
-from trit.training._prepare import hf_config, planned
+from trit.training.shape import hf_config, planned
 
 torch = pytest.importorskip("torch", reason="training needs torch (extra train)")
 bitnet = pytest.importorskip("trit.training.bitnet")

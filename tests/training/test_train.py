@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 import tiny_run
 import trit
-from trit.errors import TritError, UnsupportedError, UsageError
+from trit.errors import DoesNotFitError, TritError, UnsupportedError, UsageError
 from trit.files import checkpoint, gguf
 from trit.training import TrainResult, prepare, train
 from trit.training import log as logs
@@ -177,6 +178,18 @@ def test_what_ends_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(__import__("sys").modules, "torch", None)
     with pytest.raises(UnsupportedError, match="training needs torch"):
         train(path)
+
+
+def test_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tiny_run.write(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("trit.training._prepare.free_memory", lambda: 1000)
+        with pytest.raises(DoesNotFitError, match="bytes of memory before activations, 1,000 are"):
+            train(path, threads=1)
+    usage = SimpleNamespace(free=1000)
+    monkeypatch.setattr("trit.training._prepare.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(DoesNotFitError, match=r"the state takes .* bytes, 1,000 are free"):
+        train(path, threads=1)
 
 
 def test_cost(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ has no key for is under `trit.training.*`:
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -154,13 +153,3 @@ def _readme(facts: Mapping[str, Any]) -> str:
         f"- provenance: {facts['provenance'] or 'not stated'}\n"
         f"- licence of the texts: {licence or 'not stated'}\n"
     )
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """A small file, whole or absent."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(values, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
