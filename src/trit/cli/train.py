@@ -91,7 +91,8 @@ def _train(
                 )
             except KeyboardInterrupt:
                 progress.__exit__(None, None, None)
-                note(f"the state is kept in {prepared.folder}; the same command goes on from there")
+                if (prepared.folder / "state.npz").exists():
+                    note(f"the state is kept in {prepared.folder}; the same command goes on there")
                 raise
 
 
