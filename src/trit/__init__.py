@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from trit.runtime.model import Model, load
     from trit.runtime.sample import SamplerSettings
     from trit.synth import synth
+    from trit.training import TrainResult, train
 
     __version__: str
 
@@ -37,6 +38,7 @@ __all__ = [
     "Model",
     "QuantizeResult",
     "SamplerSettings",
+    "TrainResult",
     "TritError",
     "__version__",
     "convert",
@@ -45,6 +47,7 @@ __all__ = [
     "load",
     "quantize",
     "synth",
+    "train",
 ]
 
 _MODULES = {
@@ -56,6 +59,7 @@ _MODULES = {
     "Model": "trit.runtime.model",
     "QuantizeResult": "trit.quantize",
     "SamplerSettings": "trit.runtime.sample",
+    "TrainResult": "trit.training",
     "TritError": "trit.errors",
     "convert": "trit.convert",
     "evaluate": "trit.evaluate",
@@ -63,6 +67,7 @@ _MODULES = {
     "load": "trit.runtime.model",
     "quantize": "trit.quantize",
     "synth": "trit.synth",
+    "train": "trit.training",
 }
 
 

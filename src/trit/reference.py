@@ -191,10 +191,10 @@ class Reference:
 
 
 def rotate(rope: Rope, x: Matrix, positions: Matrix) -> Matrix:
-    """Turn the pairs of each head: x (n, heads, head_dim), positions (n,) -> the same shape."""
+    """Turn the pairs of each head: x (…, n, heads, head_dim), positions (n,) -> the same shape."""
     import torch
 
-    frequencies = torch.tensor(rope.inv_freq, dtype=x.dtype)
+    frequencies = torch.tensor(rope.inv_freq, dtype=x.dtype, device=x.device)
     angles = positions.to(x.dtype)[:, None, None] * frequencies
     cos, sin = angles.cos() * rope.magnitude, angles.sin() * rope.magnitude
     size = len(rope.inv_freq)

@@ -15,6 +15,8 @@ from trit.archs._fields import Fields
 from trit.archs._names import LLAMA_LAYER
 from trit.plan import Activation, Plan
 
+_Shape = tuple[int, ...]
+
 _DEFAULTS = {
     "hidden_size": 2560,
     "intermediate_size": 6912,
@@ -46,6 +48,38 @@ def complete(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def is_silu(config: Mapping[str, Any]) -> bool:
     """Whether a model's gate is SiLU, as in the first published ones."""
     return config.get("hidden_act") in ("silu", "swish")
+
+
+def hf_shapes(config: Mapping[str, Any], path: object = "config.json") -> dict[str, _Shape]:
+    """HF names and shapes (rows, cols) of all tensors of a completed config, in running order."""
+    fields = Fields(config, path)
+    width, ffn = fields.count("hidden_size"), fields.count("intermediate_size")
+    heads, kv_heads = fields.count("num_attention_heads"), fields.count("num_key_value_heads")
+    head_dim = fields.count("head_dim", max(1, width // heads))
+    queries, keys = heads * head_dim, kv_heads * head_dim
+    layer: dict[str, _Shape] = {
+        "input_layernorm": (width,),
+        "self_attn.q_proj": (queries, width),
+        "self_attn.k_proj": (keys, width),
+        "self_attn.v_proj": (keys, width),
+        "self_attn.attn_sub_norm": (queries,),
+        "self_attn.o_proj": (width, queries),
+        "post_attention_layernorm": (width,),
+        "mlp.gate_proj": (ffn, width),
+        "mlp.up_proj": (ffn, width),
+        "mlp.ffn_sub_norm": (ffn,),
+        "mlp.down_proj": (width, ffn),
+    }
+    vocab = fields.count("vocab_size")
+    found: dict[str, _Shape] = {"model.embed_tokens.weight": (vocab, width)}
+    for i in range(fields.count("num_hidden_layers")):
+        found |= {f"model.layers.{i}.{name}.weight": shape for name, shape in layer.items()}
+    found["model.norm.weight"] = (width,)
+    return (
+        found
+        if fields.flag("tie_word_embeddings", False)
+        else found | {"lm_head.weight": (vocab, width)}
+    )
 
 
 def metadata_from_hf(config: Mapping[str, Any], arch: str, path: object) -> dict[str, Any]:

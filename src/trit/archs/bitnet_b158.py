@@ -20,6 +20,7 @@ ARCH = "bitnet-b1.58"
 HF_CLASSES = ("BitNetForCausalLM",)
 
 complete = _bitnet.complete
+hf_shapes = _bitnet.hf_shapes
 
 
 def instead(config: Mapping[str, Any]) -> str | None:

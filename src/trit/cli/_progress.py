@@ -1,8 +1,9 @@
 """Progress of long jobs on stderr: a bar on a terminal, a line at times in a log, or JSON lines.
 
 A `Progress` is called as `progress(what, done, total)` by the verbs' `on_progress`; `total` 0 means
-unknown. `unit="B"`: bytes are counted; else it is the name of one of what is counted. rich is
-imported only when a bar is really drawn.
+unknown. `unit="B"`: bytes are counted; else it is the name of one of what is counted. `remark` is
+shown beside it, such as how good a training is by now. rich is imported only when a bar is really
+drawn.
 """
 
 import json
@@ -28,6 +29,7 @@ class Progress:
     def __init__(self, *, jsonl: bool = False, unit: str = "B") -> None:
         self.jsonl = jsonl
         self.unit = unit
+        self.remark = ""
         self._log = not jsonl and not sys.stderr.isatty()
         self._interval = JSON_SECONDS if jsonl else LOG_SECONDS if self._log else DRAW_SECONDS
         self._what = ""
@@ -61,7 +63,7 @@ class Progress:
         elif self._log:
             note(self._line(done, total, now))
         else:
-            self._draw(done, total)
+            self._draw(done, total, now)
 
     def _rate(self, done: int, now: float) -> float:
         return (done - self._first) / max(now - self._begun, 1e-9)
@@ -77,7 +79,7 @@ class Progress:
         text += f", {self._count(rate)}/s"
         if total and rate > 0:
             text += f", {(total - done) / rate:.0f} s left"
-        return text
+        return f"{text}, {self.remark}" if self.remark else text
 
     def _write_json(self, done: int, total: int, now: float) -> None:
         event = {
@@ -88,16 +90,21 @@ class Progress:
             "unit": "bytes" if self.unit == "B" else f"{self.unit}s",
             "seconds": round(now - self._begun, 3),
         }
+        if self.remark:
+            event["remark"] = self.remark
         note(json.dumps(event))
 
-    def _draw(self, done: int, total: int) -> None:
+    def _draw(self, done: int, total: int, now: float) -> None:
         if self._bar is None:
             self._bar = _make_bar(self.unit)
             self._bar.start()
         if self._task is None:
             self._task = self._bar.add_task(self._what)
+        what = self._what
+        if self.remark:
+            what += f", {self.remark}, {self._count(self._rate(done, now))}/s"
         self._bar.update(
-            self._task, description=self._what, completed=done, total=total if total else None
+            self._task, description=what, completed=done, total=total if total else None
         )
 
     def _stop(self) -> None:
