@@ -37,7 +37,7 @@ TRIAL = {"prefill": 128, "decode": 12}  # tokens
 TRIAL_RUNS = 3
 SETTLE_SECONDS = 0.03  # threads spin for some milliseconds after their work
 IDLE_SHARE = 0.02  # of one core: what processes that wait may use without a warning
-READ_BYTES = 1 << 29  # for the bandwidth; far more than caches hold
+READ_BYTES = 1 << 31  # for the bandwidth; more than caches hold, which can be half a gigabyte
 
 
 class Worker:
