@@ -16,7 +16,7 @@ constexpr int kTokenPadding = 16;
 //   starts + t·groups        [groups][w]           kSumZero − offset · Σ codes of the group
 //   sums   + t·groups        [groups][w]           scale · Σ codes of the group
 // Kernels that multiply by tiles have the codes of more than kDotTokens tokens in [columns / 32]
-// [w][32]. They read, and use scratch, as if w were a multiple of eight: kTokenPadding.
+// [w][32]. They read codes as if w were sixteen, all else as if it were a multiple of eight.
 struct Activations {
   int64_t columns;
   int group;
@@ -27,7 +27,8 @@ struct Activations {
   float* sums;
 };
 
-// The same blocks in float, columns padded with zeros to a multiple of four: [columns][w].
+// Such blocks in float, kFloatTokens wide, columns padded with zeros to a multiple of four:
+// [columns][w].
 struct FloatActivations {
   int64_t columns;  // padded
   int tokens;

@@ -152,6 +152,21 @@ def test_what_is_there_stays(model: Path, tmp_path: Path, expected: dict[str, by
         assert left == {taken.name}
 
 
+def test_what_is_there_meanwhile_stays(
+    model: Path, tmp_path: Path, expected: dict[str, bytes]
+) -> None:
+    taken = tmp_path / sorted(expected)[0]
+
+    def write(stage: str, done: int, total: int) -> None:
+        if done == total:
+            taken.write_text("mine")
+
+    with pytest.raises(UsageError, match="is there already"):
+        quantize(model, tmp_path / "small.gguf", "Q8_0", max_size=MAX, on_progress=write)
+    assert taken.read_text() == "mine"
+    assert not {name for name in names(tmp_path) if name.endswith(".gguf")} - {taken.name}
+
+
 def test_what_cannot_be(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "small.gguf"
     with pytest.raises(UsageError, match="too small for tensor"):

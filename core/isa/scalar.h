@@ -141,11 +141,11 @@ inline Bytes load_bytes(const uint8_t* p) {
   std::memcpy(r.v, p, sizeof r.v);
   return r;
 }
-// acc[lane] += Σ codes[4·lane + j] · x[j], j in 0…3; codes ≤ 127
 template <typename Any>
-inline Any opaque(Any a) {
+inline Any opaque(Any a) {  // of which the compiler is to know nothing; here it may
   return a;
 }
+// acc[lane] += Σ codes[4·lane + j] · x[j], j in 0…3; codes ≤ 127
 inline Ints dot4(Ints acc, Bytes codes, Bytes x) {
   for (int i = 0; i < 16; ++i) {
     for (int j = 4 * i; j < 4 * i + 4; ++j) acc.v[i] += codes.v[j] * static_cast<int8_t>(x.v[j]);

@@ -114,6 +114,7 @@ class PanelProduct {
  private:
   using Multiply = void (*)(const PanelInput&, float*);
 
+  // Which formats there can be is checked where they are listed, in formats/formats.cpp.
   static Multiply choose(const Format& format) {
     if (format.code_bits == 8) return multiply_width<32, false, 8>;
     if constexpr (kSumsPairs) {  // codes of other widths differ only where pairs are summed

@@ -6,6 +6,7 @@
 // while the products of the next blocks are under way.
 #pragma once
 
+#include <cassert>
 #include <optional>
 
 #include "format.h"
@@ -105,8 +106,8 @@ inline void multiply_width(const PanelInput& in, float* totals) {
   }
 }
 
-// What the tiles of a matrix have in common. With so few tokens that they are multiplied without a
-// panel it does nothing.
+// What the tiles of a matrix have in common. For more than kDotTokens tokens: fewer are multiplied
+// without a panel, by the dots that every format has here.
 class PanelProduct {
  public:
   PanelProduct(const Format& format, int tokens)
@@ -123,8 +124,12 @@ class PanelProduct {
     }
   }
 
-  // totals[width][16] += panel · x. Reads and writes as if width were a multiple of eight.
-  void operator()(const PanelInput& in, float* totals) const { multiply_(in, totals); }
+  // totals[width][16] += panel · x. Reads codes as if width were sixteen, all else, and writes, as
+  // if it were a multiple of eight.
+  void operator()(const PanelInput& in, float* totals) const {
+    assert(shapes_);
+    multiply_(in, totals);
+  }
 
  private:
   using Multiply = void (*)(const PanelInput&, float*);

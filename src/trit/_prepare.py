@@ -8,6 +8,7 @@ from trit import recipe
 from trit._source import Source
 from trit._transcode import Bytes, Encoder, Floats
 from trit.files import imatrix as importance_files
+from trit.files._cutting import SPLIT_KEYS
 from trit.files.checkpoint import QUANTIZATION_KEY
 from trit.files.gguf import Plain, Value, ValueType
 from trit.recipe import Choice, Weight
@@ -16,7 +17,6 @@ PathLike = str | os.PathLike[str]
 Values = dict[str, Plain | Value]
 
 QUANTIZATION_VERSION = 2  # of ggml's block layouts
-SPLIT_KEYS = ("split.no", "split.count", "split.tensors.count")
 OUR_KEYS = ("trit.version", "trit.recipe", "trit.source.sha256")
 CARD_PREFIX = "trit.card."  # evaluate/card.py
 

@@ -82,7 +82,7 @@ def test_killed_for_real(whole: TrainResult, tmp_path: Path) -> None:
             assert time.monotonic() < end
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        assert process.wait() == -signal.SIGKILL, "it ended before it could be killed"
     same(train(path, threads=1), whole)
 
 

@@ -172,6 +172,9 @@ def test_what_ends_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         train(path, tmp_path / "essay.txt")
     with pytest.raises(UsageError, match="expected 10001 or more"):
         train(tiny_run.write(tmp_path / "long", {"context = 32": "context = 5000"}), threads=1)
+    assert not (tmp_path / "long" / "run" / "run.json").exists()
+    with pytest.raises(KeyboardInterrupt):  # the advice can be followed in the same folder
+        train(tiny_run.write(tmp_path / "long"), threads=1, stop=lambda: True)
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="finds no GPU"):
             train(tiny_run.write(tmp_path / "gpu", {"warmup = 2": "device = 'cuda'"}), threads=1)

@@ -29,4 +29,4 @@ class Interrupts:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        note("stopping after this step; Ctrl-C again stops at once")
+        note("stopping once all is in order; Ctrl-C again stops at once")

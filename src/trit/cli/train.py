@@ -84,7 +84,7 @@ def _train(
             return {"path": str(prepared.folder), "vocab": prepared.vocab} | asdict(cost)
         with Progress(jsonl=jsonl, unit="token") as progress, Interrupts() as interrupts:
             try:
-                return prepared.run(
+                result = prepared.run(
                     progress,
                     lambda entry: _tell(progress, entry, jsonl),
                     lambda: interrupts.asked,
@@ -94,6 +94,10 @@ def _train(
                 if (prepared.folder / "state.npz").exists():
                     note(f"the state is kept in {prepared.folder}; the same command goes on there")
                 raise
+        if interrupts.asked:  # too late for this run, not for what would follow it
+            note(f"{result.gguf} is whole; the same command tells its figures, and goes on")
+            raise KeyboardInterrupt
+        return result
 
 
 def _announcement(prepared: "Preparation", cost: Any) -> str:

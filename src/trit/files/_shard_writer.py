@@ -74,6 +74,9 @@ class ShardWriter:
         """Verify all shards, then give all their names; `values` as for Writer.finish."""
         for number, writer in enumerate(self._writers):
             writer.seal(values if number == 0 else None)
+        for writer in self._writers:
+            if writer.path.exists():  # somebody else has written one meanwhile
+                raise is_there(writer.path)
         published: list[Writer] = []
         try:
             for writer in reversed(self._writers):

@@ -46,6 +46,7 @@ def make(config: Config, path: Path, folder: Path, twin: bool, threads: int) -> 
         tokenizers.train(documents, config.tokenizer.vocab, folder)
     tokenizer, _ = tokenizers.load(folder)
     datas.pack(texts, config.data, tokenizer, folder)
+    datas.Packed(folder, tokenizer, config.model.context)  # long enough, or nothing is begun
     shutil.copyfile(path, folder / CONFIG)
     about = {
         "trit": trit_version(),

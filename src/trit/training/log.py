@@ -29,7 +29,10 @@ class Log:
         path = folder / FILE
         kept = [entry for entry in read(folder) if entry["step"] <= step] if step else []
         fresh = path.with_name(f"{FILE}.partial")
-        fresh.write_text("".join(json.dumps(each) + "\n" for each in kept), encoding="utf-8")
+        with fresh.open("w", encoding="utf-8") as file:
+            file.writelines(json.dumps(each) + "\n" for each in kept)
+            file.flush()
+            os.fsync(file.fileno())
         fresh.replace(path)
         self._file: TextIO = path.open("a", encoding="utf-8")
 
