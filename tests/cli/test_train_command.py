@@ -53,7 +53,8 @@ def test_ctrl_c_and_on(
     assert run(path, "--out", tmp_path / "there") == 130
     said = capsys.readouterr()
     assert said.out == ""
-    assert "stopping once all is in order" in said.err and "the same command goes on there" in said.err
+    assert "stopping once all is in order" in said.err
+    assert "the same command goes on there" in said.err
     assert logs.read(tmp_path / "there")[-1]["step"] == 5
     monkeypatch.undo()
     assert cli.main(["train", str(tmp_path / "there"), "-t", "3", "--json"]) == 0
