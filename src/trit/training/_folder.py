@@ -21,6 +21,7 @@ from trit.errors import InvalidFileError, UsageError
 from trit.training import config as configs
 from trit.training import data as datas
 from trit.training import tokenizer as tokenizers
+from trit.training._whole import whole
 from trit.training.config import Config
 
 CONFIG, ABOUT, RESULT, LOCK = "config.toml", "run.json", "result.json", "lock"
@@ -101,12 +102,8 @@ def fingerprint(about: Mapping[str, Any], data: Mapping[str, Any]) -> str:
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """A small file, whole or absent."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(values, indent=2) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with whole(path) as file:
+        file.write((json.dumps(values, indent=2) + "\n").encode())
 
 
 def locked(folder: Path) -> int:

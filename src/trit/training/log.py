@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from trit.training._whole import whole
+
 FILE = "log.jsonl"
 
 
@@ -28,12 +30,8 @@ class Log:
     def __init__(self, folder: Path, step: int) -> None:
         path = folder / FILE
         kept = [entry for entry in read(folder) if entry["step"] <= step] if step else []
-        fresh = path.with_name(f"{FILE}.partial")
-        with fresh.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(each) + "\n" for each in kept)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        with whole(path) as file:
+            file.writelines((json.dumps(each) + "\n").encode() for each in kept)
         self._file: TextIO = path.open("a", encoding="utf-8")
 
     def write(self, event: str, step: int, values: dict[str, Any]) -> None:

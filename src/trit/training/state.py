@@ -7,7 +7,6 @@ beside the old one, flushed, and renamed over it: at any moment there is one who
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from trit.errors import InvalidFileError
+from trit.training._whole import whole
 
 FILE = "state.npz"
 _ABOUT = "about"
@@ -26,17 +26,8 @@ def save(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object
     """Write a state; the one before stays until this one is on the disk."""
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
     arrays[_ABOUT] = np.frombuffer(json.dumps(about).encode(), np.uint8)
-    partial = folder / f"{FILE}.partial"
-    with partial.open("wb") as file:
+    with whole(folder / FILE) as file:
         np.savez(file, allow_pickle=False, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(folder / FILE)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def load(folder: Path, tensors: Mapping[str, Tensor], fingerprint: str) -> dict[str, object] | None:
