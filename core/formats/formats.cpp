@@ -12,7 +12,7 @@ constexpr const Format* kFormatRows[] = {
 
 // Products are written for these (ops/panel_product.h).
 constexpr bool has_product(const Format& format) {
-  if (!format.panel) return true;
+  if (format.code_bits == 0) return true;  // multiplied in floats
   if (format.code_bits == 8) return format.group == 32 && !format.has_mins;
   if (format.code_bits == 6) return format.group == 16 && !format.has_mins;
   if (format.code_bits == 5) return format.group == 32;
