@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 from mix_cases import CASES, OPTION_CASES, OPTION_MIXES, OPTIONS, Case  # noqa: E402
-from trit._mixes import ALIASES, MIXES  # noqa: E402
+from trit.recipe._mixes import ALIASES, MIXES  # noqa: E402
 
 Answers = dict[str, dict[str, dict[str, str]]]
 

@@ -1,6 +1,7 @@
 """Model shapes and flags on which the named mixes are compared with llama.cpp.
 
-Shared by `scripts/mixes_golden.py`, which asks `llama-quantize --dry-run`, and by `test_recipe.py`.
+Shared by `scripts/mixes_golden.py`, which asks `llama-quantize --dry-run`, and by
+`recipe/test_recipe.py`.
 Only names and shapes matter, so that a 70B model costs nothing here.
 """
 

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 import small_model
-from trit import _job, _transcode, formats
-from trit._source import source_sha256
-from trit._transcode import Transcoder
+from trit import formats, job
 from trit.convert import convert
 from trit.errors import InvalidFileError, TritError, UnsupportedError, UsageError
 from trit.files import gguf
 from trit.files.gguf import Value, ValueType
+from trit.files.source import source_sha256
+from trit.job import transcode
+from trit.job.transcode import Transcoder
 from trit.quantize import prepare_quantize, quantize
 from trit.quantizers import rtn
 from trit.recipe import overrides
@@ -115,7 +116,7 @@ def test_same_bytes_for_any_threads_and_slabs(
 ) -> None:
     outputs = []
     for threads, slab in ((1, 1 << 22), (2, 1 << 22), (2, 1000)):
-        monkeypatch.setattr(_transcode, "SLAB_WEIGHTS", slab)
+        monkeypatch.setattr(transcode, "SLAB_WEIGHTS", slab)
         path = tmp_path / f"{threads}-{slab}.gguf"
         quantize(source, path, "Q4_K_M", threads=threads)
         outputs.append(path.read_bytes())
@@ -168,10 +169,10 @@ def test_another_core_does_not_take_up_the_partial_file(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out.gguf"
-    assert re.fullmatch("[0-9a-f]{64}", _job.core_sha256())
+    assert re.fullmatch("[0-9a-f]{64}", job.core_sha256())
     with pytest.raises(KeyboardInterrupt):
         quantize(source, out, "Q4_K_M", on_progress=Stop(100_000))
-    monkeypatch.setattr(_job, "core_sha256", lambda: "0" * 64)
+    monkeypatch.setattr(job, "core_sha256", lambda: "0" * 64)
     assert quantize(source, out, "Q4_K_M").resumed == 0
 
 

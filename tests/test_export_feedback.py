@@ -16,12 +16,12 @@ sys.path.insert(0, str(Path(__file__).parent / "archs"))
 from tiny import Variant, tiny_model
 
 from trit import calibrate, cli, formats
-from trit._feedback import CHUNKS, SINKS, spread
-from trit._source import open_source
 from trit.errors import UsageError
 from trit.export import export
 from trit.files import checkpoint, safetensors
 from trit.files._tensor import Tensor
+from trit.files.source import open_source
+from trit.job.feedback import CHUNKS, SINKS, spread
 from trit.quantizers import gptq
 
 BITS, GROUP = 3, 32

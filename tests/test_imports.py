@@ -1,9 +1,10 @@
 """Imports point one way, and `import trit` stays light.
 
 Python: errors → formats, plan → archs → files → zoo → engine, reference → runtime → evaluate →
-calibrate → quantizers → recipe → convert, shards, synth, budget → quantize → verify → training →
-server, cli. Files of a registry do not import each other; what begins with an underscore is for its
-neighbours. C++: format.h, isa → formats, quantizers, ops → dispatch → decoder → bindings.
+calibrate → quantizers → recipe → job → convert, shards, synth, budget → quantize → verify →
+training → server, cli; machine and sizes beside plan. Files of a registry do not import each other;
+what begins with an underscore is for its neighbours. C++: format.h, isa → formats, quantizers, ops
+→ dispatch → decoder → bindings.
 """
 
 import ast
@@ -21,7 +22,7 @@ CORE = ROOT / "core"
 
 LEVELS = [
     {"errors"},
-    {"formats", "plan"},
+    {"formats", "machine", "plan", "sizes"},
     {"archs"},
     {"files"},
     {"zoo", "_core"},
@@ -31,6 +32,7 @@ LEVELS = [
     {"calibrate"},
     {"quantizers"},
     {"recipe"},
+    {"job"},
     {"convert", "shards", "synth", "budget", "export"},
     {"quantize"},
     {"verify"},

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from trit._shapes import custom
 from trit.synth import synth
+from trit.synth.shapes import custom
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))

@@ -7,10 +7,10 @@ import pytest
 
 import text_model
 from trit import shards
-from trit._sizes import parse_size
 from trit.cli import main
 from trit.errors import InvalidFileError, UsageError
 from trit.files import gguf
+from trit.sizes import parse_size
 
 
 @pytest.fixture(scope="module")

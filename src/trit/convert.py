@@ -13,10 +13,10 @@ from __future__ import annotations
 import os
 
 from trit import recipe, zoo
-from trit._job import ConvertResult, Job, Progress, TensorResult
-from trit._prepare import PathLike, copied_values, encoder, rounding_warnings, weights_of
-from trit._source import open_source
 from trit.errors import UsageError
+from trit.files.source import open_source
+from trit.job import ConvertResult, Job, Progress, TensorResult
+from trit.job.prepare import PathLike, copied_values, encoder, rounding_warnings, weights_of
 
 __all__ = ["ConvertResult", "Job", "TensorResult", "convert", "prepare_convert"]
 

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import _core
-from trit._memory import free_memory
-from trit._processors import default_threads
 from trit.errors import DoesNotFitError, UnsupportedError, UsageError
+from trit.machine.memory import free_memory
+from trit.machine.processors import default_threads
 from trit.plan import (
     Attention,
     FeedForward,

@@ -16,10 +16,12 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trit import _effort, recipe, zoo
-from trit._job import ConvertResult, Job, Progress
-from trit._mix_rules import Mix
-from trit._prepare import (
+from trit import recipe, zoo
+from trit.errors import UnsupportedError, UsageError
+from trit.files import imatrix as importance_files
+from trit.files.source import Source, open_source, trit_version
+from trit.job import ConvertResult, Job, Progress, efforts
+from trit.job.prepare import (
     PathLike,
     copied_values,
     encoder,
@@ -27,13 +29,11 @@ from trit._prepare import (
     rounding_warnings,
     weights_of,
 )
-from trit._source import Source, open_source, trit_version
-from trit.errors import UnsupportedError, UsageError
-from trit.files import imatrix as importance_files
 from trit.recipe import Choice, Overrides
+from trit.recipe._mix_rules import Mix
 
 if TYPE_CHECKING:  # it brings an engine
-    from trit._feedback import Feedback
+    from trit.job.feedback import Feedback
 
 __all__ = ["QuantizeResult", "prepare_quantize", "quantize"]
 
@@ -84,7 +84,7 @@ def quantize(
     unknown types and patterns.
     """
     wishes = recipe.overrides(tensor_types, output_type, embedding_type, pure)
-    feedback = _effort.feedback(quantizer, effort, calibration, threads)
+    feedback = efforts.feedback(quantizer, effort, calibration, threads)
     asked = (fit, bpw, max_kld, fit_ram, ctx)
     check_shards(max_size, budget=any(each is not None for each in asked), card=card)
     if any(each is not None for each in asked):
@@ -113,12 +113,12 @@ def quantize(
     if calibration is None or feedback is not None:
         job = prepare(imatrix)
     else:
-        from trit import _calibration  # it brings an engine
+        from trit.job import importance  # it brings an engine
 
-        job = prepare(_calibration.planned(path, out, calibration, imatrix))
+        job = prepare(importance.planned(path, out, calibration, imatrix))
         if not dry_run and out is not None:  # what is wrong has shown before anything is measured
             job.source.close()
-            job = prepare(_calibration.measured(path, out, calibration, threads, on_progress)[0])
+            job = prepare(importance.measured(path, out, calibration, threads, on_progress)[0])
     return _run(job, dry_run, card, max_size, threads, on_progress)
 
 
@@ -143,9 +143,9 @@ def _run(
         if max_size is not None:
             job.shard(max_size)
         if card and not dry_run:
-            from trit import _carding  # it brings an engine
+            from trit.job import carding  # it brings an engine
 
-            return _carding.run(job, threads, on_progress)
+            return carding.run(job, threads, on_progress)
         return job.result() if dry_run else job.run(on_progress)
 
 

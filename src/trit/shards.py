@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from trit._source import refuse_overwrite
 from trit.errors import UsageError
 from trit.files import gguf
 from trit.files._cutting import SPLIT_KEYS, Part, cut
 from trit.files.gguf import GGUF, Tensor, Value
+from trit.files.source import refuse_overwrite
 
 PathLike = str | os.PathLike[str]
 Values = dict[str, Value]

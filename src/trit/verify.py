@@ -20,19 +20,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trit import recipe, zoo
-from trit._job import Job, Progress
-from trit._prepare import CARD_PREFIX
-from trit._source import source_sha256, trit_version
 from trit.errors import InvalidFileError, TritError, UsageError
 from trit.files import gguf
 from trit.files import imatrix as importance_files
 from trit.files._cutting import SPLIT_KEYS
 from trit.files._encode import draw
 from trit.files.gguf import GGUF
+from trit.files.source import source_sha256, trit_version
+from trit.job import Job, Progress
+from trit.job.prepare import CARD_PREFIX
 from trit.quantize import prepare_quantize
 
 if TYPE_CHECKING:  # it brings an engine
-    from trit._feedback import Feedback
+    from trit.job.feedback import Feedback
 
 PathLike = str | os.PathLike[str]
 
@@ -152,7 +152,7 @@ def _job(
     threads: int | None,
 ) -> Job:
     if "mix" not in asked:
-        from trit import budget  # it brings an engine
+        from trit import budget
 
         return budget.again(source, asked, imatrix=data, feedback=feedback, threads=threads)
     wishes = recipe.overrides(
@@ -199,7 +199,7 @@ def _feedback(
 ) -> Feedback | None:
     if not asked.keys() & FEEDBACK:
         return None
-    from trit._feedback import Feedback
+    from trit.job.feedback import Feedback
 
     return Feedback(_text(file, asked, given), int(asked["calibration_chunks"]), threads)
 

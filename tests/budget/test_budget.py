@@ -16,7 +16,6 @@ import small_model
 import text_model
 import trit
 from trit import archs, budget, recipe
-from trit._source import open_source
 from trit.budget import _sensitivity
 from trit.budget._mixtures import LOSSES, corrected, mixtures
 from trit.budget._probe import HEAD, Prober, places
@@ -25,6 +24,7 @@ from trit.budget._target import cache_bytes, scratch_bytes
 from trit.engine import Engine, Rows
 from trit.errors import InvalidFileError, TritError, UsageError
 from trit.files import checkpoint, gguf
+from trit.files.source import open_source
 
 TEXT = text_model.TEXT * 12
 

@@ -95,12 +95,12 @@ def test_interrupted_it_says_how_to_go_on(tmp_path: Path) -> None:
     model = small_model.write(tmp_path / "model.gguf", weights)
     out = tmp_path / "out.gguf"
     slow = (
-        "import sys, time; from trit import _transcode, cli\n"
-        "pieces = _transcode.Transcoder.pieces\n"
+        "import sys, time; from trit import cli\nfrom trit.job import transcode\n"
+        "pieces = transcode.Transcoder.pieces\n"
         "def slowly(*given):\n"
         "    for piece in pieces(*given):\n"
         "        time.sleep(0.05); yield piece\n"
-        "_transcode.Transcoder.pieces = slowly\n"
+        "transcode.Transcoder.pieces = slowly\n"
         "sys.exit(cli.main(sys.argv[1:]))\n"
     )
     command = [sys.executable, "-c", slow, "convert", str(model), "-o", str(out), "--type", "f32"]

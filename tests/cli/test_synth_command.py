@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from trit import cli
-from trit._shapes import SHAPES
 from trit.cli.synth import make_shape
 from trit.errors import UsageError
 from trit.files import gguf
+from trit.synth.shapes import SHAPES
 
 SIZES = ["--layers", "1", "--width", "256", "--heads", "4", "--ffn", "256", "--vocab", "300"]
 

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 import small_model
 import text_model
-from trit import _feedback, calibrate, formats, quantize
-from trit._feedback import SINKS, Feedback, spread
-from trit._source import open_source
-from trit._transcode import Transcoder
+from trit import calibrate, formats, quantize
 from trit.calibrate import Data, walk
 from trit.errors import InvalidFileError, UsageError
 from trit.files import checkpoint, gguf
 from trit.files.gguf import TensorInfo
+from trit.files.source import open_source
+from trit.job import feedback
+from trit.job.feedback import SINKS, Feedback, spread
+from trit.job.transcode import Transcoder
 from trit.quantizers import gptq, rtn
 
 TYPE = "Q4_K_S"
@@ -51,7 +52,7 @@ def test_each_layer_is_rounded_on_what_the_rounded_ones_before_give(
     with checkpoint.open(source) as model, checkpoint.open(out) as made:
         given = calibrate.data(model, text)
         changed = 0
-        for layer in walk(model, spread(given.tokens, _feedback.CHUNKS), gram=True, sinks=SINKS):
+        for layer in walk(model, spread(given.tokens, feedback.CHUNKS), gram=True, sinks=SINKS):
             names = calibrate.weights(calibrate.plan_for(model), layer.index)
             for name in names:
                 inputs, tensor = layer.of(name), made.tensors[name]
@@ -75,7 +76,7 @@ def test_what_is_written_about_it(source: Path, text: Path, tmp_path: Path) -> N
         recipe = json.loads(str(file.metadata["trit.recipe"]))
     assert recipe["quantizer"] == "gptq" and recipe["calibration"] == "text.txt"
     assert len(recipe["calibration_sha256"]) == 64
-    assert recipe["calibration_chunks"] == _feedback.CHUNKS
+    assert recipe["calibration_chunks"] == feedback.CHUNKS
 
 
 class Stop:

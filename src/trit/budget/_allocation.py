@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from trit import formats
-from trit._source import Source
 from trit.budget._sensitivity import Sensitivities, kind
 from trit.budget._solver import ImpossibleError, Option, Solution, frontier, solve
 from trit.budget._target import Target, cache_bytes, scratch_bytes
@@ -18,6 +17,7 @@ from trit.errors import UsageError
 from trit.files._encode import draw
 from trit.files._header import DEFAULT_ALIGNMENT
 from trit.files.gguf import Plain, TensorInfo, Value
+from trit.files.source import Source
 from trit.recipe import Choice
 
 ALIGNMENT = 32

@@ -7,17 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trit import _calibration, formats, recipe
-from trit._feedback import Feedback
-from trit._job import Job
-from trit._prepare import (
-    copied_values,
-    encoder,
-    importance_keys,
-    rounding_warnings,
-    weights_of,
-)
-from trit._source import Source, open_source, trit_version
+from trit import formats, recipe
 from trit.budget import _sensitivity
 from trit.budget._allocation import (
     FILE_TYPES,
@@ -37,6 +27,16 @@ from trit.errors import InvalidFileError, UnsupportedError, UsageError
 from trit.files import imatrix as importance_files
 from trit.files.gguf import Plain, Value
 from trit.files.imatrix import Imatrix
+from trit.files.source import Source, open_source, trit_version
+from trit.job import Job, importance
+from trit.job.feedback import Feedback
+from trit.job.prepare import (
+    copied_values,
+    encoder,
+    importance_keys,
+    rounding_warnings,
+    weights_of,
+)
 from trit.recipe import Overrides, Weight
 
 PathLike = str | os.PathLike[str]
@@ -76,20 +76,20 @@ def prepare(
     """
     if wishes.pure:
         raise UsageError("--pure: one type for all matrices leaves no choice for a budget.")
-    text = _calibration.text_of(calibration or _calibration.DEFAULT)
+    text = importance.text_of(calibration or importance.DEFAULT)
     say = said or (lambda words: None)
     source = open_source(src)
     try:
         folder = Path() if out is None else Path(out).parent
         base = folder / _sensitivity.stem(source.path)
-        given = _calibration.DEFAULT if text is None else text
+        given = importance.DEFAULT if text is None else text
         data = _known(source, folder, imatrix, text)
         # What is to be measured is in the header too, so sizes are exact before it is.
-        there = data or _calibration.planned(src, base, given, None)
+        there = data or importance.planned(src, base, given, None)
         sizes, kept = _sizes(source, wishes, target, there, feedback)
         limit = None if target.kind == "max_kld" else limit_of(target, sizes, source)
         if data is None:
-            data, made = _calibration.measured(src, base, given, threads, on_progress)
+            data, made = importance.measured(src, base, given, threads, on_progress)
             say(f"importance data {'found' if made is None else 'measured, kept'} in {data.path}")
             sizes, kept = _sizes(source, wishes, target, data, feedback)
         place = _sensitivity.place(source, folder)
@@ -138,8 +138,8 @@ def _known(
     """The importance data, if there is nothing to measure for them."""
     if imatrix is not None:
         return importance_files.load(imatrix)
-    path = _calibration.place(folder / _sensitivity.stem(source.path))
-    return importance_files.load(path) if _calibration.is_there(source.path, path, text) else None
+    path = importance.place(folder / _sensitivity.stem(source.path))
+    return importance_files.load(path) if importance.is_there(source.path, path, text) else None
 
 
 def _sizes(

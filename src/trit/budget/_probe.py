@@ -15,9 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import archs, engine, formats
-from trit._memory import free_memory
-from trit._processors import default_threads
-from trit._source import Source
 from trit.budget._menu import rounded
 from trit.calibrate import plan_for
 from trit.calibrate._weights import is_slow, open_layer, weights
@@ -26,6 +23,9 @@ from trit.engine import Engine, Rows
 from trit.errors import TritError
 from trit.evaluate._rows import Scorer
 from trit.files._tensor import Tensor
+from trit.files.source import Source
+from trit.machine.memory import free_memory
+from trit.machine.processors import default_threads
 from trit.plan import Plan
 
 Floats = NDArray[np.float32]

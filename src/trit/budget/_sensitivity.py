@@ -20,7 +20,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import calibrate, engine, recipe
-from trit._source import Source, core_sha256, trit_version
 from trit.budget._menu import errors, menu, sample, spread
 from trit.budget._mixtures import LOSSES, corrected, mixtures
 from trit.budget._probe import Coarse, Prober, places
@@ -29,6 +28,7 @@ from trit.calibrate._model import chunk_tokens
 from trit.errors import UsageError
 from trit.evaluate._text import read_text
 from trit.files.imatrix import Imatrix
+from trit.files.source import Source, core_sha256, trit_version
 from trit.recipe import Weight
 
 PathLike = str | os.PathLike[str]

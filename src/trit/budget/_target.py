@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from trit._sizes import parse_size
 from trit.engine import BATCH, PAGE
 from trit.errors import UsageError
 from trit.plan import MixtureOfExperts, Plan
+from trit.sizes import parse_size
 
 BASE_BYTES = 128 << 20  # the interpreter, the libraries, the vocabulary
 CACHE_BLOCK = 32  # to a multiple of which keys and values of a head are padded

@@ -27,8 +27,6 @@ from typing import Any
 import numpy as np
 
 from trit import engine, formats, zoo
-from trit._processors import default_threads
-from trit._source import Source, core_sha256, open_source, refuse_overwrite, trit_version
 from trit.calibrate._data import Data, data, passages
 from trit.calibrate._inputs import Floats, Inputs, shared
 from trit.calibrate._model import chunk_tokens, plan_for
@@ -39,6 +37,8 @@ from trit.evaluate._text import read_text
 from trit.files import gguf
 from trit.files import imatrix as files
 from trit.files.gguf import Plain, TensorInfo, Value, ValueType
+from trit.files.source import Source, core_sha256, open_source, refuse_overwrite, trit_version
+from trit.machine.processors import default_threads
 from trit.plan import Plan
 
 PathLike = str | os.PathLike[str]

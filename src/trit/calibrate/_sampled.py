@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trit import engine, formats
-from trit._memory import free_memory
-from trit._processors import default_threads
 from trit.calibrate._model import Model
 from trit.calibrate._weights import is_slow, rounded
 from trit.errors import TemplateError
 from trit.evaluate._evaluation import Text
 from trit.files._tensor import Tensor
 from trit.files.checkpoint import Checkpoint
+from trit.machine.memory import free_memory
+from trit.machine.processors import default_threads
 from trit.runtime import generate
 from trit.runtime.generate import Request
 from trit.runtime.model import Model as Talker

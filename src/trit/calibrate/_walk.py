@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 
 from trit import _core
 from trit import engine as engines
-from trit._memory import free_memory
-from trit._processors import default_threads
 from trit.calibrate._hidden import Hidden
 from trit.calibrate._inputs import Collector, Doubles, Floats, Inputs, Ints, gram_bytes, shared
 from trit.calibrate._model import Model, plan_for
@@ -24,6 +22,8 @@ from trit.engine import Engine, Rows
 from trit.errors import DoesNotFitError, TritError, UsageError
 from trit.files._mapping import forget
 from trit.files._tensor import Tensor
+from trit.machine.memory import free_memory
+from trit.machine.processors import default_threads
 from trit.plan import Layer, MixtureOfExperts, Plan
 
 MEMORY = 1 << 30  # bytes of hidden states that stay in memory

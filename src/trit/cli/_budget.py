@@ -9,8 +9,8 @@ from trit.cli._terminal import note, size, table
 from trit.cli._writing import carry_out
 
 if TYPE_CHECKING:
-    from trit._feedback import Feedback
     from trit.budget import Allocation, Target
+    from trit.job.feedback import Feedback
     from trit.recipe import Overrides
 
 
@@ -40,7 +40,7 @@ def quantize_to(
     note(f"sensitivities in {kept}")
     with job:
         if card:
-            from trit._carding import reserve
+            from trit.job.carding import reserve
 
             reserve(job)
         planned = job.result()

@@ -121,9 +121,10 @@ def command(
     goes on where it stopped. With --max-size, shards OUT-00001-of-0000N.gguf as 'trit split' cuts
     them, which replace nothing.
     """
-    from trit import _effort, recipe
+    from trit import recipe
     from trit.cli._resolve import resolve
     from trit.cli._writing import carry_out
+    from trit.job import efforts
     from trit.quantize import check_shards, prepare_quantize
 
     budgeted = any(each is not None for each in (fit, bpw, max_kld, fit_ram, ctx))
@@ -167,7 +168,7 @@ def command(
         quantize_to(
             resolve(source, jsonl=jsonl), place, budget, wishes, imatrix=imatrix,
             calibration=calibration, threads=count,
-            feedback=_effort.feedback(quantizer, effort, calibration, count), dry_run=dry_run,
+            feedback=efforts.feedback(quantizer, effort, calibration, count), dry_run=dry_run,
             json=json, jsonl=jsonl, card=card,
         )  # fmt: skip
         return
@@ -184,7 +185,7 @@ def command(
         # As llama-quantize names it; beside the source, but never in the cache of pulled models.
         beside = Path(source).parent if Path(source).is_file() else Path()
         target = beside / f"ggml-model-{name}.gguf"
-    feedback = _effort.feedback(quantizer, effort, calibration, count)
+    feedback = efforts.feedback(quantizer, effort, calibration, count)
 
     def prepare(data: "Path | Imatrix | None") -> "Job":
         return prepare_quantize(
@@ -194,9 +195,9 @@ def command(
     if calibration is None or feedback is not None:
         job = prepare(imatrix)
     else:
-        from trit import _calibration
+        from trit.job import importance
 
-        job = prepare(_calibration.planned(path, target, calibration, imatrix))
+        job = prepare(importance.planned(path, target, calibration, imatrix))
         if not dry_run and target is not None:  # what is wrong shows before anything is measured
             job.source.close()
             job = prepare(_measure(path, target, calibration, count, jsonl))
@@ -204,7 +205,7 @@ def command(
         if max_size is not None:
             job.shard(max_size)
         if card:
-            from trit._carding import reserve
+            from trit.job.carding import reserve
 
             reserve(job)
         carry_out(job, dry_run=dry_run, json=json, jsonl=jsonl, card=card, threads=count)
@@ -214,12 +215,12 @@ def _measure(
     path: Path, target: Path, calibration: Path, threads: int | None, jsonl: bool
 ) -> "Imatrix":
     """Importance data on a text, with progress and remarks on stderr."""
-    from trit import _calibration
     from trit.cli._measuring import Measuring, remarks
     from trit.cli._terminal import note, warn
+    from trit.job import importance
 
     with Measuring(jsonl=jsonl) as progress:
-        data, found = _calibration.measured(path, target, calibration, threads, progress)
+        data, found = importance.measured(path, target, calibration, threads, progress)
     for remark in [] if found is None else remarks(found):
         warn(remark)
     how = "found" if found is None else f"measured in {found.seconds:.0f} s, kept"

@@ -146,8 +146,8 @@ def _number(value: object) -> int | list[int] | None:
 
 def _hash(name: str, path: Any) -> str:
     """The sha256 of the file; of a folder or shards, of the list `sha256sum` would print."""
-    from trit._source import source_sha256
     from trit.cli._progress import Progress
+    from trit.files.source import source_sha256
 
     with Progress() as progress:
         return source_sha256(path, lambda done, total: progress(f"hashing {name}", done, total))

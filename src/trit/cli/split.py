@@ -29,10 +29,10 @@ def command(
     No shard is larger than asked for, and all are there at the end, or none.
     """
     from trit import shards
-    from trit._sizes import parse_size
     from trit.cli._progress import Progress
     from trit.cli._terminal import print_json, size, table
     from trit.errors import UsageError
+    from trit.sizes import parse_size
 
     if max_size is None and max_tensors is None:
         raise UsageError(f"how large? trit split {source} --max-size 2G, or --max-tensors 128")

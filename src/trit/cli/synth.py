@@ -9,7 +9,7 @@ import typer
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
-    from trit._shapes import Shape
+    from trit.synth.shapes import Shape
 
 Count = Annotated[int | None, typer.Option(metavar="N", show_default=False)]
 
@@ -64,7 +64,7 @@ def command(
 
 def make_shape(name: str | None, sizes: dict[str, int]) -> "Shape":
     """The shape of that name with other sizes, or one of sizes alone; UsageError if some lack."""
-    from trit._shapes import custom, find
+    from trit.synth.shapes import custom, find
 
     if name is not None:
         known = find(name)

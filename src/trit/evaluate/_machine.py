@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 
 from trit import _core
-from trit._memory import free_memory
 from trit.errors import DoesNotFitError
+from trit.machine.memory import free_memory
 
 READ_BYTES = 1 << 30  # read to measure the bandwidth; far more than caches hold
 

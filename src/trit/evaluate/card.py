@@ -24,7 +24,6 @@ from typing import Any
 import numpy as np
 
 from trit import archs
-from trit._processors import default_threads
 from trit.errors import InvalidFileError
 from trit.evaluate import Running, evaluate
 from trit.evaluate._estimate import Estimate
@@ -32,6 +31,7 @@ from trit.evaluate._text import read_text
 from trit.files import checkpoint, gguf
 from trit.files._encode import draw
 from trit.files.gguf import Plain, Tensor, TensorInfo, Value, ValueType
+from trit.machine.processors import default_threads
 from trit.runtime.tokenizer import Tokenizer
 
 PathLike = str | os.PathLike[str]

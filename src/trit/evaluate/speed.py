@@ -23,12 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import _core
-from trit._processors import default_threads
 from trit.archs import is_router, linears
 from trit.engine import BATCH, Rows
 from trit.errors import UsageError
 from trit.evaluate._machine import Limits, build_commit, cpu_name, limits
 from trit.evaluate._opened import Opened
+from trit.machine.processors import default_threads
 from trit.plan import MixtureOfExperts, Plan, Stack
 
 __all__ = ["Limits", "Speed", "SpeedTest", "bench", "speed_tests"]

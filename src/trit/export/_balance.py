@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import calibrate
-from trit._feedback import spread
 from trit.calibrate import LayerPass, OnProgress
 from trit.files._tensor import Tensor
+from trit.job.feedback import spread
 from trit.plan import GatedFeedForward, Layer, Linear
 from trit.quantizers import awq
 

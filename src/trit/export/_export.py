@@ -15,8 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import archs, formats
-from trit._calibration import DEFAULT
-from trit._source import FOLDER_PATTERNS, Source, open_source, trit_version
 from trit.errors import InvalidFileError, UnsupportedError, UsageError
 from trit.export._balance import Balance, balance
 from trit.export._exported import MEASURED, Exported, check, folder_of, usual_quantizer
@@ -29,6 +27,8 @@ from trit.files._weight_map import stays_inside
 from trit.files.imatrix import Imatrix
 from trit.files.quantized import Grid, awq, compressed_tensors
 from trit.files.quantized import hqq as hqq_layout
+from trit.files.source import FOLDER_PATTERNS, Source, open_source, trit_version
+from trit.job.importance import DEFAULT
 from trit.plan import MixtureOfExperts
 from trit.quantizers import awq as awq_quantizer
 from trit.quantizers import hqq, rtn

@@ -1,6 +1,6 @@
 """The linears of a folder rounded with error feedback, on a text that goes through the model once.
 
-As for GGUF files (trit/_feedback.py): each layer is measured on what the rounded ones before it
+As for GGUF files (trit/job/feedback.py): each layer is measured on what the rounded ones before it
 give, and a linear is rounded with feedback where its output error falls.
 """
 
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import calibrate, formats
-from trit._feedback import CHUNKS, SINKS, check_room, spread
-from trit._source import Source
 from trit.files._tensor import Tensor
 from trit.files.quantized import Grid
+from trit.files.source import Source
+from trit.job.feedback import CHUNKS, SINKS, check_room, spread
 from trit.quantizers import gptq
 
 Floats = NDArray[np.float32]

@@ -13,9 +13,9 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from trit._processors import default_threads
 from trit.errors import UnsupportedError
 from trit.files.quantized import Grid
+from trit.machine.processors import default_threads
 from trit.quantizers import _groups
 
 Floats = NDArray[np.float32]

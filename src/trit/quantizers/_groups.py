@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import formats
-from trit._processors import default_threads
 from trit.errors import UnsupportedError, UsageError
 from trit.files.quantized import Grid
+from trit.machine.processors import default_threads
 
 Floats = NDArray[np.float32]
 Codes = NDArray[np.uint8]

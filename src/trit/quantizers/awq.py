@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trit._processors import default_threads
 from trit.files.quantized import Grid
+from trit.machine.processors import default_threads
 from trit.quantizers import _groups
 
 Floats = NDArray[np.float32]

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import _core, engine, formats
-from trit._processors import default_threads
 from trit.errors import TritError, UnsupportedError, UsageError
 from trit.files.quantized import Grid
+from trit.machine.processors import default_threads
 from trit.quantizers import _gptq_groups, _grids, _groups
 
 Bytes = NDArray[np.uint8]

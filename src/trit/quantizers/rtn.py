@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import _core, engine, formats
-from trit._processors import default_threads
 from trit.errors import UnsupportedError
 from trit.files.quantized import Grid
+from trit.machine.processors import default_threads
 from trit.quantizers import _groups
 from trit.quantizers._grids import WRITTEN, check_importance
 

@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trit._source import trit_version
 from trit.errors import InvalidFileError, UsageError
+from trit.files.source import trit_version
 from trit.training import config as configs
 from trit.training import data as datas
 from trit.training import tokenizer as tokenizers

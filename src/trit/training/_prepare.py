@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from trit._memory import free_memory
-from trit._processors import default_threads
 from trit.errors import DoesNotFitError, InvalidFileError, UnsupportedError, UsageError
+from trit.machine.memory import free_memory
+from trit.machine.processors import default_threads
 from trit.training import _folder, shape
 from trit.training import config as configs
 from trit.training import data as datas

@@ -7,7 +7,7 @@ in order and the first condition that holds decides; without one the tensor gets
 
 from __future__ import annotations
 
-from trit._mix_rules import (
+from trit.recipe._mix_rules import (
     Mix,
     always,
     below,

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from trit import calibrate
-from trit._source import open_source
 from trit.calibrate import OnProgress
 from trit.errors import UsageError
 from trit.files import imatrix as files
 from trit.files.imatrix import Imatrix
+from trit.files.source import open_source
 
 PathLike = str | os.PathLike[str]
 

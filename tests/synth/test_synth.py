@@ -10,13 +10,13 @@ import pytest
 
 import trit
 from trit import archs, formats, recipe
-from trit._shapes import SHAPES, custom
 from trit.convert import convert
 from trit.engine import Engine, Rows
 from trit.errors import DoesNotFitError, UnsupportedError, UsageError
 from trit.files import checkpoint, gguf
 from trit.files.gguf import Writer
 from trit.synth import synth
+from trit.synth.shapes import SHAPES, custom
 
 TINY = custom(layers=2, width=256, heads=4, kv_heads=2, ffn=512, vocab=300)
 # Half of a block's spread is a matter of its own scale, of which a row of this test has few.

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import archs
-from trit._filler_vocabulary import SMALLEST
 from trit.errors import UsageError
+from trit.synth._filler_vocabulary import SMALLEST
 
 Floats = NDArray[np.float32]
 

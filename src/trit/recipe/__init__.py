@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from trit import formats
-from trit._mix_rules import BIG_LAYERS, Mix, Model, Rule, Site
-from trit._mixes import (
+from trit.errors import UsageError
+from trit.recipe._mix_rules import BIG_LAYERS, Mix, Model, Rule, Site
+from trit.recipe._mixes import (
     ALIASES,
     F32_PARTS,
     FALLBACKS,
@@ -23,7 +24,6 @@ from trit._mixes import (
     KEPT_PARTS,
     MIXES,
 )
-from trit.errors import UsageError
 
 FLOATS = ("f32", "f16", "bf16", "f64")
 # The formats that can be rounded to are the bases of the mixes; the others are only read.

@@ -16,9 +16,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from trit import formats
-from trit._sizes import parse_size
-from trit._source import Source, core_sha256, refuse_overwrite, trit_version
-from trit._transcode import TERNARY, Bytes, Encoder, Transcoder
 from trit.errors import DoesNotFitError, TritError
 from trit.files import gguf
 from trit.files._cutting import SPLIT_KEYS, Part, cut
@@ -26,10 +23,13 @@ from trit.files._encode import draw
 from trit.files._shard_writer import check_free
 from trit.files.gguf import Plain, TensorInfo, Value
 from trit.files.imatrix import Floats, Imatrix
+from trit.files.source import Source, core_sha256, refuse_overwrite, trit_version
+from trit.job.transcode import TERNARY, Bytes, Encoder, Transcoder
 from trit.recipe import FLOATS, Choice
+from trit.sizes import parse_size
 
 if TYPE_CHECKING:  # it brings an engine
-    from trit._feedback import Feedback
+    from trit.job.feedback import Feedback
 
 Progress = Callable[[str, int, int], None]  # what, bytes done, bytes in all
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 
 from trit import recipe
-from trit._source import Source
-from trit._transcode import Bytes, Encoder, Floats
 from trit.files import imatrix as importance_files
 from trit.files._cutting import SPLIT_KEYS
 from trit.files.checkpoint import QUANTIZATION_KEY
 from trit.files.gguf import Plain, Value, ValueType
+from trit.files.source import Source
+from trit.job.transcode import Bytes, Encoder, Floats
 from trit.recipe import Choice, Weight
 
 PathLike = str | os.PathLike[str]

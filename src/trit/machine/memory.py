@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trit._cgroups import cgroups
+from trit.machine._cgroups import cgroups
 
 
 def free_memory(root: Path = Path("/")) -> int | None:

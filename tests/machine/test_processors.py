@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trit._processors import default_threads
+from trit.machine.processors import default_threads
 
 EIGHT = range(8)
 Machine = Callable[[range, Mapping[str, str]], int]

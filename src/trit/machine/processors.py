@@ -16,7 +16,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from trit._cgroups import cgroups
+from trit.machine._cgroups import cgroups
 
 
 def default_threads(root: Path = Path("/")) -> int:

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from trit._processors import default_threads
 from trit.errors import InvalidFileError, UnsupportedError
 from trit.files.gguf import Tensor
 from trit.formats import Format
+from trit.machine.processors import default_threads
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]

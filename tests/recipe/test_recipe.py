@@ -15,11 +15,11 @@ import pytest
 
 from mix_cases import CASES, OPTION_CASES, OPTION_MIXES, OPTIONS, Case
 from trit import formats, recipe
-from trit._mixes import ALIASES, MIXES
 from trit.errors import UsageError
 from trit.recipe import Choice, Weight
+from trit.recipe._mixes import ALIASES, MIXES
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent.parent
 GOLDEN = json.loads((HERE / "data" / "mixes.json").read_text())
 
 
@@ -132,7 +132,7 @@ def test_fallbacks_are_carried() -> None:
 
 
 def test_every_fallback_has_smaller_blocks() -> None:
-    from trit._mixes import FALLBACKS
+    from trit.recipe._mixes import FALLBACKS
 
     for wished, fallback in FALLBACKS.items():
         if wished in formats.all():

@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import calibrate
-from trit._memory import free_memory
-from trit._source import Source
-from trit._transcode import Bytes, Transcoder
 from trit.calibrate import Inputs, LayerPass
 from trit.errors import DoesNotFitError
 from trit.files._tensor import Tensor, TensorInfo
+from trit.files.source import Source
+from trit.job.transcode import Bytes, Transcoder
+from trit.machine.memory import free_memory
 from trit.quantizers import gptq
 
 CHUNKS = 64  # of 512 tokens: fewer fit the text they come from (docs/log.md)

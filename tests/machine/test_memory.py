@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trit._memory import free_memory
+from trit.machine.memory import free_memory
 
 GIB = 1 << 30
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from trit.errors import UsageError
 
 if TYPE_CHECKING:  # it brings an engine
-    from trit._feedback import Feedback
+    from trit.job.feedback import Feedback
 
 QUANTIZERS = ("rtn", "gptq")
 EFFORTS = {"fast": "rtn", "balanced": "gptq"}  # effort -> quantizer
@@ -36,7 +36,7 @@ def feedback(
         raise UsageError(f"no effort is named '{effort}': expected one of {', '.join(EFFORTS)}.")
     if (quantizer or EFFORTS[effort or DEFAULT]) != "gptq":
         return None
-    from trit._calibration import text_of
-    from trit._feedback import Feedback
+    from trit.job.feedback import Feedback
+    from trit.job.importance import text_of
 
     return Feedback(None if calibration is None else text_of(calibration), threads=threads)

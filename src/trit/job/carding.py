@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trit._job import ConvertResult, Job, Progress
+from trit.job import ConvertResult, Job, Progress
 
 
 def reserve(job: Job) -> None:

@@ -16,15 +16,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from trit import _filler_vocabulary, _random_weights, archs, formats, recipe
-from trit._job import ConvertResult, TensorResult
-from trit._random_weights import Bytes, Floats
-from trit._shapes import SHAPES, Shape, find
-from trit._source import trit_version
+from trit import archs, formats, recipe
 from trit.errors import UsageError
 from trit.files import gguf
 from trit.files.gguf import Plain, TensorInfo, Value, ValueType
+from trit.files.source import trit_version
+from trit.job import ConvertResult, TensorResult
 from trit.recipe import Choice, Overrides, Weight
+from trit.synth import _filler_vocabulary, _random_weights
+from trit.synth._random_weights import Bytes, Floats
+from trit.synth.shapes import SHAPES, Shape, find
 
 __all__ = ["SHAPES", "SHAPE_KEY", "Shape", "find", "synth"]
 
