@@ -3,7 +3,8 @@
 Python: errors → formats, plan → archs → files → zoo → engine, reference → runtime → evaluate →
 calibrate → quantizers → recipe → convert, shards, synth, budget, neurons → quantize → verify →
 training → server, cli. Files of a registry do not import each other; what begins with an underscore
-is for its neighbours. C++: format.h, isa → formats, quantizers, ops → dispatch → decoder → bindings.
+is for its neighbours. C++: format.h, isa → formats, quantizers, ops → dispatch → decoder →
+bindings.
 """
 
 import ast

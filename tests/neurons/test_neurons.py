@@ -93,9 +93,7 @@ def test_every_figure_of_a_layer(model: Path, found: Neurons, index: int) -> Non
     np.testing.assert_allclose(layer.even_energy, even.mean(axis=0), rtol=1e-4)
     assert layer.darkest()[0] == even.sum(axis=0).argmin()
     for fraction in (0.5, 0.9, 0.99):
-        needed = [
-            int(np.searchsorted(np.cumsum(np.sort(row)[::-1]), fraction)) + 1 for row in even
-        ]
+        needed = [int(np.searchsorted(np.cumsum(np.sort(row)[::-1]), fraction)) + 1 for row in even]
         assert layer.carry_token[fraction] == pytest.approx(np.mean(needed) / 512, abs=1e-4)
 
 

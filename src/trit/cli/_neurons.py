@@ -34,8 +34,8 @@ def neurons_text(found: "Neurons") -> str:
             *textwrap.wrap(
                 ">RMS, >MAX/10: % of the neurons that fire so for less than 10% of the tokens. "
                 "TEXT: % of the neurons that carry so much of the energy a_j²·‖W_down[:,j]‖² "
-                "summed over the tokens, of which a few may outweigh all others; EVEN: with every token "
-                "counted alike; TOKEN: of a single token. Cross terms are left out.",
+                "summed over the tokens, of which a few may outweigh all others; EVEN: with every "
+                "token counted alike; TOKEN: of a single token. Cross terms are left out.",
                 WIDTH,
             ),
             "",
