@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from trit.convert import ConvertResult, convert
     from trit.errors import TritError
     from trit.evaluate import Evaluation, evaluate
-    from trit.neurons import Neurons, neurons
+    from trit.neurons import Neurons, Pruned, neurons, prune
     from trit.quantize import QuantizeResult, quantize
     from trit.runtime.generate import Chunk, Generation
     from trit.runtime.model import Model, load
@@ -38,6 +38,7 @@ __all__ = [
     "Importance",
     "Model",
     "Neurons",
+    "Pruned",
     "QuantizeResult",
     "SamplerSettings",
     "TrainResult",
@@ -48,6 +49,7 @@ __all__ = [
     "imatrix",
     "load",
     "neurons",
+    "prune",
     "quantize",
     "synth",
     "train",
@@ -61,6 +63,7 @@ _MODULES = {
     "Importance": "trit.calibrate",
     "Model": "trit.runtime.model",
     "Neurons": "trit.neurons",
+    "Pruned": "trit.neurons",
     "QuantizeResult": "trit.quantize",
     "SamplerSettings": "trit.runtime.sample",
     "TrainResult": "trit.training",
@@ -70,6 +73,7 @@ _MODULES = {
     "imatrix": "trit.calibrate",
     "load": "trit.runtime.model",
     "neurons": "trit.neurons",
+    "prune": "trit.neurons",
     "quantize": "trit.quantize",
     "synth": "trit.synth",
     "train": "trit.training",

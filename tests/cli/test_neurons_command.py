@@ -63,6 +63,27 @@ def test_plot(model: Path, text: Path, tmp_path: Path, kind: str) -> None:
     assert plot.read_bytes() == first and not list(tmp_path.glob("*.partial"))
 
 
+def test_prune(model: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.gguf"
+    arguments = ["neurons", str(model), "-f", str(text), "-c", "64", "--chunks", "1", "-t", "1"]
+    arguments += ["--eval-text", str(text), "--prune", "0.25", "-o", str(out), "--multiple", "64"]
+    assert main([*arguments, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    pruned = answer.pop("pruned")
+    assert answer["claim"] and (pruned["neurons_before"], pruned["neurons"]) == (512, 384)
+    assert pruned["evaluation"]["kld_mean"] > 0 and pruned["multiple"] == 64
+    assert pruned["evaluation"]["text"]["name"] == str(text)
+    first = out.read_bytes()
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert f"{out}: 384 of 512 neurons in each layer" in said
+    assert f"{pruned['evaluation']['kld_mean']:.5f} ± " in said
+    assert out.read_bytes() == first
+    assert main(["show", str(out)]) == 0
+    with trit.load(out, threads=1) as narrow:
+        assert narrow.generate("The", max_tokens=2, temperature=0).text
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -71,6 +92,10 @@ def test_plot(model: Path, text: Path, tmp_path: Path, kind: str) -> None:
         (["MODEL", "--plot", "absent/a.svg"], 2, "there is no folder"),
         (["MODEL", "--each", "absent/a.tsv"], 2, "there is no folder"),
         (["MODEL", "-f", "absent.txt"], 1, "absent.txt"),
+        (["MODEL", "--prune", "0.2"], 2, "no output: trit neurons"),
+        (["MODEL", "-o", "o.gguf"], 2, "add --prune 0.2"),
+        (["MODEL", "--multiple", "64"], 2, "add --prune 0.2"),
+        (["MODEL", "--prune", "1.5", "-o", "o.gguf"], 2, "expected a share between 0 and 1"),
         (["MODEL", "-f", "TEXT", "-c", "999"], 3, "made for 128"),
     ],
 )

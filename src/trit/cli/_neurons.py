@@ -4,7 +4,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trit.neurons import Neurons
+    from trit.neurons import Neurons, Pruned
 
 WIDTH = 80
 LAYER_DEFINITIONS = (("above_rms", ">RMS"), ("tenth_of_max", ">MAX/10"))
@@ -42,6 +42,45 @@ def neurons_text(found: "Neurons") -> str:
             *textwrap.wrap(found.claim(), WIDTH),
         ]
     )
+
+
+def pruned_text(pruned: "Pruned") -> str:
+    """The answer for people about a pruned model."""
+    from trit.cli._terminal import counted, size, table
+
+    found = pruned.evaluation.divergence
+    assert found is not None
+    energy = f"{100 * pruned.energy:.2f}% of the energy, every token counted alike"
+    lines = [
+        f"{pruned.path}: {pruned.after:,} of {pruned.before:,} neurons in each layer, "
+        f"{size(pruned.bytes)} of {size(pruned.bytes_before)}",
+        f"pruned {100 * (1 - pruned.after / pruned.before):.1f}%, which had {energy}",
+    ]
+    if pruned.rounded:
+        lines.append(
+            f"ffn_down rounded a second time: error {100 * pruned.rounding_error:.2f}% of its norm"
+        )
+    rows = [
+        ("KLD from the unpruned model", f"{found.kld.mean:.5f} ± {found.kld.stderr:.5f}"),
+        (
+            "PPL",
+            f"{pruned.evaluation.ppl.mean:.3f} ± {pruned.evaluation.ppl.stderr:.3f}; "
+            f"{found.base.mean:.3f} ± {found.base.stderr:.3f} before",
+        ),
+        ("same top token", f"{100 * found.same_top.mean:.2f} ± {100 * found.same_top.stderr:.2f}%"),
+    ]
+    about = pruned.evaluation
+    lines += [
+        f"measured on {_called(about.text.name)} (sha256 {about.text.sha256[:16]}…): "
+        f"{counted(about.tokens, 'token')} scored",
+        "",
+        table(rows),
+    ]
+    return "\n".join(lines)
+
+
+def _called(text: str) -> str:
+    return "the quality card's text" if text == "(text)" else text
 
 
 def _definitions(found: "Neurons") -> str:
