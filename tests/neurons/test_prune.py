@@ -173,6 +173,8 @@ def test_measured_before_is_not_measured_again(
     monkeypatch.setattr(_prune, "neurons", lambda *a, **k: pytest.fail("measured again"))
     second = prune(model, tmp_path / "two.gguf", 0.25, measured=first.neurons)
     assert first.path.read_bytes() == second.path.read_bytes()
+    with pytest.raises(UsageError, match="has other layers than"):
+        prune(second.path, tmp_path / "three.gguf", 0.25, measured=first.neurons)
 
 
 @pytest.mark.parametrize(
@@ -208,6 +210,9 @@ def test_what_cannot_be_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(_prune, "neurons", lambda *a, **k: pytest.fail("measured"))
     with pytest.raises(UsageError, match="source itself"):
         prune(model, model, 0.5)
+    for out in (tmp_path, tmp_path / "absent" / "out.gguf"):
+        with pytest.raises(UsageError, match="a file in a folder that is there"):
+            prune(model, out, 0.5)
     k_quant = requantized(model, tmp_path / "q4.gguf", "Q4_K_S")
     with pytest.raises(UsageError, match="--multiple 32: expected a multiple of 256"):
         prune(k_quant, tmp_path / "out.gguf", 0.5, multiple=32)

@@ -106,13 +106,16 @@ def prune(
     on_progress, on_window   as `neurons` and `evaluate` call them
     The other arguments are those of `neurons`. `out` is whole or absent.
     Errors: as for `neurons` and `evaluate`; UsageError (a share that leaves all or nothing, `out`
-    is the source), UnsupportedError (layers of different sizes, a type that is not written),
-    DoesNotFitError (disk). All of these before anything is measured.
+    is the source or in no folder, another model was measured), UnsupportedError (layers of
+    different sizes, a type that is not written), all of these before anything is measured;
+    DoesNotFitError (disk), InvalidFileError (a weight that is no number).
     """
     begun = time.perf_counter()
     source = open_source(zoo.resolve(os.fspath(model)))
     try:
         refuse_overwrite(Path(out), source.paths)
+        if Path(out).is_dir() or not Path(out).parent.is_dir():
+            raise UsageError(f"{out}: expected the name of a file in a folder that is there.")
         plan = plan_for(source, ctx)
         parts = dense(plan, source)
         window = min(card.CTX, plan.context_length)
@@ -125,6 +128,8 @@ def prune(
                 source.path, text, ctx=ctx, chunks=chunks, exact=exact, threads=threads,
                 on_progress=on_progress,
             )  # fmt: skip
+        if [layer.neurons for layer in measured.layers] != [before] * len(parts):
+            raise UsageError(f"measured: {measured.model} has other layers than {source.path}.")
         orders = [layer.darkest() for layer in measured.layers]
         kept = [np.sort(order[before - after :]) for order in orders]
         rounding = write(Path(out), source, parts, kept, measured, threads, on_progress)
