@@ -13,6 +13,7 @@ import small_model
 import text_model
 import trit
 from trit import archs, formats
+from trit._shapes import custom
 from trit.engine import Engine, Rows
 from trit.errors import DoesNotFitError, UnsupportedError, UsageError
 from trit.files import checkpoint, gguf
@@ -244,3 +245,19 @@ def test_layers_of_different_sizes(tmp_path: Path) -> None:
     assert [layer.neurons for layer in found.layers] == [512, 256]
     with pytest.raises(UnsupportedError, match="256 to 512 neurons"):
         prune(model, tmp_path / "out.gguf", 0.5)
+
+
+def test_llama_cpp_loads_it(tmp_path: Path) -> None:
+    """The same logits, but for rounding, of rows copied and columns rounded again."""
+    llama_cpp = pytest.importorskip("llama_cpp")
+    shape = custom(layers=2, width=256, heads=4, kv_heads=2, ffn=512, vocab=300)
+    model = tmp_path / "model.gguf"
+    trit.synth(shape, model, "Q4_K_S")
+    text = "Hello w world " * 40
+    result = trit.prune(model, tmp_path / "out.gguf", 0.5, text, chunks=1, eval_text=text * 3)
+    theirs = llama_cpp.Llama(
+        str(result.path), n_ctx=64, n_threads=2, verbose=False, logits_all=True
+    )
+    theirs.eval(TOKENS)
+    found = np.array(theirs.scores[len(TOKENS) - 1])
+    assert np.corrcoef(found, logits(result.path)[-1])[0, 1] > 0.99
