@@ -174,14 +174,14 @@ def modelled(opened: Opened, test: SpeedTest) -> Modelled:
     read = float(_heads(test) * head)
     for tokens, middle, passes in _phases(test):
         counts["fp16"] += tokens * _attention(opened, middle)
-        read += passes * body + tokens * cached_bytes(opened, middle)
+        read += passes * (body + cached_bytes(opened, middle))  # rows of a pass share the cache
     each = {kind: count / test.tokens for kind, count in counts.items()}
     return Modelled(**each, bytes=read / test.tokens)
 
 
 def _phases(test: SpeedTest) -> Iterator[tuple[int, int, int]]:
     """Tokens of the prompt and of what is generated, with the position in their middle, and how
-    often the layers are read for them."""
+    often the layers and the cache are read for them."""
     if test.prompt:
         yield test.prompt, test.depth + test.prompt // 2, -(-test.prompt // BATCH)
     if test.generate:
