@@ -59,16 +59,17 @@ def test_every_name_is_there() -> None:
     "before",
     ["", "import trit.convert, trit.evaluate, trit.evaluate.speed",
      "from trit.quantize import Job; from trit.evaluate import Text",
-     "trit.convert, trit.evaluate; import trit.convert, trit.evaluate.speed"],
+     "trit.convert, trit.evaluate; import trit.convert, trit.evaluate.speed, trit.neurons"],
 )  # fmt: skip
 def test_verbs_are_functions_whatever_was_imported(before: str) -> None:
     """`trit.convert` is also the name of a file."""
     script = (
         f"import trit\n{before}\n"
-        "print(*(type(getattr(trit, n)).__name__ for n in ('convert', 'quantize', 'evaluate')))\n"
+        "names = 'convert', 'quantize', 'evaluate', 'neurons'\n"
+        "print(*(type(getattr(trit, name)).__name__ for name in names))\n"
         "from trit.convert import prepare_convert; from trit.evaluate.speed import bench"
     )
-    assert python(script) == ["function"] * 3
+    assert python(script) == ["function"] * 4
 
 
 def test_the_verbs_together(path: Path, tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
 """Imports point one way, and `import trit` stays light.
 
 Python: errors → formats, plan → archs → files → zoo → engine, reference → runtime → evaluate →
-calibrate → quantizers → recipe → job → convert, shards, synth, budget → quantize → verify →
-training → server, cli; machine and sizes beside plan. Files of a registry do not import each other;
-what begins with an underscore is for its neighbours. C++: format.h, isa → formats, quantizers, ops
-→ dispatch → decoder → bindings.
+calibrate → quantizers → recipe → job → convert, shards, synth, budget, neurons →
+quantize → verify → training → server, cli; machine and sizes beside plan. Files of a registry do not
+import each other; what begins with an underscore is for its neighbours. C++: format.h, isa → formats,
+quantizers, ops → dispatch → decoder → bindings.
 """
 
 import ast
@@ -33,7 +33,7 @@ LEVELS = [
     {"quantizers"},
     {"recipe"},
     {"job"},
-    {"convert", "shards", "synth", "budget", "export"},
+    {"convert", "shards", "synth", "budget", "export", "neurons"},
     {"quantize"},
     {"verify"},
     {"training"},

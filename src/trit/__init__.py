@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trit.convert import ConvertResult, convert
     from trit.errors import TritError
     from trit.evaluate import Evaluation, evaluate
+    from trit.neurons import Neurons, Pruned, neurons, prune
     from trit.quantize import QuantizeResult, quantize
     from trit.runtime.generate import Chunk, Generation
     from trit.runtime.model import Model, load
@@ -36,6 +37,8 @@ __all__ = [
     "Generation",
     "Importance",
     "Model",
+    "Neurons",
+    "Pruned",
     "QuantizeResult",
     "SamplerSettings",
     "TrainResult",
@@ -45,6 +48,8 @@ __all__ = [
     "evaluate",
     "imatrix",
     "load",
+    "neurons",
+    "prune",
     "quantize",
     "synth",
     "train",
@@ -57,6 +62,8 @@ _MODULES = {
     "Generation": "trit.runtime.generate",
     "Importance": "trit.calibrate",
     "Model": "trit.runtime.model",
+    "Neurons": "trit.neurons",
+    "Pruned": "trit.neurons",
     "QuantizeResult": "trit.quantize",
     "SamplerSettings": "trit.runtime.sample",
     "TrainResult": "trit.training",
@@ -65,6 +72,8 @@ _MODULES = {
     "evaluate": "trit.evaluate",
     "imatrix": "trit.calibrate",
     "load": "trit.runtime.model",
+    "neurons": "trit.neurons",
+    "prune": "trit.neurons",
     "quantize": "trit.quantize",
     "synth": "trit.synth",
     "train": "trit.training",
@@ -72,7 +81,7 @@ _MODULES = {
 
 
 class _Package(ModuleType):
-    """This module. Four of its functions have the names of the files they come from: importing the
+    """This module. Some of its functions have the names of the files they come from: importing the
     file, which Python then wants to put in the function's place, must not hide the function."""
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -48,6 +48,13 @@ def command(
     limits: Annotated[
         bool, typer.Option("--limits/--no-limits", help="Measure the machine's limits too.")
     ] = True,
+    energy: Annotated[
+        bool, typer.Option("--energy", help="Joules per token: modelled, and measured by RAPL.")
+    ] = False,
+    energy_seconds: Annotated[
+        float,
+        typer.Option("--energy-seconds", metavar="S", help="To idle, and to repeat each test for."),
+    ] = 120.0,
     cache: CacheTypes = None,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
@@ -55,7 +62,10 @@ def command(
     """Measure tokens per second: prompts (pp) and generation (tg).
 
     Every length is one test, at every depth and number of threads, after a warm-up run.
+    --energy models joules per token from operations and bytes, and measures them where the
+    processor's counters can be read: idle first, then every test again for two minutes.
     """
+    from trit.cli._energy import announced, consumed, energy_text
     from trit.cli._model_argument import chosen
     from trit.cli._progress import Progress
     from trit.cli._resolve import resolve
@@ -79,10 +89,19 @@ def command(
             if not json:
                 progress.__exit__(None, None, None)  # the bar makes room for the table
                 print(*([header()] if len(results) == 1 else []), row(result), sep="\n", flush=True)
+    taken = []
+    if energy:
+        announced(total, energy_seconds)
+        taken = consumed(path, tests, counts, energy_seconds, kind, jsonl)
     if json:
-        print_json([result.to_dict() for result in results])
+        rows = [result.to_dict() for result in results]
+        for answer, each in zip(rows, taken, strict=False):
+            answer["energy"] = each.to_dict()
+        print_json(rows)
     else:
         print(footer(results))
+        if taken:
+            print("", energy_text(taken), sep="\n")
 
 
 def numbers(flag: str, text: str) -> list[int]:

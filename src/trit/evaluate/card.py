@@ -91,7 +91,9 @@ class Card:
 def blank(tensors: Sequence[str]) -> Values:
     """The keys of a card not measured yet, for a file of these tensors."""
     none = Estimate(math.nan, math.nan)
-    return Card(_text()[1], 0, 0, none, none, none, none, dict.fromkeys(tensors, math.nan)).values()
+    return Card(
+        held_out()[1], 0, 0, none, none, none, none, dict.fromkeys(tensors, math.nan)
+    ).values()
 
 
 def check(source: PathLike) -> None:
@@ -114,7 +116,7 @@ def measure(
     `on_window` as `evaluate` calls it; `on_progress` with ("comparing tensors", weights, of all).
     Errors as for `evaluate`; InvalidFileError if the two have not the same tensors.
     """
-    text, sha256 = _text()
+    text, sha256 = held_out()
     with checkpoint.open(source) as file:
         ctx = min(CTX, archs.plan(file, context=CTX).context_length)
     found = evaluate(path, text, source, ctx, threads=threads, on_progress=on_window)
@@ -224,7 +226,7 @@ def write(path: PathLike, card: Card) -> None:
         os.fsync(out.fileno())
 
 
-def _text() -> tuple[str, str]:
+def held_out() -> tuple[str, str]:
     """The text, without the head that says where it is from; the sha256 of the whole file."""
     content, about = read_text(TEXT)
     return content.partition("\n%%\n")[2], about.sha256

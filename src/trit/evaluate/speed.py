@@ -221,28 +221,38 @@ def _samples(
     on_progress: Callable[[str, int, int], None] | None,
 ) -> Iterator[int]:
     """Nanoseconds of each repetition; the depth is read once and kept."""
+    report = on_progress or (lambda what, done, total: None)
+    report(test.label, 0, repetitions + 1)
+    run = prepared(opened, test)
+    for done in range(1, repetitions + 1):
+        report(test.label, done, repetitions + 1)
+        yield run()
+    report(test.label, repetitions + 1, repetitions + 1)
+
+
+def prepared(opened: Opened, test: SpeedTest) -> Callable[[], int]:
+    """What runs a test once and gives its nanoseconds; the depth and a warm-up run come here."""
     random = np.random.default_rng(0)
     vocab = opened.plan.vocab_size
     before, prompt, generate = (
         random.integers(vocab, size=n, dtype=np.int32)
         for n in (test.depth, test.prompt, test.generate)
     )
-    report = on_progress or (lambda what, done, total: None)
     engine = opened.engine
     for sequence in (DEPTH, RUN):
         engine.remove(sequence)
-    report(test.label, 0, repetitions + 1)
     if test.depth:
         engine.forward(Rows.of(before.tolist(), 0, DEPTH))
     engine.fork(DEPTH, RUN, test.depth)
     _run(opened, test.depth, prompt, generate[:1])
-    for done in range(1, repetitions + 1):
-        report(test.label, done, repetitions + 1)
+
+    def run() -> int:
         engine.fork(DEPTH, RUN, test.depth)  # going back may be beyond a window
         begun = time.perf_counter_ns()
         _run(opened, test.depth, prompt, generate)
-        yield time.perf_counter_ns() - begun
-    report(test.label, repetitions + 1, repetitions + 1)
+        return time.perf_counter_ns() - begun
+
+    return run
 
 
 def _run(
@@ -260,7 +270,7 @@ def _share(opened: Opened, test: SpeedTest, speed: float, measured: Limits) -> f
         return None
     if test.generate:
         middle = test.depth + test.generate // 2
-        moved = decoded_bytes(opened) + _cached_bytes(opened, middle)
+        moved = decoded_bytes(opened) + cached_bytes(opened, middle)
         limit = measured.read_bytes_per_second
         return speed * moved / limit if limit else None
     weights = integer_weights(opened)
@@ -276,12 +286,12 @@ def decoded_bytes(opened: Opened) -> int:
     if plan.head.weight != plan.embedding:
         embedding = tensors[plan.embedding]
         read -= embedding.nbytes - embedding.row_bytes
-    for stack, top_k in _stacks(plan):
+    for stack, top_k in stacks(plan):
         read -= tensors[stack.weight].nbytes // stack.experts * (stack.experts - top_k)
     return read
 
 
-def _stacks(plan: Plan) -> Iterator[tuple[Stack, int]]:
+def stacks(plan: Plan) -> Iterator[tuple[Stack, int]]:
     """The stacks of experts, each with how many of them a token chooses."""
     for layer in plan.layers:
         part = layer.feed_forward
@@ -289,7 +299,7 @@ def _stacks(plan: Plan) -> Iterator[tuple[Stack, int]]:
             yield from ((stack, part.top_k) for stack in (part.gate, part.up, part.down))
 
 
-def _cached_bytes(opened: Opened, position: int) -> int:
+def cached_bytes(opened: Opened, position: int) -> int:
     """Bytes of keys and values that a token at `position` reads."""
     values = 0
     for layer in opened.plan.layers:
@@ -308,7 +318,7 @@ def integer_weights(opened: Opened) -> int:
     parts = [part for layer in opened.plan.layers for part in linears(layer).values()]
     counts = [(part.weight, part.rows * part.cols) for part in parts]
     counts = [(name, count) for name, count in counts if not is_router(name)]
-    for stack, top_k in _stacks(opened.plan):
+    for stack, top_k in stacks(opened.plan):
         counts.append((stack.weight, top_k * stack.rows * stack.cols))
     if any(opened.file.tensors[name].format.name not in integer for name, _ in counts):
         return 0
