@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,18 +23,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import _core
+from trit._needs import CACHE_BITS
 from trit._processors import default_threads
 from trit.archs import is_router, linears
 from trit.engine import BATCH, Rows
 from trit.errors import UsageError
 from trit.evaluate._machine import Limits, build_commit, cpu_name, limits
 from trit.evaluate._opened import Opened
+from trit.files._tensor import TensorInfo
 from trit.plan import MixtureOfExperts, Plan, Stack
 
 __all__ = ["Limits", "Speed", "SpeedTest", "bench", "speed_tests"]
 
 DEPTH, RUN = 0, 1  # sequences: what comes before, read once, and a run that shares it
-CACHE_BITS = {"f32": 32.0, "f16": 16.0, "q8_0": 8.5}  # of a cached value
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,8 @@ def _share(opened: Opened, test: SpeedTest, speed: float, measured: Limits) -> f
         return None
     if test.generate:
         middle = test.depth + test.generate // 2
-        moved = decoded_bytes(opened) + _cached_bytes(opened, middle)
+        moved = decoded_bytes(opened.plan, opened.file.tensors)
+        moved += cached_bytes(opened.plan, opened.engine.cache_type, middle)
         limit = measured.read_bytes_per_second
         return speed * moved / limit if limit else None
     weights = integer_weights(opened)
@@ -268,11 +270,10 @@ def _share(opened: Opened, test: SpeedTest, speed: float, measured: Limits) -> f
     return speed * 2 * weights / limit if weights and limit else None
 
 
-def decoded_bytes(opened: Opened) -> int:
+def decoded_bytes(plan: Plan, tensors: Mapping[str, TensorInfo]) -> int:
     """Bytes of weights that one token reads: all, but of an untied embedding only a row, and of a
     stack of experts only those it chooses."""
-    plan, tensors = opened.plan, opened.file.tensors
-    read = opened.weight_bytes
+    read = sum(tensor.nbytes for tensor in tensors.values())
     if plan.head.weight != plan.embedding:
         embedding = tensors[plan.embedding]
         read -= embedding.nbytes - embedding.row_bytes
@@ -289,14 +290,14 @@ def _stacks(plan: Plan) -> Iterator[tuple[Stack, int]]:
             yield from ((stack, part.top_k) for stack in (part.gate, part.up, part.down))
 
 
-def _cached_bytes(opened: Opened, position: int) -> int:
+def cached_bytes(plan: Plan, cache_type: str, position: int) -> int:
     """Bytes of keys and values that a token at `position` reads."""
     values = 0
-    for layer in opened.plan.layers:
+    for layer in plan.layers:
         mixer = layer.mixer
         seen = min(position, mixer.window or position)
         values += 2 * seen * mixer.kv_heads * mixer.head_dim
-    return round(CACHE_BITS[opened.engine.cache_type] / 8 * values)
+    return round(CACHE_BITS[cache_type] / 8 * values)
 
 
 def integer_weights(opened: Opened) -> int:
