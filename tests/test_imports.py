@@ -1,9 +1,10 @@
 """Imports point one way, and `import trit` stays light.
 
 Python: errors → formats, plan → archs → files → zoo → engine, reference → runtime → evaluate →
-calibrate → quantizers → recipe → convert, shards, synth, budget → quantize → verify → training →
-server, cli. Files of a registry do not import each other; what begins with an underscore is for its
-neighbours. C++: format.h, isa → formats, quantizers, ops → dispatch → decoder → bindings.
+calibrate → quantizers → recipe → convert, shards, synth, budget → quantize → estimate →
+recommend → verify → training → server, cli. Files of a registry do not import each other; what
+begins with an underscore is for its neighbours. C++: format.h, isa → formats, quantizers, ops →
+dispatch → decoder → bindings.
 """
 
 import ast
@@ -33,6 +34,8 @@ LEVELS = [
     {"recipe"},
     {"convert", "shards", "synth", "budget", "export"},
     {"quantize"},
+    {"estimate"},
+    {"recommend"},
     {"verify"},
     {"training"},
     {"server", "cli"},

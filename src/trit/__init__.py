@@ -4,6 +4,7 @@
     model.generate("Hi", max_tokens=64, temperature=0.7).text
     model.chat([{"role": "user", "content": "Hi"}], stream=True)
     trit.quantize("model-f16.gguf", "model.gguf", "Q4_K_M")
+    trit.estimate("70B", ctx=8192, ram="32GB")
     trit.evaluate("model.gguf", reference="model-f16.gguf", text=Path("text.txt")).to_dict()
 
 The public API, and nothing else. A name is imported when it is first used, so `import trit` is
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from trit.calibrate import Importance, imatrix
     from trit.convert import ConvertResult, convert
     from trit.errors import TritError
+    from trit.estimate import Estimate, estimate
     from trit.evaluate import Evaluation, evaluate
     from trit.quantize import QuantizeResult, quantize
     from trit.runtime.generate import Chunk, Generation
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Chunk",
     "ConvertResult",
+    "Estimate",
     "Evaluation",
     "Generation",
     "Importance",
@@ -42,6 +45,7 @@ __all__ = [
     "TritError",
     "__version__",
     "convert",
+    "estimate",
     "evaluate",
     "imatrix",
     "load",
@@ -53,6 +57,7 @@ __all__ = [
 _MODULES = {
     "Chunk": "trit.runtime.generate",
     "ConvertResult": "trit.convert",
+    "Estimate": "trit.estimate",
     "Evaluation": "trit.evaluate",
     "Generation": "trit.runtime.generate",
     "Importance": "trit.calibrate",
@@ -62,6 +67,7 @@ _MODULES = {
     "TrainResult": "trit.training",
     "TritError": "trit.errors",
     "convert": "trit.convert",
+    "estimate": "trit.estimate",
     "evaluate": "trit.evaluate",
     "imatrix": "trit.calibrate",
     "load": "trit.runtime.model",
@@ -72,7 +78,7 @@ _MODULES = {
 
 
 class _Package(ModuleType):
-    """This module. Four of its functions have the names of the files they come from: importing the
+    """This module. Some of its functions have the names of the files they come from: importing the
     file, which Python then wants to put in the function's place, must not hide the function."""
 
     def __setattr__(self, name: str, value: object) -> None:

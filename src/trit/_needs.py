@@ -11,9 +11,9 @@ Everything follows from the plan, as the engine allocates it (core/cache.cpp, co
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from trit.engine import BATCH, CACHE_TYPES, PAGE
+from trit.engine import BATCH, CACHE_TYPES, PAGE, Engine
 from trit.errors import UsageError
 from trit.plan import Attention, Layer, MixtureOfExperts, Plan
 
@@ -23,7 +23,7 @@ SLAB = 8 << 20  # pages of the cache are cut from pieces of this size (core/cach
 LARGE_PAGE = 2 << 20  # … which the system backs in these
 
 # Anonymous memory, measured on Linux with Python 3.11 (docs/log.md).
-PROGRAM_BYTES = 20 << 20  # the interpreter, numpy, trit and its command line
+PROGRAM_BYTES = 28 << 20  # the interpreter, numpy, trit and its command line
 TOKEN_BYTES, MERGE_BYTES = 88, 88  # of a vocabulary's entry, of a merge
 
 _LOGIT_ROWS = 2  # of the vocabulary: the engine's answer, and the sampler's copy
@@ -80,6 +80,25 @@ def needs(
         scratch=scratch_bytes(plan, ctx, cache_type, batch, threads, sequences),
         program=program_bytes(plan, metadata or {}),
     )
+
+
+def needs_now(
+    engine: Engine, weights: int, metadata: Mapping[str, object], vocabulary: bool = True
+) -> Needs:
+    """What a run was to take with the positions that the engine holds now: to compare.
+
+    `vocabulary`: whether it was read.
+    """
+    found = needs(
+        engine.plan,
+        weights,
+        max(1, engine.cache_pages()) * PAGE,
+        metadata=metadata,
+        cache_type=engine.cache_type,
+        batch=engine.batch,
+        threads=engine.threads,
+    )
+    return found if vocabulary else replace(found, program=PROGRAM_BYTES)
 
 
 def cache_bytes(plan: Plan, ctx: int, cache_type: str = "f16", batch: int = BATCH) -> int:

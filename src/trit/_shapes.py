@@ -211,7 +211,7 @@ def of_size(weights: int) -> Shape:
 
 def planned(text: str) -> Shape | None:
     """The shape of that name, or of a size such as 70B: Llama 3's where it has one of that size, to
-    2%. None for what is neither; UsageError for a size out of range."""
+    1%. None for what is neither; UsageError for a size out of range."""
     if text.lower() in PLANNED:
         return PLANNED[text.lower()]
     match = re.fullmatch(r"(\d+(?:\.\d*)?)([MBT])", text.upper())
@@ -219,7 +219,7 @@ def planned(text: str) -> Shape | None:
         return None
     weights = round(float(match[1]) * {"M": 1e6, "B": 1e9, "T": 1e12}[match[2]])
     for shape in (PLANNED["llama-3-8b"], _70B, _405B):
-        if abs(shape.weights - weights) < 0.02 * weights:
+        if abs(shape.weights - weights) < 0.01 * weights:
             return shape
     return of_size(weights)
 

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import _core
-from trit._needs import CACHE_BITS
+from trit._memory import anonymous_memory
+from trit._needs import CACHE_BITS, needs_now
 from trit._processors import default_threads
 from trit.archs import is_router, linears
 from trit.engine import BATCH, Rows
@@ -74,6 +75,8 @@ class Speed:
 
     share   of the limit (read bandwidth for decoding, int8 rate for prefill) that was reached;
             None where limits were not measured, for both at once, or for float weights
+    predicted_memory, actual_memory   bytes of the process with its weights, as reckoned and as the
+            system tells (None where it does not), with what the engine holds after the test
     """
 
     model: Model
@@ -88,6 +91,8 @@ class Speed:
     commit: str
     limits: Limits | None
     share: float | None
+    predicted_memory: int
+    actual_memory: int | None
 
     @property
     def samples_ts(self) -> tuple[float, ...]:
@@ -140,6 +145,8 @@ class Speed:
             "read_bytes_per_second": measured.read_bytes_per_second if measured else None,
             "int8_ops_per_second": measured.int8_ops_per_second if measured else None,
             "share_of_limit": self.share,
+            "predicted_memory_bytes": self.predicted_memory,
+            "actual_memory_bytes": self.actual_memory,
         }
 
 
@@ -188,6 +195,10 @@ def bench(
                 started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
                 samples = tuple(_samples(opened, test, repetitions, on_progress))
                 speed = test.tokens * len(samples) * 1e9 / sum(samples)
+                anonymous, engine = anonymous_memory(), opened.engine
+                predicted = needs_now(
+                    engine, opened.weight_bytes, opened.file.metadata, vocabulary=False
+                )
                 yield Speed(
                     model=about,
                     test=test,
@@ -201,6 +212,8 @@ def bench(
                     commit=build_commit(),
                     limits=measured,
                     share=None if measured is None else _share(opened, test, speed, measured),
+                    predicted_memory=predicted.total,
+                    actual_memory=None if anonymous is None else anonymous + engine.mapped_bytes(),
                 )
 
 
