@@ -162,8 +162,8 @@ def _canyon(rows: "tuple[Canyon, ...]", ctx: int) -> list[str]:
         taken = row.needs
         cells.append((f"{row.bits:.3g}", size(taken.weights), size(taken.total), *marks))
     return [
-        f"The canyon: every weight at so many bits, {ctx:,} tokens of context, on machines of",
-        "so much memory, of which 2 GiB (of small ones an eighth) are left to the system.",
+        f"The canyon: all weights at so many bits and {ctx:,} tokens of context, on machines",
+        "of so much memory; 2 GiB of it (of small ones an eighth) are the system's.",
         "A number is the most context that fits where less than that does; -: nothing.",
         "1.58 bits are for models that were trained so.",
         table(cells, right=frozenset(range(9))),
