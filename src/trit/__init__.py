@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from trit.estimate import Estimate, estimate
     from trit.evaluate import Evaluation, evaluate
     from trit.quantize import QuantizeResult, quantize
+    from trit.recommend import Recommendation, recommend
     from trit.runtime.generate import Chunk, Generation
     from trit.runtime.model import Model, load
     from trit.runtime.sample import SamplerSettings
@@ -40,6 +41,7 @@ __all__ = [
     "Importance",
     "Model",
     "QuantizeResult",
+    "Recommendation",
     "SamplerSettings",
     "TrainResult",
     "TritError",
@@ -50,6 +52,7 @@ __all__ = [
     "imatrix",
     "load",
     "quantize",
+    "recommend",
     "synth",
     "train",
 ]
@@ -63,6 +66,7 @@ _MODULES = {
     "Importance": "trit.calibrate",
     "Model": "trit.runtime.model",
     "QuantizeResult": "trit.quantize",
+    "Recommendation": "trit.recommend",
     "SamplerSettings": "trit.runtime.sample",
     "TrainResult": "trit.training",
     "TritError": "trit.errors",
@@ -72,6 +76,7 @@ _MODULES = {
     "imatrix": "trit.calibrate",
     "load": "trit.runtime.model",
     "quantize": "trit.quantize",
+    "recommend": "trit.recommend",
     "synth": "trit.synth",
     "train": "trit.training",
 }

@@ -7,7 +7,7 @@ import typer
 from trit.cli._cache_type import CacheTypes, cache_type
 
 if TYPE_CHECKING:
-    from trit.estimate import Canyon, Device, Estimate, Machine, Option
+    from trit.estimate import Canyon, Device, Estimate, Option
 
 DOES_NOT_FIT = 3
 SHOWN = ("F32", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "IQ3_XXS", "Q2_K",
@@ -81,7 +81,7 @@ def _devices(known: "list[Device]") -> str:
 
 def as_text(found: "Estimate", *, all_: bool) -> str:
     """The answer for people, in 80 columns."""
-    from trit.cli._terminal import human
+    from trit.cli._terminal import human, machine_line
 
     most = f"{human(found.parameters)} weights, a context of {found.context_length:,} at most"
     lines = [f"{found.model}: {most}"]
@@ -91,18 +91,8 @@ def as_text(found: "Estimate", *, all_: bool) -> str:
     if found.advice:
         lines += ["", "What would fit:", *(f"  {each}" for each in found.advice)]
     shown = [each for each in found.mixes if all_ or each.type in SHOWN]
-    lines += ["", mixes_table(shown, found.machine)]
+    lines += ["", _mixes(shown)]
     lines += ["", *_canyon(found.canyon, found.asked.ctx)]
-    return "\n".join(lines)
-
-
-def machine_line(where: "Machine") -> str:
-    """The machine, its memory, and where the speed is from."""
-    from trit.cli._terminal import size
-
-    lines = [f"{where.name}: {size(where.memory)} for a model, {where.kept}"]
-    if where.bandwidth:
-        lines.append(f"memory read at {where.bandwidth / 1e9:.1f} GB/s ({where.basis})")
     return "\n".join(lines)
 
 
@@ -131,7 +121,7 @@ def _parts(found: "Estimate") -> str:
     )  # fmt: skip
 
 
-def mixes_table(mixes: "list[Option]", where: "Machine") -> str:
+def _mixes(mixes: "list[Option]") -> str:
     """A row per mix."""
     from trit.cli._terminal import size, table
 

@@ -23,8 +23,23 @@ from trit.estimate._machine import Device, Machine, devices, left_for_models, ma
 from trit.estimate._options import Asked, Option, largest_ctx, needs_of, option, pure, pure_option
 from trit.estimate._subject import Announce, Subject, open_subject
 
-__all__ = ["BITS", "RAM_GIB", "Canyon", "Device", "Estimate", "Machine", "Option", "devices",
-           "estimate"]  # fmt: skip
+__all__ = [
+    "BITS",
+    "RAM_GIB",
+    "Asked",
+    "Canyon",
+    "Device",
+    "Estimate",
+    "Machine",
+    "Option",
+    "Subject",
+    "asked_of",
+    "devices",
+    "estimate",
+    "machine",
+    "of_mix",
+    "of_stored",
+]
 
 PathLike = str | os.PathLike[str]
 
@@ -161,13 +176,20 @@ def asked_of(subject: Subject, ctx: int | None, cache_type: str, sequences: int)
 
 def options(subject: Subject, asked: Asked, where: Machine) -> list[Option]:
     """The model at every named mix."""
-    made = []
-    for name, mix in MIXES.items():
-        if mix.dense and not any("_exps" in weight.name for weight in subject.weights):
-            continue  # a mix of experts' types
-        tensors = subject.mixed(name)
-        made.append(option(subject, name, tensors, asked, where, subject.file_bytes(name, tensors)))
-    return made
+    experts = any("_exps" in weight.name for weight in subject.weights)
+    names = [name for name, mix in MIXES.items() if experts or not mix.dense]
+    return [of_mix(subject, name, asked, where) for name in names]
+
+
+def of_mix(subject: Subject, name: str, asked: Asked, where: Machine) -> Option:
+    """The model at one named mix."""
+    tensors = subject.mixed(name)
+    return option(subject, name, tensors, asked, where, subject.file_bytes(name, tensors))
+
+
+def of_stored(subject: Subject, asked: Asked, where: Machine) -> Option:
+    """The model as it is stored."""
+    return option(subject, subject.type, subject.stored(), asked, where, None)
 
 
 def _chosen(
@@ -181,7 +203,7 @@ def _chosen(
     if bpw is not None:
         return pure_option(subject, bpw, asked, where)
     if type is None and subject.kind != "shape":
-        return option(subject, subject.type, subject.stored(), asked, where, None)
+        return of_stored(subject, asked, where)
     name = recipe.mix(type or DEFAULT_TYPE).name
     return next(each for each in mixes if each.type == name)
 

@@ -120,7 +120,7 @@ def machine(
 
 
 def _kept(total: int) -> str:
-    return f"without {min(KEPT, total // KEPT_SHARE) / 2**30:.1f} GiB for the system"
+    return f"{min(KEPT, total // KEPT_SHARE) / 2**30:.1f} GiB left to the system"
 
 
 def _device(name: str) -> Machine:
@@ -129,7 +129,10 @@ def _device(name: str) -> Machine:
         raise UsageError(f"--device {name}: known are {', '.join(devices())}. Or give --ram.")
     memory, kept = left_for_models(found.memory), _kept(found.memory)
     if found.share is not None:
-        memory, kept = int(found.memory * found.share), f"{found.share:.0%}: an app's, assumed"
+        memory, kept = (
+            int(found.memory * found.share),
+            f"the {found.share:.0%} that an app may get, assumed",
+        )
     basis = f"{READING_SHARE:.0%} of {found.bandwidth / 1e9:g} GB/s: {found.source}"
     return Machine(found.about, memory, found.memory, READING_SHARE * found.bandwidth, basis, kept,
                    4)  # fmt: skip
