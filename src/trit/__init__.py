@@ -4,6 +4,7 @@
     model.generate("Hi", max_tokens=64, temperature=0.7).text
     model.chat([{"role": "user", "content": "Hi"}], stream=True)
     trit.quantize("model-f16.gguf", "model.gguf", "Q4_K_M")
+    trit.estimate("70B", ctx=8192, ram="32GB")
     trit.evaluate("model.gguf", reference="model-f16.gguf", text=Path("text.txt")).to_dict()
 
 The public API, and nothing else. A name is imported when it is first used, so `import trit` is
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from trit.calibrate import Importance, imatrix
     from trit.convert import ConvertResult, convert
     from trit.errors import TritError
+    from trit.estimate import Estimate, estimate
     from trit.evaluate import Evaluation, evaluate
     from trit.quantize import QuantizeResult, quantize
+    from trit.recommend import Recommendation, recommend
     from trit.runtime.generate import Chunk, Generation
     from trit.runtime.model import Model, load
     from trit.runtime.sample import SamplerSettings
@@ -32,20 +35,24 @@ if TYPE_CHECKING:
 __all__ = [
     "Chunk",
     "ConvertResult",
+    "Estimate",
     "Evaluation",
     "Generation",
     "Importance",
     "Model",
     "QuantizeResult",
+    "Recommendation",
     "SamplerSettings",
     "TrainResult",
     "TritError",
     "__version__",
     "convert",
+    "estimate",
     "evaluate",
     "imatrix",
     "load",
     "quantize",
+    "recommend",
     "synth",
     "train",
 ]
@@ -53,26 +60,30 @@ __all__ = [
 _MODULES = {
     "Chunk": "trit.runtime.generate",
     "ConvertResult": "trit.convert",
+    "Estimate": "trit.estimate",
     "Evaluation": "trit.evaluate",
     "Generation": "trit.runtime.generate",
     "Importance": "trit.calibrate",
     "Model": "trit.runtime.model",
     "QuantizeResult": "trit.quantize",
+    "Recommendation": "trit.recommend",
     "SamplerSettings": "trit.runtime.sample",
     "TrainResult": "trit.training",
     "TritError": "trit.errors",
     "convert": "trit.convert",
+    "estimate": "trit.estimate",
     "evaluate": "trit.evaluate",
     "imatrix": "trit.calibrate",
     "load": "trit.runtime.model",
     "quantize": "trit.quantize",
+    "recommend": "trit.recommend",
     "synth": "trit.synth",
     "train": "trit.training",
 }
 
 
 class _Package(ModuleType):
-    """This module. Four of its functions have the names of the files they come from: importing the
+    """This module. Some of its functions have the names of the files they come from: importing the
     file, which Python then wants to put in the function's place, must not hide the function."""
 
     def __setattr__(self, name: str, value: object) -> None:
