@@ -41,7 +41,7 @@ class Trit:
         assert not settings, settings
         self.opened = Opened(model, ctx, threads)
         return {
-            "decoded_bytes": decoded_bytes(self.opened),
+            "decoded_bytes": decoded_bytes(self.opened.plan, self.opened.file.tensors),
             "integer_weights": integer_weights(self.opened),
         }
 

@@ -1,10 +1,7 @@
 """Imports point one way, and `import trit` stays light.
 
-Python: errors → formats, plan → archs → files → zoo → engine, reference → runtime → evaluate →
-calibrate → quantizers → recipe → job → convert, shards, synth, budget, neurons →
-quantize → verify → training → server, cli; machine and sizes beside plan. Files of a registry do not
-import each other; what begins with an underscore is for its neighbours. C++: format.h, isa → formats,
-quantizers, ops → dispatch → decoder → bindings.
+LEVELS is the order in Python, CORE_LEVELS in C++: a module imports from levels before its own.
+Files of a registry do not import each other; what begins with an underscore is for its neighbours.
 """
 
 import ast
@@ -35,6 +32,8 @@ LEVELS = [
     {"job"},
     {"convert", "shards", "synth", "budget", "export", "neurons"},
     {"quantize"},
+    {"estimate"},
+    {"recommend"},
     {"verify"},
     {"training"},
     {"server", "cli"},

@@ -4,6 +4,7 @@
     model.generate("Hi", max_tokens=64, temperature=0.7).text
     model.chat([{"role": "user", "content": "Hi"}], stream=True)
     trit.quantize("model-f16.gguf", "model.gguf", "Q4_K_M")
+    trit.estimate("70B", ctx=8192, ram="32GB")
     trit.evaluate("model.gguf", reference="model-f16.gguf", text=Path("text.txt")).to_dict()
 
 The public API, and nothing else. A name is imported when it is first used, so `import trit` is
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from trit.calibrate import Importance, imatrix
     from trit.convert import ConvertResult, convert
     from trit.errors import TritError
+    from trit.estimate import Estimate, estimate
     from trit.evaluate import Evaluation, evaluate
     from trit.neurons import Neurons, Pruned, neurons, prune
     from trit.quantize import QuantizeResult, quantize
+    from trit.recommend import Recommendation, recommend
     from trit.runtime.generate import Chunk, Generation
     from trit.runtime.model import Model, load
     from trit.runtime.sample import SamplerSettings
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Chunk",
     "ConvertResult",
+    "Estimate",
     "Evaluation",
     "Generation",
     "Importance",
@@ -40,17 +44,20 @@ __all__ = [
     "Neurons",
     "Pruned",
     "QuantizeResult",
+    "Recommendation",
     "SamplerSettings",
     "TrainResult",
     "TritError",
     "__version__",
     "convert",
+    "estimate",
     "evaluate",
     "imatrix",
     "load",
     "neurons",
     "prune",
     "quantize",
+    "recommend",
     "synth",
     "train",
 ]
@@ -58,6 +65,7 @@ __all__ = [
 _MODULES = {
     "Chunk": "trit.runtime.generate",
     "ConvertResult": "trit.convert",
+    "Estimate": "trit.estimate",
     "Evaluation": "trit.evaluate",
     "Generation": "trit.runtime.generate",
     "Importance": "trit.calibrate",
@@ -65,16 +73,19 @@ _MODULES = {
     "Neurons": "trit.neurons",
     "Pruned": "trit.neurons",
     "QuantizeResult": "trit.quantize",
+    "Recommendation": "trit.recommend",
     "SamplerSettings": "trit.runtime.sample",
     "TrainResult": "trit.training",
     "TritError": "trit.errors",
     "convert": "trit.convert",
+    "estimate": "trit.estimate",
     "evaluate": "trit.evaluate",
     "imatrix": "trit.calibrate",
     "load": "trit.runtime.model",
     "neurons": "trit.neurons",
     "prune": "trit.neurons",
     "quantize": "trit.quantize",
+    "recommend": "trit.recommend",
     "synth": "trit.synth",
     "train": "trit.training",
 }

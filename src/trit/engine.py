@@ -267,6 +267,7 @@ class Engine:
             raise UsageError(f"--threads {threads}: expected a number from 1 to 1024.")
         self.plan = plan
         self.cache_type = cache_type
+        self.batch = batch
         self.ctx = ctx or plan.context_length
         self._weights = _Weights(tensors, isa())
         try:
@@ -402,6 +403,11 @@ class Engine:
     def tile_bytes(self) -> int:
         """Bytes of the copy of the weights, 0 where every pass reads the file."""
         return int(self._decoder.tile_bytes())
+
+    def mapped_bytes(self) -> int:
+        """Bytes of weights that passes read from the mapped file: all, or those not copied."""
+        mapped = sum(data.nbytes for data in self._weights._alive if _is_mapped(data))
+        return max(0, mapped - self.tile_bytes())
 
     def cache_bytes(self) -> int:
         """Bytes of KV cache allocated now; what sequences share counts once."""

@@ -17,14 +17,15 @@ import text_model
 import trit
 from trit import archs, budget, recipe
 from trit.budget import _sensitivity
+from trit.budget._allocation import THREADS
 from trit.budget._mixtures import LOSSES, corrected, mixtures
 from trit.budget._probe import HEAD, Prober, places
 from trit.budget._sensitivity import SUFFIX
-from trit.budget._target import cache_bytes, scratch_bytes
 from trit.engine import Engine, Rows
 from trit.errors import InvalidFileError, TritError, UsageError
 from trit.files import checkpoint, gguf
 from trit.files.source import open_source
+from trit.runtime.needs import cache_bytes, needs
 
 TEXT = text_model.TEXT * 12
 
@@ -376,7 +377,7 @@ def test_more_context_leaves_less_for_weights(model: Path, text: Path, tmp_path:
     """And what is left for them is used."""
     with checkpoint.open(model) as file:
         plan = archs.plan(file)
-    beside = cache_bytes(plan, 64) + scratch_bytes(plan)
+        beside = needs(plan, 0, 64, metadata=file.metadata, threads=THREADS).total
     job, _, _ = prepared(model, tmp_path / "out.gguf", text, fit_ram=beside + 700_000, ctx=64)
     with job:
         assert 650_000 < job.result().bytes <= 700_000

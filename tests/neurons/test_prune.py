@@ -13,12 +13,12 @@ import small_model
 import text_model
 import trit
 from trit import archs, formats
-from trit.synth.shapes import custom
 from trit.engine import Engine, Rows
 from trit.errors import DoesNotFitError, UnsupportedError, UsageError
 from trit.files import checkpoint, gguf
 from trit.files.gguf import Tensor, Value, ValueType
 from trit.neurons import Neurons, Pruned, _prune
+from trit.synth.shapes import custom
 
 Floats = NDArray[np.float32]
 

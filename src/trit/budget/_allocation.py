@@ -11,7 +11,7 @@ from typing import Any
 from trit import formats
 from trit.budget._sensitivity import Sensitivities, kind
 from trit.budget._solver import ImpossibleError, Option, Solution, frontier, solve
-from trit.budget._target import Target, cache_bytes, scratch_bytes
+from trit.budget._target import Target
 from trit.calibrate import plan_for
 from trit.errors import UsageError
 from trit.files._encode import draw
@@ -19,8 +19,10 @@ from trit.files._header import DEFAULT_ALIGNMENT
 from trit.files.gguf import Plain, TensorInfo, Value
 from trit.files.source import Source
 from trit.recipe import Choice
+from trit.runtime.needs import needs
 
 ALIGNMENT = 32
+THREADS = 16  # whose scratch --fit-ram leaves room for: here as there the same file
 ROUNDS = 20  # of finding out how long the header is
 AROUND = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5)  # of the size chosen, for the frontier
 
@@ -149,7 +151,7 @@ def limit_of(target: Target, sizes: Sizes, source: Source) -> tuple[int, bool]:
         plan = plan_for(source)
         ctx = target.ctx or plan.context_length
         plan = plan_for(source, ctx)
-        taken = cache_bytes(plan, ctx) + scratch_bytes(plan)
+        taken = needs(plan, 0, ctx, metadata=source.metadata, threads=THREADS).total
         limit, file = int(target.value) - taken, True
     else:
         limit, file = int(target.value), True

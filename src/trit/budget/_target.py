@@ -6,13 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from trit.engine import BATCH, PAGE
 from trit.errors import UsageError
-from trit.plan import MixtureOfExperts, Plan
 from trit.sizes import parse_size
-
-BASE_BYTES = 128 << 20  # the interpreter, the libraries, the vocabulary
-CACHE_BLOCK = 32  # to a multiple of which keys and values of a head are padded
 
 
 @dataclass(frozen=True)
@@ -59,39 +54,3 @@ def target(
     if fit_ram is not None:
         return Target("fit_ram", parse_size(str(fit_ram), "--fit-ram"), ctx)
     return None
-
-
-def cache_bytes(plan: Plan, ctx: int) -> int:
-    """What the engine's cache takes for one sequence of `ctx` positions, in f16.
-
-    Layers with a window keep the pages that it and the rows of a pass reach into.
-    """
-    groups: dict[int, int] = {}
-    for layer in plan.layers:
-        mixer = layer.mixer
-        window = mixer.window if mixer.window and mixer.window < ctx else 0
-        padded = -(-mixer.head_dim // CACHE_BLOCK) * CACHE_BLOCK
-        page = 2 * 2 * mixer.kv_heads * padded * PAGE
-        groups[window] = groups.get(window, 0) + page
-    total = 0
-    for window, page in groups.items():
-        pages = -(-ctx // PAGE)
-        if window:  # a pass holds on to those of the pass before it, and begins within a page
-            pages = min(pages, -(-(window + 2 * BATCH) // PAGE) + 1)
-        total += pages * page
-    return total
-
-
-def scratch_bytes(plan: Plan) -> int:
-    """About what a pass of BATCH rows and one row of logits take, and the program itself."""
-    widest = 0
-    for layer in plan.layers:
-        mixer, part = layer.mixer, layer.feed_forward
-        attention = 2 * mixer.heads * mixer.head_dim + 2 * mixer.kv_heads * mixer.head_dim
-        if isinstance(part, MixtureOfExperts):
-            inner = part.top_k * (2 * part.up.rows + part.down.cols)
-        else:
-            inner = 3 * part.up.rows
-        widest = max(widest, attention + inner)
-    rows = 4 * BATCH * (4 * plan.width + widest)
-    return BASE_BYTES + rows + 2 * 4 * plan.head.rows

@@ -86,6 +86,8 @@ def _as_json(
         "weight_bytes": memory.weights,
         "cache_bytes": memory.cache,
         "resident_bytes": memory.resident,
+        "predicted_memory_bytes": memory.predicted,
+        "actual_memory_bytes": memory.actual,
         "seed": answer.seed,
         "sampling": {
             label.replace("-", "_"): getattr(request.sampling, name)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trit.cli._terminal import counted, size
+from trit.machine.memory import anonymous_memory
+from trit.runtime.needs import needs_now
 
 if TYPE_CHECKING:
     from trit.runtime.generate import Stats
@@ -18,24 +20,38 @@ _IMPORTED = time.monotonic()
 @dataclass(frozen=True)
 class Memory:
     """Bytes: weights, those of them copied from the file into a faster order, cache of keys and
-    values, and all that is resident beside the file's pages (the copy included)."""
+    values, and all that is resident beside the file's pages (the copy included).
+
+    predicted   what `trit estimate` says of the positions that are held now
+    actual      `resident`, and the weights that are read from the file
+    """
 
     weights: int
     copied: int
     cache: int
     resident: int | None
+    predicted: int
+    actual: int | None
 
     @classmethod
     def now(cls, model: "Model") -> "Memory":
         """Of this process; `resident` where the system tells (Linux)."""
         engine = model.engine
-        return cls(model.weight_bytes, engine.tile_bytes(), engine.cache_bytes(), _anonymous())
+        resident = anonymous_memory()
+        return cls(
+            weights=model.weight_bytes,
+            copied=engine.tile_bytes(),
+            cache=engine.cache_bytes(),
+            resident=resident,
+            predicted=needs_now(engine, model.weight_bytes, model.metadata).total,
+            actual=None if resident is None else resident + engine.mapped_bytes(),
+        )
 
     def __str__(self) -> str:
         kept = "copied" if self.copied else "mapped"
         text = f"{size(self.weights)} of weights {kept}, {size(self.cache)} of cache"
-        if self.resident is not None:
-            text += f", {size(self.resident)} in all beside the file"
+        if self.actual is not None:
+            text += f", {size(self.actual)} in all ({size(self.predicted)} predicted)"
         return text
 
 
@@ -66,13 +82,3 @@ def speeds(stats: "Stats") -> list[tuple[str, str]]:
         guessed = counted(stats.drafted_tokens, "token")
         rows.append(("guessed ahead", f"{guessed}, {stats.accepted_tokens} of them right"))
     return rows
-
-
-def _anonymous() -> int | None:
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    return None

@@ -2,8 +2,12 @@
 
 import json
 import sys
+import textwrap
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trit.estimate import Machine
 
 
 def note(text: str) -> None:
@@ -47,3 +51,24 @@ def table(rows: Sequence[Sequence[str]], right: frozenset[int] = frozenset()) ->
         ).rstrip()
         for row in rows
     )
+
+
+def human(count: int) -> str:
+    """134515008 -> '135M'."""
+    for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.3g}{unit}"
+    return str(count)
+
+
+def machine_line(where: "Machine") -> str:
+    """The machine, its memory, and where the speed is from."""
+    lines = [f"{where.name}: {size(where.memory)} for a model, {where.kept}"]
+    if where.bandwidth:
+        lines.append(f"memory read at {where.bandwidth / 1e9:.1f} GB/s ({where.basis})")
+    return "\n".join(wrapped(line) for line in lines)
+
+
+def wrapped(text: str) -> str:
+    """Prose in 80 columns."""
+    return textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False)

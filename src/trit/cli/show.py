@@ -155,7 +155,7 @@ def _hash(name: str, path: Any) -> str:
 
 def as_text(answer: dict[str, Any]) -> str:
     """The answer for people."""
-    from trit.cli._terminal import size, table
+    from trit.cli._terminal import human, size, table
 
     bits = answer["bits_per_weight"]
     rows = [
@@ -199,7 +199,7 @@ def _shown(value: int | list[int]) -> str:
 
 
 def _types(types: list[dict[str, Any]]) -> str:
-    from trit.cli._terminal import size, table
+    from trit.cli._terminal import human, size, table
 
     rows = [("TYPE", "TENSORS", "PARAMETERS", "SIZE", "BITS/WEIGHT")]
     for row in types:
@@ -223,11 +223,3 @@ def _tensors(tensors: list[dict[str, Any]]) -> str:
         shape = " × ".join(str(n) for n in tensor["shape"])
         rows.append((tensor["name"], tensor["type"].upper(), shape, size(tensor["bytes"])))
     return table(rows, right=frozenset({3}))
-
-
-def human(count: int) -> str:
-    """134515008 -> '135M'."""
-    for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.3g}{unit}"
-    return str(count)

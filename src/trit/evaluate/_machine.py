@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from dataclasses import dataclass
@@ -11,8 +12,12 @@ from pathlib import Path
 from trit import _core
 from trit.errors import DoesNotFitError
 from trit.machine.memory import free_memory
+from trit.machine.processors import default_threads
+from trit.zoo import _cache
 
 READ_BYTES = 1 << 30  # read to measure the bandwidth; far more than caches hold
+QUICK_BYTES = 512 << 20  # enough where a planner asks
+NOTES = "machine.json"  # in trit's cache folder: what was measured since the machine was started
 
 
 @dataclass(frozen=True)
@@ -33,16 +38,57 @@ class Limits:
 @cache
 def limits(threads: int, isa: str) -> Limits:
     """Measure for about two seconds; once per process. DoesNotFitError without memory for it."""
+    return Limits(
+        threads, isa, _read_rate(threads, READ_BYTES), float(_core.int8_rate(threads, isa))
+    )
+
+
+def _read_rate(threads: int, most: int) -> float:
     # A quarter of what is free: measuring must not push out the model that is measured.
     free = free_memory()
-    count = READ_BYTES if free is None else min(READ_BYTES, free // 4)
+    count = most if free is None else min(most, free // 4)
     try:
-        read = _core.read_bandwidth(threads, max(count, 1))
+        return float(_core.read_bandwidth(threads, max(count, 1)))
     except MemoryError:
         raise DoesNotFitError(
             f"no {count >> 20} MiB free to measure the memory's bandwidth; use --no-limits."
         ) from None
-    return Limits(threads, isa, float(read), float(_core.int8_rate(threads, isa)))
+
+
+def busy() -> bool:
+    """Whether others compute as well, so that what is measured now says little."""
+    try:
+        return os.getloadavg()[0] > default_threads() + 0.5
+    except OSError:
+        return False
+
+
+def read_rate(threads: int, root: Path = Path("/")) -> float:
+    """Bytes per second that memory is read with: measured, well below a second on an idle machine.
+
+    Kept in trit's cache folder until the machine is started again, unless it is busy now.
+    DoesNotFitError without memory for it. `root`: where /proc is.
+    """
+    boot = _text(root / "proc/sys/kernel/random/boot_id")
+    notes = _cache.load_notes(NOTES)
+    rates = notes.get("rates") if boot and notes.get("boot") == boot else None
+    kept = rates if isinstance(rates, dict) else {}
+    found = kept.get(str(threads))
+    if isinstance(found, float) and found > 0:
+        return found
+    rate = _read_rate(threads, QUICK_BYTES)
+    if boot and not busy():
+        kept = {**kept, str(threads): rate}
+        with contextlib.suppress(OSError):  # a folder that cannot be written costs a second
+            _cache.change_notes(NOTES, lambda notes: notes.update(boot=boot, rates=kept))
+    return rate
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
 
 
 def cpu_name() -> str:

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Any
 
 from trit import _core
-from trit.machine.processors import default_threads
 from trit.archs import linears
 from trit.engine import BATCH
 from trit.errors import UnsupportedError, UsageError
 from trit.evaluate._opened import Opened
 from trit.evaluate._rapl import POWERCAP, Meter
 from trit.evaluate.speed import SpeedTest, cached_bytes, decoded_bytes, prepared, stacks
+from trit.machine.processors import default_threads
 
 PICO = 1e-12
 INT8 = 0.07 + 0.007  # pJ: a product and a sum
@@ -170,11 +170,12 @@ def modelled(opened: Opened, test: SpeedTest) -> Modelled:
         kind = "ternary" if format in TERNARY else "int8" if format in integer else "fp16"
         counts[kind] += products
     head = opened.file.tensors[opened.plan.head.weight].nbytes
-    body = decoded_bytes(opened) - head
+    body = decoded_bytes(opened.plan, opened.file.tensors) - head
     read = float(_heads(test) * head)
     for tokens, middle, passes in _phases(test):
         counts["fp16"] += tokens * _attention(opened, middle)
-        read += passes * (body + cached_bytes(opened, middle))  # rows of a pass share the cache
+        cached = cached_bytes(opened.plan, opened.engine.cache_type, middle)
+        read += passes * (body + cached)  # rows of a pass share the cache
     each = {kind: count / test.tokens for kind, count in counts.items()}
     return Modelled(**each, bytes=read / test.tokens)
 

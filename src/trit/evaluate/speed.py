@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -28,13 +28,15 @@ from trit.engine import BATCH, Rows
 from trit.errors import UsageError
 from trit.evaluate._machine import Limits, build_commit, cpu_name, limits
 from trit.evaluate._opened import Opened
+from trit.files._tensor import TensorInfo
+from trit.machine.memory import anonymous_memory
 from trit.machine.processors import default_threads
 from trit.plan import MixtureOfExperts, Plan, Stack
+from trit.runtime.needs import CACHE_BITS, needs_now
 
 __all__ = ["Limits", "Speed", "SpeedTest", "bench", "speed_tests"]
 
 DEPTH, RUN = 0, 1  # sequences: what comes before, read once, and a run that shares it
-CACHE_BITS = {"f32": 32.0, "f16": 16.0, "q8_0": 8.5}  # of a cached value
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,8 @@ class Speed:
 
     share   of the limit (read bandwidth for decoding, int8 rate for prefill) that was reached;
             None where limits were not measured, for both at once, or for float weights
+    predicted_memory, actual_memory   bytes of the process with its weights, as reckoned and as the
+            system tells (None where it does not), with what the engine holds after the test
     """
 
     model: Model
@@ -87,6 +91,8 @@ class Speed:
     commit: str
     limits: Limits | None
     share: float | None
+    predicted_memory: int
+    actual_memory: int | None
 
     @property
     def samples_ts(self) -> tuple[float, ...]:
@@ -139,6 +145,8 @@ class Speed:
             "read_bytes_per_second": measured.read_bytes_per_second if measured else None,
             "int8_ops_per_second": measured.int8_ops_per_second if measured else None,
             "share_of_limit": self.share,
+            "predicted_memory_bytes": self.predicted_memory,
+            "actual_memory_bytes": self.actual_memory,
         }
 
 
@@ -187,6 +195,10 @@ def bench(
                 started = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
                 samples = tuple(_samples(opened, test, repetitions, on_progress))
                 speed = test.tokens * len(samples) * 1e9 / sum(samples)
+                anonymous, engine = anonymous_memory(), opened.engine
+                predicted = needs_now(
+                    engine, opened.weight_bytes, opened.file.metadata, vocabulary=False
+                )
                 yield Speed(
                     model=about,
                     test=test,
@@ -200,6 +212,8 @@ def bench(
                     commit=build_commit(),
                     limits=measured,
                     share=None if measured is None else _share(opened, test, speed, measured),
+                    predicted_memory=predicted.total,
+                    actual_memory=None if anonymous is None else anonymous + engine.mapped_bytes(),
                 )
 
 
@@ -270,7 +284,8 @@ def _share(opened: Opened, test: SpeedTest, speed: float, measured: Limits) -> f
         return None
     if test.generate:
         middle = test.depth + test.generate // 2
-        moved = decoded_bytes(opened) + cached_bytes(opened, middle)
+        moved = decoded_bytes(opened.plan, opened.file.tensors)
+        moved += cached_bytes(opened.plan, opened.engine.cache_type, middle)
         limit = measured.read_bytes_per_second
         return speed * moved / limit if limit else None
     weights = integer_weights(opened)
@@ -278,11 +293,10 @@ def _share(opened: Opened, test: SpeedTest, speed: float, measured: Limits) -> f
     return speed * 2 * weights / limit if weights and limit else None
 
 
-def decoded_bytes(opened: Opened) -> int:
+def decoded_bytes(plan: Plan, tensors: Mapping[str, TensorInfo]) -> int:
     """Bytes of weights that one token reads: all, but of an untied embedding only a row, and of a
     stack of experts only those it chooses."""
-    plan, tensors = opened.plan, opened.file.tensors
-    read = opened.weight_bytes
+    read = sum(tensor.nbytes for tensor in tensors.values())
     if plan.head.weight != plan.embedding:
         embedding = tensors[plan.embedding]
         read -= embedding.nbytes - embedding.row_bytes
@@ -299,14 +313,14 @@ def stacks(plan: Plan) -> Iterator[tuple[Stack, int]]:
             yield from ((stack, part.top_k) for stack in (part.gate, part.up, part.down))
 
 
-def cached_bytes(opened: Opened, position: int) -> int:
+def cached_bytes(plan: Plan, cache_type: str, position: int) -> int:
     """Bytes of keys and values that a token at `position` reads."""
     values = 0
-    for layer in opened.plan.layers:
+    for layer in plan.layers:
         mixer = layer.mixer
         seen = min(position, mixer.window or position)
         values += 2 * seen * mixer.kv_heads * mixer.head_dim
-    return round(CACHE_BITS[opened.engine.cache_type] / 8 * values)
+    return round(CACHE_BITS[cache_type] / 8 * values)
 
 
 def integer_weights(opened: Opened) -> int:

@@ -24,6 +24,17 @@ def free_memory(root: Path = Path("/")) -> int | None:
     return max(0, min([1024 * available, *(each for each in left if each is not None)]))
 
 
+def anonymous_memory() -> int | None:
+    """Bytes resident that this process has beside mapped files; None where that is not told."""
+    try:
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return 1024 * int(line.split()[1])
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
+
+
 def _left(group: Path) -> int | None:
     """What one cgroup, v2 or v1, still has; None where it has no limit, or no such folder."""
     if (group / "memory.max").exists():

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import _core, engine, zoo
-from trit.machine.processors import default_threads
-from trit.files.source import Source, open_source
 from trit.calibrate import LayerPass, data, plan_for, walk
 from trit.errors import UnsupportedError
 from trit.evaluate import Text
 from trit.files.gguf import Tensor
+from trit.files.source import Source, open_source
+from trit.machine.processors import default_threads
 from trit.neurons._firing import DEFINITIONS
 from trit.neurons._tally import FRACTIONS, RARE, LayerNeurons, Tally
 from trit.plan import GatedFeedForward, PlainFeedForward, Plan

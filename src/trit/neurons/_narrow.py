@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from trit.job.prepare import CARD_PREFIX, OUR_KEYS
-from trit.files.source import Source, trit_version
 from trit.files._cutting import SPLIT_KEYS
 from trit.files._tensor import Bytes
 from trit.files.gguf import Plain, Tensor, TensorInfo, Value, ValueType, Writer
+from trit.files.source import Source, trit_version
+from trit.job.prepare import CARD_PREFIX, OUR_KEYS
 from trit.neurons._measure import SLAB_WEIGHTS, Dense, Neurons, OnProgress
 from trit.neurons._tally import Floats, Longs
 from trit.plan import GatedFeedForward

@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 
 from trit import zoo
-from trit.files.source import Source, open_source, refuse_overwrite
 from trit.calibrate import plan_for
 from trit.errors import UnsupportedError, UsageError
 from trit.evaluate import Evaluation, Running, card, evaluate
 from trit.evaluate._text import read_text
 from trit.evaluate.perplexity import windows
+from trit.files.source import Source, open_source, refuse_overwrite
 from trit.neurons._measure import Dense, Neurons, OnProgress, dense, neurons
 from trit.neurons._narrow import write
 from trit.quantizers._grids import WRITTEN

@@ -6,6 +6,8 @@ two agree. Only sizes are from the models; nothing here knows a weight.
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -14,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit import archs
-from trit.errors import UsageError
+from trit.errors import UnsupportedError, UsageError
 from trit.synth._filler_vocabulary import SMALLEST
 
 Floats = NDArray[np.float32]
@@ -27,7 +29,9 @@ _LLAMA3 = {
     "original_max_position_embeddings": 8192,
 }
 _BIASED = {"Qwen2ForCausalLM": ("attn_q", "attn_k", "attn_v")}
-_NORMED = ("Gemma3ForCausalLM",)  # norms after each part, and per head
+_NORMED = ("Gemma3ForCausalLM",)  # norms after each part
+_HEAD_NORMED = ("Gemma3ForCausalLM", "Qwen3ForCausalLM")  # norms of each head's queries and keys
+_DENSE = ("LlamaForCausalLM", "MistralForCausalLM", *_BIASED, *_HEAD_NORMED)
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,11 @@ class Shape:
         blocks = {f"blk.{i}.{name}": size for i in range(self.layers) for name, size in layer}
         return top | blocks
 
+    @property
+    def weights(self) -> int:
+        """How many there are."""
+        return sum(math.prod(size) for size in self.tensors().values())
+
     def _layer(self) -> list[tuple[str, tuple[int, ...]]]:
         head = self.head_dim or self.width // self.heads
         query, kv = self.heads * head, self.kv_heads * head
@@ -107,6 +116,7 @@ class Shape:
         norms = {"attn_norm": self.width, "ffn_norm": self.width}
         if self.hf_class in _NORMED:
             norms |= {"post_attention_norm": self.width, "post_ffw_norm": self.width}
+        if self.hf_class in _HEAD_NORMED:
             norms |= {"attn_q_norm": head, "attn_k_norm": head}
         made: list[tuple[str, tuple[int, ...]]] = [(f"{n}.weight", (s,)) for n, s in norms.items()]
         for name, size in matrices.items():
@@ -163,6 +173,12 @@ _ALL = (
 
 SHAPES = {shape.name: shape for shape in _ALL}
 
+# Too large to be filled with random weights, but not to be planned with.
+_70B = Shape("llama-3.1-70b", layers=80, width=8192, heads=64, kv_heads=8, ffn=28672, vocab=128256,
+             context=131072, rope_scaling=_LLAMA3 | {"factor": 8.0}, tied=False)  # fmt: skip
+_405B = replace(_70B, name="llama-3.1-405b", layers=126, width=16384, heads=128, ffn=53248)
+PLANNED = SHAPES | {shape.name: shape for shape in (_70B, _405B)}
+
 
 def custom(
     layers: int, width: int, heads: int, ffn: int, vocab: int, kv_heads: int | None = None
@@ -170,6 +186,63 @@ def custom(
     """A shape of Llama's kind; `kv_heads` None: one for each head."""
     return Shape(
         "custom", layers, width, heads, heads if kv_heads is None else kv_heads, ffn, vocab
+    )
+
+
+def of_size(weights: int) -> Shape:
+    """A dense shape of Llama 3's kind with so many weights, to 1%; UsageError out of 500M to 10T.
+
+    Heads of 128 values, eight of them with keys, a feed-forward of about 3.5 times the width, and
+    about 128 values of width for each layer, as in the published ones of 8B and 405B.
+    """
+    if not 5 * 10**8 <= weights <= 10**13:
+        raise UsageError(f"a shape of {weights:,} weights: expected 500M to 10T.")
+    tied = weights < 4 * 10**9
+    width = max(2048, round((weights / 15 * 128) ** (1 / 3) / 1024 + 0.25) * 1024)
+    inside = weights - _LLAMA_1B.vocab * width * (1 if tied else 2)
+    attention = 2 * width * width + 2 * width * 8 * 128
+    layers = max(1, round(inside / (attention + 10.5 * width * width)))
+    ffn = round((inside / layers - attention) / (3 * width) / 256) * 256
+    return Shape(
+        "llama-like", layers, width, width // 128, 8, ffn, _LLAMA_1B.vocab, tied=tied,
+        context=131072, note="a guess of Llama 3's kind: only the count of weights is given",
+    )  # fmt: skip
+
+
+def planned(text: str) -> Shape | None:
+    """The shape of that name, or of a size such as 70B: Llama 3's where it has one of that size, to
+    1%. None for what is neither; UsageError for a size out of range."""
+    if text.lower() in PLANNED:
+        return PLANNED[text.lower()]
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)([MBT])", text.upper())
+    if match is None:
+        return None
+    weights = round(float(match[1]) * {"M": 1e6, "B": 1e9, "T": 1e12}[match[2]])
+    for shape in (PLANNED["llama-3-8b"], _70B, _405B):
+        if abs(shape.weights - weights) < 0.01 * weights:
+            return shape
+    return of_size(weights)
+
+
+def of_config(hf_class: str, config: Mapping[str, Any]) -> Shape:
+    """The shape a config.json states, completed by its class; UnsupportedError for a class whose
+    layers hold other tensors than a Shape lists."""
+    if hf_class not in _DENSE:
+        raise UnsupportedError(
+            f"{hf_class}: only of {', '.join(_DENSE)} the tensors follow from config.json alone. "
+            "Name the folder with its weights, or a GGUF."
+        )
+    return Shape(
+        "config.json",
+        layers=config["num_hidden_layers"],
+        width=config["hidden_size"],
+        heads=config["num_attention_heads"],
+        kv_heads=config.get("num_key_value_heads") or config["num_attention_heads"],
+        ffn=config["intermediate_size"],
+        vocab=config["vocab_size"],
+        hf_class=hf_class,
+        tied=config.get("tie_word_embeddings") is True,
+        head_dim=config.get("head_dim"),
     )
 
 

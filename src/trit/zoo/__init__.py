@@ -24,6 +24,7 @@ __all__ = [
     "Model",
     "OnProgress",
     "WheelSource",
+    "describe",
     "local",
     "models",
     "pull",
@@ -141,6 +142,11 @@ def _from_hub(model: Model, source: HubSource, report: OnProgress, say: Announce
     verify(path, model.sha256)
     _hub.note(model.name, path, [path])
     return path
+
+
+def describe(reference: str, announce: Announce | None = None) -> Path:
+    """The config.json of what `hf:org/repo` means, without its weights; errors as for `pull`."""
+    return _hub.config(reference, announce or _no_word)
 
 
 def remove(name: str) -> int:

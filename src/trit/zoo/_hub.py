@@ -78,6 +78,28 @@ def pull(reference: str, on_progress: _cache.OnProgress, announce: _cache.Announ
     return path
 
 
+def config(reference: str, announce: _cache.Announce) -> Path:
+    """The config.json of a repository of safetensors, fetched alone unless the cache has it.
+
+    Errors as for `pull`; SourceError, which lists what there is, for a repository of GGUF files
+    alone: what is in one is only known from the file.
+    """
+    repo, quant = _choice.split(reference)
+    cached = _cached_files(repo)
+    if quant is None and "config.json" in cached:
+        return cached["config.json"]
+    sizes = _list(repo, "main")
+    if "config.json" not in sizes or quant is not None:
+        files = [f"{n} ({size / (1 << 30):.1f} GiB)" for n, size in sizes.items() if "gguf" in n]
+        raise SourceError(
+            f"{reference} is not on this machine, and what a GGUF holds is known from the file "
+            f"alone. There are: {', '.join(files) or 'none'}. 'trit pull' fetches one; or name a "
+            "shape such as 7B."
+        )
+    announce(f"hf:{repo}: fetching config.json alone")
+    return _download(repo, "main", "config.json", lambda grown: None)
+
+
 def fetch(
     repo: str,
     revision: str,
