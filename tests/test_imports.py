@@ -2,8 +2,8 @@
 
 Python: errors → formats, plan → archs → files → zoo → engine, reference → runtime → evaluate →
 calibrate → quantizers → recipe → convert, shards, synth, budget → quantize → verify → training →
-server, cli. Files of a registry do not import each other; what begins with an underscore is for its
-neighbours. C++: format.h, isa → formats, quantizers, ops → dispatch → decoder → bindings.
+server → cli. Files of a registry do not import each other; what begins with an underscore is for
+its neighbours. C++: format.h, isa → formats, quantizers, ops → dispatch → decoder → bindings.
 """
 
 import ast
@@ -35,7 +35,8 @@ LEVELS = [
     {"quantize"},
     {"verify"},
     {"training"},
-    {"server", "cli"},
+    {"server"},
+    {"cli"},
     {"__init__", "__main__"},
 ]
 REGISTRIES = {"formats", "archs", "quantizers", "cli"}  # a file is an entry; entries are strangers
@@ -57,7 +58,10 @@ CORE_LEVELS = [
 ]
 GENERATED = {"format_includes.inc", "format_rows.inc"}
 
-HEAVY = {"torch", "gguf", "tokenizers", "huggingface_hub", "jinja2", "rich", "transformers"}
+HEAVY = {
+    "torch", "gguf", "tokenizers", "huggingface_hub", "jinja2", "rich", "transformers", "fastapi",
+    "uvicorn", "pydantic",
+}  # fmt: skip
 
 
 def modules(package: Path) -> dict[str, set[str]]:

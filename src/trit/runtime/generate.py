@@ -191,15 +191,22 @@ def stream(
     PromptTooLongError where a prompt does not fit; UsageError for a bias on an unknown token.
     """
     begun = time.perf_counter()
-    for request in requests:
-        require_room(scheduler.engine, request)
-    answers = [
-        _Answer(index, request, scheduler.engine, tokenizer, begun)
-        for index, request in enumerate(requests)
-    ]
-    with closing(scheduler.follow(answers)) as chosen:
+    with closing(scheduler.follow(answers(scheduler, tokenizer, requests, begun))) as chosen:
         for _, chunk in chosen:
             yield chunk
+
+
+def answers(
+    scheduler: Scheduler, tokenizer: Tokenizer, requests: Sequence[Request], begun: float
+) -> list[Answer]:
+    """The runs of all requests, to be added to the scheduler; `begun` is when the wait for them
+    began, on perf_counter's clock. Errors as for `stream`."""
+    for request in requests:
+        require_room(scheduler.engine, request)
+    return [
+        Answer(index, request, scheduler.engine, tokenizer, begun)
+        for index, request in enumerate(requests)
+    ]
 
 
 def require_room(engine: Engine, request: Request) -> None:
@@ -208,7 +215,7 @@ def require_room(engine: Engine, request: Request) -> None:
         raise PromptTooLongError(len(request.prompt), engine.ctx, engine.plan.context_length)
 
 
-class _Answer(Run[Chunk]):
+class Answer(Run[Chunk]):
     """One answer while it is written."""
 
     def __init__(
