@@ -37,9 +37,13 @@ def opener(path: Path, parallel: int = 8, ctx: int = 2048) -> Callable[[], Model
 
 @contextmanager
 def served(
-    models: Mapping[str, Callable[[], Model]], settings: Settings | None = None
+    models: Mapping[str, Callable[[], Model]],
+    settings: Settings | None = None,
+    *,
+    wait: bool = True,
 ) -> Iterator[tuple[str, FastAPI]]:
-    """The address of a server with these models, the first of them loaded, and its application."""
+    """The address of a server with these models, the first of them loaded where one waits for it,
+    and its application."""
     app = create_app(models, settings or Settings())
     config = uvicorn.Config(app, port=0, http=Connection, log_config=None, access_log=False)
     server = uvicorn.Server(config)
@@ -49,7 +53,8 @@ def served(
         until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
         address = f"127.0.0.1:{port}"
-        until(lambda: ask(address, "/health").status == 200)
+        if wait:
+            until(lambda: ask(address, "/health").status == 200)
         yield address, app
     finally:
         server.should_exit = True

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from trit.engine import Engine
 from trit.errors import DoesNotFitError, UsageError
 from trit.runtime._generation_text import StopCutter
+from trit.runtime.constrain import Grammar
 from trit.runtime.sample import Sampler, SamplerSettings, log_probabilities
 from trit.runtime.scheduler import Run, Scheduler
 from trit.runtime.tokenizer import Tokenizer
@@ -52,6 +53,7 @@ class Request:
     max_tokens  None: until the model ends, or the context is full
     stop        texts that end the answer and are not part of it
     logprobs    how many likeliest tokens to report beside the chosen one; None: nothing
+    grammar     the form of the answer (constrain.py); None: any text
     """
 
     prompt: Sequence[int]
@@ -59,6 +61,7 @@ class Request:
     max_tokens: int | None = None
     stop: Sequence[str] = ()
     logprobs: int | None = None
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -235,13 +238,15 @@ class Answer(Run[Chunk]):
         self._sampler.accept_all(request.prompt)
         self._decoder = tokenizer.stream()
         self._cutter = StopCutter(request.stop)
+        self._guide = None if request.grammar is None else request.grammar.begin()
         self._begun = begun
         self._first_at = 0.0
         self._chosen = self._written = 0
 
     def choose(self, logits: NDArray[np.float32]) -> tuple[Chunk, int | None]:
         """The chunk of the next token, and that token unless the answer is over."""
-        token = self._sampler.sample(logits, len(self.tokens))
+        allowed = logits if self._guide is None else self._guide.allowed(logits)
+        token = self._sampler.sample(allowed, len(self.tokens))
         now = time.perf_counter()
         self._chosen += 1
         if self._chosen == 1:
@@ -252,7 +257,8 @@ class Answer(Run[Chunk]):
         self._sampler.accept(token)
         logprobs = self._logprobs(logits, token)
         text = self._cutter.push(self._decoder.push(token))
-        if self._cutter.stopped:
+        whole = self._guide is not None and self._guide.accept(token)
+        if self._cutter.stopped or whole:
             return self._last(text, (token,), logprobs, "stop", now), None
         if self._written >= self._most:
             return self._last(text, (token,), logprobs, "length", now), None

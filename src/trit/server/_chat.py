@@ -9,13 +9,15 @@ from contextlib import AsyncExitStack
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
+from trit.errors import TritError
 from trit.runtime._generation_openai import ChatCompletion, CompletionStream, completion
+from trit.runtime.constrain import Grammar, json_schema
 from trit.runtime.generate import Request
 from trit.runtime.model import Model
 from trit.server import _prompts
 from trit.server._documents import events, refusals
 from trit.server._errors import ApiError
-from trit.server._requests import ChatRequest
+from trit.server._requests import ChatRequest, ResponseFormat
 from trit.server._service import EventStream, Service, Work
 from trit.server.settings import Settings
 
@@ -60,8 +62,19 @@ def requests(model: Model, body: ChatRequest, settings: Settings) -> list[Reques
         _prompts.limit(asked, settings.n_predict, param),
         _prompts.stops(body),
         (body.top_logprobs or 0) if body.logprobs else None,
+        _grammar(model, body.response_format),
     )
     return _prompts.choices(request, body.n or 1)
+
+
+def _grammar(model: Model, form: ResponseFormat | None) -> Grammar | None:
+    if form is None or form.type == "text":
+        return None
+    schema = {"type": "object"} if form.type == "json_object" else form.json_schema.schema_
+    try:
+        return json_schema(model.tokenizer, schema)
+    except TritError as error:
+        raise ApiError(400, str(error), param="response_format") from None
 
 
 def with_tools(body: ChatRequest) -> bool:
@@ -74,12 +87,13 @@ def _refuse(body: ChatRequest) -> None:
         raise ApiError(400, "top_logprobs needs logprobs: true.", param="top_logprobs")
     if body.stream_options is not None and not body.stream:
         raise ApiError(400, "stream_options needs stream: true.", param="stream_options")
-    if body.response_format is not None and body.response_format.type != "text":
+    if (
+        with_tools(body)
+        and body.response_format is not None
+        and body.response_format.type != "text"
+    ):
         raise ApiError(
-            400,
-            f"response_format {body.response_format.type} is not supported by this server.",
-            param="response_format",
-            code="unsupported_value",
+            400, "response_format and tools exclude each other here.", param="response_format"
         )
 
 

@@ -85,11 +85,15 @@ class Driver:
 
     async def call(self, work: Callable[[], Any]) -> Any:
         """What `work` returns, run between two steps; its errors are raised here."""
+        return await asyncio.wrap_future(self.call_soon(work))
+
+    def call_soon(self, work: Callable[[], Any]) -> Future[Any]:
+        """The same for who does not wait."""
         future: Future[Any] = Future()
         with self._wake:
             self._calls.append((work, future))
             self._wake.notify()
-        return await asyncio.wrap_future(future)
+        return future
 
     def close(self) -> None:
         """End the thread with the step that is under way. No job is left unfinished by then."""

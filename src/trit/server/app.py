@@ -6,6 +6,7 @@ app = create_app({"smollm2": lambda: trit.load("smollm2.gguf", parallel=8)}, Set
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -16,12 +17,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from trit.runtime.model import Model
-from trit.server import _chat, _completions, _models, _texts
+from trit.server import _chat, _completions, _embeddings, _models, _texts
 from trit.server._errors import ApiError, of_status, of_validation
 from trit.server._gate import Gate
 from trit.server._service import Service
 from trit.server.settings import Settings
 
+log = logging.getLogger("trit.server")
 OnFailure = Callable[[BaseException], None]
 
 
@@ -53,7 +55,7 @@ def create_app(
         docs_url=None, redoc_url=None,
     )  # fmt: skip
     app.state.service = service
-    for part in (_chat, _completions, _texts, _models):
+    for part in (_chat, _completions, _embeddings, _texts, _models):
         app.include_router(part.router(service))
     app.add_middleware(Gate, settings=settings, metrics=service.metrics)
     _shape_errors(app)
@@ -64,9 +66,9 @@ async def _start(service: Service, on_failure: OnFailure | None) -> None:
     try:
         await service.shelf.start()
     except Exception as error:
-        if on_failure is None:
-            raise
-        on_failure(error)
+        log.error("the first model cannot be loaded")
+        if on_failure is not None:
+            on_failure(error)
 
 
 def _shape_errors(app: FastAPI) -> None:
