@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +16,7 @@ import pytest
 from fastapi import FastAPI
 
 from server import live
+from trit.server import _service
 from trit.server._service import Service
 from trit.server.settings import Settings
 
@@ -113,6 +116,27 @@ def test_one_that_leaves_the_queue(path: Path) -> None:
         first.sock.close()
         live.until(lambda: queue.running == 0, 5)
         assert live.ask(address, CHAT, body(3)).status == 200
+
+
+def test_who_reads_slowly_holds_no_slot(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it has not read is kept for it; the next one is answered meanwhile."""
+    begun, reads, send = threading.Event(), threading.Event(), _service._send
+
+    async def late(*arguments: Any, **more: Any) -> None:
+        begun.set()
+        while not reads.is_set():
+            await asyncio.sleep(0.01)
+        await send(*arguments, **more)
+
+    monkeypatch.setattr(_service, "_send", late)
+    models = {"talker": live.opener(path, 1)}
+    with live.served(models, Settings(parallel=1)) as (address, _), ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(live.ask, address, CHAT, body(1, max_tokens=20, stream=True))
+        live.until(begun.is_set)  # it has its turn
+        assert live.ask(address, CHAT, body(2)).status == 200
+        assert not slow.done()
+        reads.set()
+        assert len(stream_text(slow.result())) > 0
 
 
 def test_a_request_that_takes_too_long(path: Path) -> None:

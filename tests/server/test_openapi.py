@@ -6,7 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from schemathesis import GenerationMode
 from schemathesis.checks import load_all_checks
 
 from server import live
@@ -22,6 +24,7 @@ def no_model() -> Model:
 
 
 schema = schemathesis.openapi.from_dict(create_app({"talker": no_model}, LIMITS).openapi())
+OPERATIONS = {found.ok().label: found.ok() for found in schema.get_all_operations()}
 load_all_checks()
 # What is of the document's shape may still make no sense: no such model, a template that refuses.
 NOT_PROMISED = [schemathesis.checks.CHECKS.get_one("positive_data_acceptance")]
@@ -34,11 +37,25 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield address
 
 
-@schema.parametrize()
-@settings(
-    max_examples=6, deadline=None, phases=[Phase.explicit, Phase.generate], derandomize=True,
-    suppress_health_check=list(HealthCheck),
-)  # fmt: skip
-def test_every_answer_is_documented(case: schemathesis.Case, address: str) -> None:
+@pytest.mark.parametrize(
+    ("label", "mode"),
+    [
+        pytest.param(label, mode, id=f"{label} {mode.value}")
+        for label in sorted(OPERATIONS)
+        for mode in GenerationMode
+        if mode is GenerationMode.POSITIVE or label.startswith("POST")  # a GET cannot be malformed
+    ],
+)
+def test_every_answer_is_documented(label: str, mode: GenerationMode, address: str) -> None:
     """In status, type and shape; and what breaks the document is refused."""
-    case.call_and_validate(base_url=f"http://{address}", excluded_checks=NOT_PROMISED)
+
+    @settings(
+        max_examples=12, deadline=None, phases=[Phase.generate], derandomize=True, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(st.data())
+    def every(data: st.DataObject) -> None:
+        case = data.draw(OPERATIONS[label].as_strategy(generation_mode=mode))
+        case.call_and_validate(base_url=f"http://{address}", excluded_checks=NOT_PROMISED)
+
+    every()

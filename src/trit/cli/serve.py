@@ -89,7 +89,7 @@ def command(
     ] = None,
     timeout: Annotated[
         float, typer.Option("--timeout", "-to", metavar="S", help="Seconds for a request, in all.")
-    ] = 600.0,
+    ] = 3600.0,
     max_body: Annotated[
         str, typer.Option("--max-body", metavar="SIZE", help="Most bytes of a request.")
     ] = "8MiB",

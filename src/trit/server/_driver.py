@@ -28,8 +28,12 @@ _News = list[Chunk | Exception | None]  # None: that was all
 class Job:
     """The answers to one request, while they are written. Made by `Driver.start`."""
 
-    def __init__(self, model: Model, requests: Sequence[Request], begun: float) -> None:
-        """Errors as for `generate.stream`. `begun`: when the request came, on perf_counter."""
+    def __init__(
+        self, model: Model, requests: Sequence[Request], begun: float, on_end: Callable[[], None]
+    ) -> None:
+        """Errors as for `generate.stream`. `begun`: when the request came, on perf_counter.
+        `on_end`: told in the event loop when all is written, which may be before all is read."""
+        self.on_end = on_end
         self.scheduler = model.scheduler
         self.runs = generation.answers(model.scheduler, model.tokenizer, requests, begun)
         self.news: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue()
@@ -73,9 +77,11 @@ class Driver:
         self._thread = threading.Thread(target=self._run, name="trit-driver", daemon=True)
         self._thread.start()
 
-    def start(self, model: Model, requests: Sequence[Request], begun: float) -> Job:
-        """Let the requests take part from the next step on. Errors as for `generate.stream`."""
-        job = Job(model, requests, begun)
+    def start(
+        self, model: Model, requests: Sequence[Request], begun: float, on_end: Callable[[], None]
+    ) -> Job:
+        """Let the requests take part from the next step on; otherwise as `Job`."""
+        job = Job(model, requests, begun, on_end)
         for run in job.runs:
             job.scheduler.add(run)
         with self._wake:
@@ -131,6 +137,8 @@ def _hand_over(collected: Sequence[tuple[Job, _News]]) -> None:
     for job, news in collected:
         for item in news:
             job.news.put_nowait(item)
+        if not isinstance(news[-1], Chunk):
+            job.on_end()
 
 
 def _step(scheduler: Scheduler, jobs: Sequence[Job]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
 
 from trit.server._errors import unavailable
 
@@ -25,8 +25,11 @@ class Queue:
             )
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Wait for a slot and hold it; ApiError 503 at once if the queue is full."""
+    async def slot(self) -> AsyncIterator[Callable[[], None]]:
+        """Wait for a slot and hold it until the context is left, or what it yields is called.
+
+        ApiError 503 at once if the queue is full.
+        """
         self.require_room()
         self.waiting += 1
         try:
@@ -34,8 +37,10 @@ class Queue:
         finally:
             self.waiting -= 1
         self.running += 1
-        try:
-            yield
-        finally:
-            self.running -= 1
-            self._free.release()
+        with ExitStack() as held:
+            held.callback(self._release)
+            yield held.close
+
+    def _release(self) -> None:
+        self.running -= 1
+        self._free.release()

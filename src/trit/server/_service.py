@@ -88,8 +88,8 @@ class Service:
         self.queue.require_room()
         async with self.shelf.use(name) as (found, model):
             requests = await in_thread(lambda: _prepared(model, prepare))
-            async with self.queue.slot():
-                job = self.driver.start(model, requests, begun)
+            async with self.queue.slot() as release:
+                job = self.driver.start(model, requests, begun, release)
                 try:
                     yield Work(found, model, requests, job, self.metrics)
                 finally:

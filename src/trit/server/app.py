@@ -66,8 +66,9 @@ async def _start(service: Service, on_failure: OnFailure | None) -> None:
     try:
         await service.shelf.start()
     except Exception as error:
-        log.error("the first model cannot be loaded")
-        if on_failure is not None:
+        if on_failure is None:
+            log.error("the first model cannot be loaded: %s", error)
+        else:
             on_failure(error)
 
 

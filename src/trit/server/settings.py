@@ -34,7 +34,7 @@ class Settings:
     queue: int = 64
     n_predict: int | None = None
     body_bytes: int = 8 << 20
-    timeout: float = 600.0
+    timeout: float = 3600.0
     sleep_idle_seconds: float | None = None
     verbose: bool = False
 
