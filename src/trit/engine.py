@@ -371,6 +371,14 @@ class Engine:
             self._decoder.head(np.ascontiguousarray(hidden), out)
         return out
 
+    def normed(self, hidden: Float32) -> Float32:
+        """Hidden states (n, width) behind the last layer, through the output norm: what the matrix
+        of the head takes, and what other libraries call the last hidden state."""
+        norm = self.plan.output_norm
+        squares = np.square(hidden, dtype=np.float64).mean(axis=-1, keepdims=True)
+        scaled = hidden / np.sqrt(squares + norm.eps) * self._weights.vector(norm.weight)
+        return np.asarray(scaled, np.float32)
+
     def length(self, sequence: int = 0) -> int:
         """Positions the cache holds of a sequence."""
         return int(self._decoder.length(sequence))

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from trit.runtime.generate import Chunk, FinishReason, Generation, TokenLogprob
+from trit.runtime._tool_calls import Found, ToolCallParser
+from trit.runtime.generate import Chunk, FinishReason, Generation, Stats, TokenLogprob
 from trit.runtime.tokenizer import Tokenizer
+
+Reason = Literal["stop", "length", "tool_calls"]
 
 
 @dataclass(frozen=True)
@@ -42,20 +45,39 @@ class Logprobs:
 
 
 @dataclass(frozen=True)
+class FunctionCall:
+    """A function that the model wants called; `arguments` is JSON text."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call in an answer; `index` counts those of one answer, and is in streams alone."""
+
+    id: str
+    function: FunctionCall
+    index: int | None = None
+    type: Literal["function"] = "function"
+
+
+@dataclass(frozen=True)
 class Message:
-    """What the model said."""
+    """What the model said; no content where it calls functions and says nothing else."""
 
     role: Literal["assistant"]
-    content: str
+    content: str | None
+    tool_calls: tuple[ToolCall, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The answer; there is always one."""
+    """One answer; there are as many as were asked for."""
 
     index: int
     message: Message
-    finish_reason: FinishReason
+    finish_reason: Reason
     logprobs: Logprobs | None = None
 
 
@@ -68,7 +90,7 @@ class PromptDetails:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens read and written."""
+    """Tokens read and written, those of all answers; a prompt counts once."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -88,8 +110,15 @@ class ChatCompletion:
     object: Literal["chat.completion"] = "chat.completion"
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return asdict(self)
+        """As JSON has it: calls that there are not are absent from it."""
+        answer = asdict(self)
+        for choice in answer["choices"]:
+            message = choice["message"]
+            if not message["tool_calls"]:
+                del message["tool_calls"]
+            for call in message.get("tool_calls", ()):
+                del call["index"]
+        return answer
 
 
 @dataclass(frozen=True)
@@ -98,83 +127,162 @@ class Delta:
 
     content: str | None = None
     role: Literal["assistant"] | None = None
+    tool_calls: tuple[ToolCall, ...] | None = None
 
 
 @dataclass(frozen=True)
 class ChunkChoice:
-    """The answer's next piece."""
+    """The next piece of an answer."""
 
     index: int
     delta: Delta
-    finish_reason: FinishReason | None = None
+    finish_reason: Reason | None = None
     logprobs: Logprobs | None = None
 
 
 @dataclass(frozen=True)
 class ChatCompletionChunk:
-    """A piece of a streamed answer: `.choices[0].delta.content`."""
+    """A piece of a streamed answer: `.choices[0].delta.content`.
+
+    `usage` comes in a chunk of its own, without choices.
+    """
 
     id: str
     created: int
     model: str
     choices: tuple[ChunkChoice, ...]
+    usage: Usage | None = None
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: what a delta does not say is absent from it."""
+        """As JSON has it: what a delta does not say is absent from it, and usage that is none."""
         answer = asdict(self)
+        if self.usage is None:
+            del answer["usage"]
         for choice in answer["choices"]:
             choice["delta"] = {k: v for k, v in choice["delta"].items() if v is not None}
         return answer
 
 
-def completion(model: str, answer: Generation, tokenizer: Tokenizer) -> ChatCompletion:
-    """The completion of a finished answer."""
-    stats = answer.stats
+def completion(
+    model: str, answers: Sequence[Generation], tokenizer: Tokenizer, *, tools: bool = False
+) -> ChatCompletion:
+    """The completion of finished answers to one prompt. `tools`: look for calls in them."""
     return ChatCompletion(
-        id=_id(),
+        id=unique("chatcmpl"),
         created=int(time.time()),
         model=model,
-        choices=(
-            Choice(
-                0,
-                Message("assistant", answer.text),
-                answer.finish_reason,
-                None if answer.logprobs is None else _logprobs(answer.logprobs, tokenizer),
-            ),
+        choices=tuple(
+            _choice(index, answer, tokenizer, tools) for index, answer in enumerate(answers)
         ),
-        usage=Usage(
-            prompt_tokens=stats.prompt_tokens,
-            completion_tokens=stats.tokens,
-            total_tokens=stats.prompt_tokens + stats.tokens,
-            prompt_tokens_details=PromptDetails(stats.cached_tokens),
-        ),
+        usage=usage([answer.stats for answer in answers], len(answers)),
     )
+
+
+def usage(stats: Sequence[Stats], per_prompt: int = 1) -> Usage:
+    """What answers took; `per_prompt` of them in a row belong to one prompt."""
+    read = sum(one.prompt_tokens for one in stats[::per_prompt])
+    written = sum(one.tokens for one in stats)
+    cached = sum(one.cached_tokens for one in stats[::per_prompt])
+    return Usage(read, written, read + written, PromptDetails(cached))
 
 
 def completion_chunks(
     model: str, chunks: Iterable[Chunk], tokenizer: Tokenizer
 ) -> Iterator[ChatCompletionChunk]:
     """The role, then a chunk for each token that brings text or log probabilities, then the end."""
-    name, created = _id(), int(time.time())
+    stream = CompletionStream(model, tokenizer)
+    yield from stream.begin()
+    for chunk in chunks:
+        yield from stream.push(chunk)
 
-    def chunk(
-        delta: Delta, reason: FinishReason | None = None, logprobs: Logprobs | None = None
+
+class CompletionStream:
+    """Makes the chunks of one completion, as tokens of its answers come in any order."""
+
+    def __init__(
+        self, model: str, tokenizer: Tokenizer, count: int = 1, *, tools: bool = False
+    ) -> None:
+        """`count` answers. `tools`: look for calls in them."""
+        self._model, self._tokenizer = model, tokenizer
+        self._id, self._created = unique("chatcmpl"), int(time.time())
+        self._parsers = [ToolCallParser() for _ in range(count)] if tools else []
+        self._calls = [0] * count
+        self._stats: list[Stats] = []
+
+    def begin(self) -> list[ChatCompletionChunk]:
+        """The role of every answer."""
+        return [self._chunk(index, Delta("", "assistant")) for index in range(len(self._calls))]
+
+    def push(self, chunk: Chunk) -> list[ChatCompletionChunk]:
+        """What a token adds: text, calls that it completes, the end."""
+        text, calls = self._parsed(chunk)
+        made = []
+        if text or chunk.logprobs:
+            logprobs = _logprobs(chunk.logprobs, self._tokenizer) if chunk.logprobs else None
+            made.append(self._chunk(chunk.index, Delta(text), None, logprobs))
+        for call in calls:
+            made.append(self._chunk(chunk.index, Delta(tool_calls=(call,))))
+        if chunk.finish_reason is not None:
+            assert chunk.stats is not None
+            self._stats.append(chunk.stats)
+            reason = _reason(chunk.finish_reason, self._calls[chunk.index] > 0)
+            made.append(self._chunk(chunk.index, Delta(), reason))
+        return made
+
+    def usage(self) -> ChatCompletionChunk:
+        """What all answers took, once they have ended."""
+        total = usage(self._stats, len(self._calls))
+        return ChatCompletionChunk(self._id, self._created, self._model, (), total)
+
+    def _parsed(self, chunk: Chunk) -> tuple[str, list[ToolCall]]:
+        if not self._parsers:
+            return chunk.text, []
+        parser = self._parsers[chunk.index]
+        text, found = parser.push(chunk.text)
+        if chunk.finish_reason is not None:
+            text += parser.finish()
+        first = self._calls[chunk.index]
+        self._calls[chunk.index] += len(found)
+        return text, [_call(one, first + number) for number, one in enumerate(found)]
+
+    def _chunk(
+        self,
+        index: int,
+        delta: Delta,
+        reason: Reason | None = None,
+        logprobs: Logprobs | None = None,
     ) -> ChatCompletionChunk:
-        choice = ChunkChoice(0, delta, reason, logprobs)
-        return ChatCompletionChunk(name, created, model, (choice,))
-
-    yield chunk(Delta("", "assistant"))
-    for one in chunks:
-        if one.text or one.logprobs:
-            logprobs = _logprobs(one.logprobs, tokenizer) if one.logprobs else None
-            yield chunk(Delta(one.text), None, logprobs)
-        if one.finish_reason is not None:
-            yield chunk(Delta(), one.finish_reason)
+        choice = ChunkChoice(index, delta, reason, logprobs)
+        return ChatCompletionChunk(self._id, self._created, self._model, (choice,))
 
 
-def _id() -> str:
-    return f"chatcmpl-{secrets.token_hex(12)}"
+def unique(prefix: str) -> str:
+    """A name that nothing else has."""
+    return f"{prefix}-{secrets.token_hex(12)}"
+
+
+def _choice(index: int, answer: Generation, tokenizer: Tokenizer, tools: bool) -> Choice:
+    text, found = answer.text, list[Found]()
+    if tools:
+        parser = ToolCallParser()
+        text, found = parser.push(answer.text)
+        text += parser.finish()
+    calls = tuple(_call(one) for one in found)
+    return Choice(
+        index,
+        Message("assistant", text.strip() or None if calls else text, calls or None),
+        _reason(answer.finish_reason, bool(calls)),
+        None if answer.logprobs is None else _logprobs(answer.logprobs, tokenizer),
+    )
+
+
+def _call(found: Found, index: int | None = None) -> ToolCall:
+    return ToolCall(unique("call"), FunctionCall(found.name, found.arguments), index)
+
+
+def _reason(reason: FinishReason, calls: bool) -> Reason:
+    return "tool_calls" if calls and reason == "stop" else reason
 
 
 def _logprobs(tokens: Iterable[TokenLogprob], tokenizer: Tokenizer) -> Logprobs:

@@ -15,17 +15,19 @@ class StopCutter:
         self._stops = tuple(stops)
         self._held = ""
         self.stopped = False
+        self.rest = ""  # what came behind the stop string
 
     def push(self, piece: str) -> str:
         """The text that is certain after `piece`; sets `stopped` when a stop string is complete."""
         if not self._stops or not piece:
             return piece
         text = self._held + piece
-        found = min((at for stop in self._stops if (at := text.find(stop)) >= 0), default=-1)
-        if found >= 0:
+        found = [(at, stop) for stop in self._stops if (at := text.find(stop)) >= 0]
+        if found:
+            at, stop = min(found, key=lambda one: one[0])
             self.stopped = True
-            self._held = ""
-            return text[:found]
+            self._held, self.rest = "", text[at + len(stop) :]
+            return text[:at]
         keep = max(_overlap(text, stop) for stop in self._stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from trit.engine import Engine
 from trit.errors import DoesNotFitError, UsageError
 from trit.runtime._generation_text import StopCutter
+from trit.runtime.constrain import Grammar
 from trit.runtime.sample import Sampler, SamplerSettings, log_probabilities
 from trit.runtime.scheduler import Run, Scheduler
 from trit.runtime.tokenizer import Tokenizer
@@ -52,6 +53,7 @@ class Request:
     max_tokens  None: until the model ends, or the context is full
     stop        texts that end the answer and are not part of it
     logprobs    how many likeliest tokens to report beside the chosen one; None: nothing
+    grammar     the form of the answer (constrain.py); None: any text
     """
 
     prompt: Sequence[int]
@@ -59,6 +61,7 @@ class Request:
     max_tokens: int | None = None
     stop: Sequence[str] = ()
     logprobs: int | None = None
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -191,15 +194,22 @@ def stream(
     PromptTooLongError where a prompt does not fit; UsageError for a bias on an unknown token.
     """
     begun = time.perf_counter()
-    for request in requests:
-        require_room(scheduler.engine, request)
-    answers = [
-        _Answer(index, request, scheduler.engine, tokenizer, begun)
-        for index, request in enumerate(requests)
-    ]
-    with closing(scheduler.follow(answers)) as chosen:
+    with closing(scheduler.follow(answers(scheduler, tokenizer, requests, begun))) as chosen:
         for _, chunk in chosen:
             yield chunk
+
+
+def answers(
+    scheduler: Scheduler, tokenizer: Tokenizer, requests: Sequence[Request], begun: float
+) -> list[Answer]:
+    """The runs of all requests, to be added to the scheduler; `begun` is when the wait for them
+    began, on perf_counter's clock. Errors as for `stream`."""
+    for request in requests:
+        require_room(scheduler.engine, request)
+    return [
+        Answer(index, request, scheduler.engine, tokenizer, begun)
+        for index, request in enumerate(requests)
+    ]
 
 
 def require_room(engine: Engine, request: Request) -> None:
@@ -208,7 +218,7 @@ def require_room(engine: Engine, request: Request) -> None:
         raise PromptTooLongError(len(request.prompt), engine.ctx, engine.plan.context_length)
 
 
-class _Answer(Run[Chunk]):
+class Answer(Run[Chunk]):
     """One answer while it is written."""
 
     def __init__(
@@ -228,13 +238,15 @@ class _Answer(Run[Chunk]):
         self._sampler.accept_all(request.prompt)
         self._decoder = tokenizer.stream()
         self._cutter = StopCutter(request.stop)
+        self._guide = None if request.grammar is None else request.grammar.begin()
         self._begun = begun
         self._first_at = 0.0
         self._chosen = self._written = 0
 
     def choose(self, logits: NDArray[np.float32]) -> tuple[Chunk, int | None]:
         """The chunk of the next token, and that token unless the answer is over."""
-        token = self._sampler.sample(logits, len(self.tokens))
+        allowed = logits if self._guide is None else self._guide.allowed(logits)
+        token = self._sampler.sample(allowed, len(self.tokens))
         now = time.perf_counter()
         self._chosen += 1
         if self._chosen == 1:
@@ -245,7 +257,8 @@ class _Answer(Run[Chunk]):
         self._sampler.accept(token)
         logprobs = self._logprobs(logits, token)
         text = self._cutter.push(self._decoder.push(token))
-        if self._cutter.stopped:
+        whole = self._guide is not None and self._guide.accept(token)
+        if self._cutter.stopped or whole:
             return self._last(text, (token,), logprobs, "stop", now), None
         if self._written >= self._most:
             return self._last(text, (token,), logprobs, "length", now), None

@@ -36,7 +36,7 @@ from trit.runtime._generation_openai import (
 from trit.runtime.chat import ChatTemplate
 from trit.runtime.generate import Chunk, Generation, Request
 from trit.runtime.sample import SamplerSettings
-from trit.runtime.scheduler import PASS_ROWS, Scheduler
+from trit.runtime.scheduler import PASS_ROWS, TOGETHER, Scheduler
 from trit.runtime.tokenizer import Tokenizer
 
 DRAFT_MAX = 15
@@ -65,6 +65,7 @@ def load(
     *,
     batch: int = PASS_ROWS,
     draft_max: int = DRAFT_MAX,
+    parallel: int = TOGETHER,
     cache_type: str = "f16",
     repack: bool | None = None,
     chat: bool = False,
@@ -78,6 +79,7 @@ def load(
     batch        rows of a prompt per pass; changes speed and memory, never an answer
     draft_max    most tokens guessed ahead from text that repeats itself, 0: none; changes speed,
                  never an answer
+    parallel     answers decoded at the same time; more of them wait
     cache_type   what keys and values are kept in: f16, or q8_0 at about half the memory, or f32
     repack       copy the weights into an order that is read faster, in place of the mapped file;
                  None: if memory allows
@@ -92,7 +94,7 @@ def load(
 
         path = zoo.resolve(os.fspath(reference), on_progress)
     return Model(
-        checkpoint.open(path), ctx, threads, batch=batch, draft_max=draft_max,
+        checkpoint.open(path), ctx, threads, batch=batch, draft_max=draft_max, parallel=parallel,
         cache_type=cache_type, repack=repack, chat=chat,
     )  # fmt: skip
 
@@ -114,15 +116,16 @@ class Model:
         *,
         batch: int = PASS_ROWS,
         draft_max: int = DRAFT_MAX,
+        parallel: int = TOGETHER,
         cache_type: str = "f16",
         repack: bool | None = None,
         chat: bool = False,
     ) -> None:
         """As `load`; the file is closed with the model, or if it cannot be run."""
-        if (ctx is not None and ctx < 0) or batch < 1 or draft_max < 0:
+        if (ctx is not None and ctx < 0) or batch < 1 or draft_max < 0 or parallel < 1:
             raise UsageError(
-                f"ctx is {ctx}, batch {batch}, draft_max {draft_max}; expected 0 or more, 1 or "
-                "more, and 0 or more."
+                f"ctx is {ctx}, batch {batch}, draft_max {draft_max}, parallel {parallel}; "
+                "expected 0 or more, 1 or more, 0 or more, and 1 or more."
             )
         with ExitStack() as stack:
             stack.enter_context(file)
@@ -152,7 +155,9 @@ class Model:
                 repack=repack,
             )
             self.weight_bytes = sum(tensor.nbytes for tensor in file.tensors.values())
-            self.scheduler = Scheduler(self.engine, pass_rows=batch, draft_max=draft_max)
+            self.scheduler = Scheduler(
+                self.engine, pass_rows=batch, together=parallel, draft_max=draft_max
+            )
             self._close = stack.pop_all()
 
     def __enter__(self) -> Model:
@@ -201,21 +206,34 @@ class Model:
         """The ids of a prompt, with the BOS the model wants, and no EOS."""
         return self._with_bos(self.tokenizer.encode(text, add_special=False))
 
-    def render(self, messages: Messages, *, add_generation_prompt: bool = True) -> str:
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the chat template has a place for descriptions of tools."""
+        return self.has_template and "tools" in cast(str, self.metadata[TEMPLATE_KEY])
+
+    def render(
+        self,
+        messages: Messages,
+        *,
+        add_generation_prompt: bool = True,
+        tools: Messages | None = None,
+    ) -> str:
         """The text of a conversation by the model's chat template; TemplateError if it fails.
 
-        `messages` are {"role": "system" | "user" | "assistant", "content": text}.
+        `messages` are {"role": "system" | "user" | "assistant" | "tool", "content": text}, `tools`
+        what the model may call, {"type": "function", "function": {"name", "parameters", …}}.
         """
         return self._chat_template().render(
             messages,
             add_generation_prompt=add_generation_prompt,
+            tools=tools,
             bos_token=self._spelled(self.tokenizer.bos_id),
             eos_token=self._spelled(self.tokenizer.eos_id),
         )
 
-    def prompt(self, messages: Messages) -> list[int]:
+    def prompt(self, messages: Messages, tools: Messages | None = None) -> list[int]:
         """The ids of a conversation, up to where the model answers."""
-        ids = self.tokenizer.encode(self.render(messages), add_special=False)
+        ids = self.tokenizer.encode(self.render(messages, tools=tools), add_special=False)
         # Most templates write the BOS themselves; it is wanted once.
         return ids if ids[:1] == [self.tokenizer.bos_id] else self._with_bos(ids)
 
@@ -277,7 +295,7 @@ class Model:
         chosen = _chosen(sampling or self.sampling, temperature, top_k, top_p, min_p, seed)
         single = _is_prompt(prompt)
         prompts = [cast(Prompt, prompt)] if single else cast(list[Prompt], prompt)
-        requests = [Request(self._ids(one), chosen, max_tokens, stop, logprobs) for one in prompts]
+        requests = [Request(self.ids(one), chosen, max_tokens, stop, logprobs) for one in prompts]
         answers = generation.generate(self.scheduler, self.tokenizer, requests)
         return answers[0] if single else answers
 
@@ -300,7 +318,7 @@ class Model:
         The request is checked at once, the model runs when the first chunk is asked for.
         """
         chosen = _chosen(sampling or self.sampling, temperature, top_k, top_p, min_p, seed)
-        request = Request(self._ids(prompt), chosen, max_tokens, stop, logprobs)
+        request = Request(self.ids(prompt), chosen, max_tokens, stop, logprobs)
         generation.require_room(self.engine, request)
         return generation.stream(self.scheduler, self.tokenizer, [request])
 
@@ -364,7 +382,7 @@ class Model:
             answer = self.generate(
                 ids, max_tokens=max_tokens, stop=stop, logprobs=logprobs, sampling=chosen
             )
-            return completion(self.name, answer, self.tokenizer)
+            return completion(self.name, [answer], self.tokenizer)
         chunks = self.stream(
             ids, max_tokens=max_tokens, stop=stop, logprobs=logprobs, sampling=chosen
         )
@@ -374,7 +392,8 @@ class Model:
         """Empty the cache of what no generation is using; changes speed and memory alone."""
         self.scheduler.forget()
 
-    def _ids(self, prompt: Prompt) -> Sequence[int]:
+    def ids(self, prompt: Prompt) -> Sequence[int]:
+        """The ids of a prompt: of a text, or those that are given; UsageError for unknown ones."""
         self._require_open()
         if isinstance(prompt, str):
             return self.tokenize(prompt)

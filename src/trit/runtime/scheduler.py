@@ -34,6 +34,7 @@ from trit.runtime.lookup import Costs, Lookup
 PASS_ROWS = 64
 TOGETHER = 16  # sequences that are run at the same time
 AHEAD = 16  # items a run may be ahead of its reader
+APART = 1 << 30  # sequences from here on are not the scheduler's
 _NO_MEMORY = (
     "the system has no memory left for the cache of keys and values. Choose a smaller --ctx-size, "
     "or fewer sequences at a time."
@@ -175,21 +176,31 @@ class Scheduler:
 
     def step(self, unless: Callable[[], bool] = lambda: False) -> None:
         """Run one batch once nobody else does; nothing if by then `unless` holds."""
+        self.alone(self._admit_and_run, unless)
+
+    def alone(self, work: Callable[[], T], unless: Callable[[], bool] = lambda: False) -> T | None:
+        """What `work` returns, which has the engine to itself: no step is under way meanwhile.
+
+        None if, when its turn comes, `unless` holds. Sequences from APART on are nobody's.
+        """
         me = threading.get_ident()
         try:
             with self._changed:
                 self._changed.wait_for(lambda: unless() or self._driver in (None, me))
                 if unless():
-                    return
+                    return None
                 self._driver = me
-            self._admit()
-            self._run_batch()
+            return work()
         finally:
             with self._changed:
                 if self._driver == me:
                     self._sweep()
                     self._driver = None
                     self._changed.notify_all()
+
+    def _admit_and_run(self) -> None:
+        self._admit()
+        self._run_batch()
 
     def _between_steps(self) -> None:
         with self._changed:

@@ -103,6 +103,10 @@ class Tokenizer:
         """The bytes one token stands for, or a special token's text. UsageError if unknown."""
         return self._bytes([token], False, False)
 
+    def is_control(self, token: int) -> bool:
+        """Whether `skip_special` leaves it out."""
+        return not self._bytes([token], True, False) and bool(self.token_bytes(token))
+
     def stream(self, skip_special: bool = True) -> StreamDecoder:
         """A decoder for tokens that come one by one, as the continuation of a text."""
         return StreamDecoder(self, skip_special)

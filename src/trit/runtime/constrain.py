@@ -1,0 +1,127 @@
+"""Answers of a given form: before a token is drawn, all that would leave the form are forbidden.
+
+    grammar = json_schema(tokenizer, {"type": "object", …})
+    Request(prompt, settings, grammar=grammar)
+
+The grammar of a JSON schema and its masks are llguidance's (extra `serve`), over the bytes of the
+model's own tokens. JSON is written as Python's json.dumps writes it: a small model that may write
+as many spaces as it likes sometimes writes nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary, ref
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trit.errors import UnsupportedError, UsageError
+from trit.runtime.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer
+
+Float32 = NDArray[np.float32]
+_AS_JSON_DUMPS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+MOST_SCHEMA_CHARS = 100_000
+
+
+class Grammar:
+    """A form; each answer begins a `Guide` of its own."""
+
+    def __init__(self, tokenizer: Tokenizer, text: str) -> None:
+        """`text` is llguidance's; UsageError for a form that cannot be had."""
+        from llguidance import LLMatcher
+
+        self._first = LLMatcher(_tokens(tokenizer), text, log_level=0)
+        _check(self._first)
+
+    def begin(self) -> Guide:
+        """The state of an answer of which nothing is written."""
+        return Guide(self._first.deep_copy())
+
+
+class Guide:
+    """Follows one answer."""
+
+    def __init__(self, matcher: LLMatcher) -> None:
+        self._matcher = matcher
+
+    def allowed(self, logits: Float32) -> Float32:
+        """Logits (vocab,) with -inf for every token that cannot come now; one that ends an answer
+        can where the form is complete."""
+        raw = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
+        _check(self._matcher)
+        bits = np.unpackbits(raw, count=min(len(logits), 8 * len(raw)), bitorder="little")
+        masked = np.full_like(logits, -np.inf)
+        np.copyto(masked[: len(bits)], logits[: len(bits)], where=bits.astype(bool))
+        return masked
+
+    def accept(self, token: int) -> bool:
+        """Go on with `token`; True if nothing can come after it."""
+        self._matcher.consume_token(token)
+        _check(self._matcher)
+        return bool(self._matcher.is_stopped())
+
+
+def json_schema(tokenizer: Tokenizer, schema: Mapping[str, Any]) -> Grammar:
+    """JSON that matches a schema; UsageError for one that is wrong or not understood,
+    UnsupportedError without llguidance."""
+    try:
+        from llguidance import LLMatcher
+    except ImportError:
+        raise UnsupportedError(
+            "answers by a JSON schema need llguidance: pip install 'trit[serve]'."
+        ) from None
+    try:
+        text = json.dumps(schema)
+        if len(text) > MOST_SCHEMA_CHARS:
+            raise UsageError(
+                f"the schema has {len(text)} characters; at most {MOST_SCHEMA_CHARS} are allowed."
+            )
+        grammar = LLMatcher.grammar_from_json_schema(text, overrides=_AS_JSON_DUMPS)  # type: ignore[arg-type]
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the schema cannot be used: {error}.") from None
+    return Grammar(tokenizer, grammar)
+
+
+_known: WeakKeyDictionary[Tokenizer, LLTokenizer] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def _tokens(tokenizer: Tokenizer) -> LLTokenizer:
+    """The vocabulary for llguidance, built once: a second or so for 262,144 tokens."""
+    from llguidance import LLTokenizer, TokenizerWrapper
+
+    with _lock:
+        if tokenizer not in _known:
+            wrapper = TokenizerWrapper(_Vocabulary(tokenizer))
+            ends = sorted(tokenizer.eos_ids)
+            _known[tokenizer] = LLTokenizer(wrapper, eos_token=ends or None)
+        return _known[tokenizer]
+
+
+class _Vocabulary:
+    """What llguidance asks of a tokenizer. Control tokens are no text in any form."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = ref(tokenizer)  # weak: llguidance keeps this object, `_known` that
+        ids = range(tokenizer.vocab_size)
+        self.tokens = [tokenizer.token_bytes(token) for token in ids]
+        self.special_token_ids = [token for token in ids if tokenizer.is_control(token)]
+        self.eos_token_id = min(tokenizer.eos_ids, default=0)
+        self.bos_token_id = tokenizer.bos_id
+
+    def __call__(self, text: str) -> list[int]:
+        tokenizer = self._tokenizer()
+        assert tokenizer is not None, "its model is in use"
+        return tokenizer.encode(text, add_special=False, parse_special=False)
+
+
+def _check(matcher: LLMatcher) -> None:
+    if matcher.is_error():
+        raise UsageError(f"the form of the answer cannot be used: {matcher.get_error():.300}.")

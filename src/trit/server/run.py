@@ -1,0 +1,127 @@
+"""Runs the application: socket, time limits of connections, what Ctrl-C and SIGTERM do."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import socket
+from collections.abc import Callable, Mapping
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from trit.errors import TritError, UsageError
+from trit.runtime.model import Model
+from trit.server._shelf import UnloadableError
+from trit.server.app import create_app
+from trit.server.settings import HEADER_SECONDS, Settings
+
+GRACE_SECONDS = 5  # for answers that are under way when the server is told to stop
+OnReady = Callable[[str], None]
+
+
+def serve(models: Mapping[str, Callable[[], Model]], settings: Settings, on_ready: OnReady) -> None:
+    """Serve until the process is told to stop; called in the main thread.
+
+    models    what opens a model, by name; the first is opened while the server already listens
+    on_ready  told the address once connections are taken
+    Errors: KeyboardInterrupt for Ctrl-C, UsageError for an address that cannot be listened on, and
+    those of opening the first model.
+    """
+    failures: list[BaseException] = []
+    with _listen(settings.host, settings.port) as listener:
+
+        def stop(error: BaseException) -> None:
+            failures.append(error)
+            server.should_exit = True
+
+        config = uvicorn.Config(
+            create_app(models, settings, stop),
+            http=Connection,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=int(HEADER_SECONDS),
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        server = uvicorn.Server(config)
+        on_ready(_address(listener))
+        # Uvicorn raises the signals that it caught once more when it has shut down.
+        before = signal.signal(signal.SIGTERM, lambda *_: None)
+        try:
+            server.run(sockets=[listener])
+        finally:
+            signal.signal(signal.SIGTERM, before)
+    for error in failures:
+        raise error.cause if isinstance(error, UnloadableError) else error
+
+
+class Connection(H11Protocol):
+    """A connection; closed where a request's head does not come within HEADER_SECONDS, also if it
+    comes a byte at a time, which uvicorn would wait for without end."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.access_log = False  # the gate's line has no query
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._forget()
+
+    def _watch(self) -> None:
+        """Let the time run where a head is waited for."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._forget()
+        elif self._late is None and not self.transport.is_closing():
+            self._late = self.loop.call_later(HEADER_SECONDS, self.transport.close)
+
+    def _forget(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket. UsageError where there is none to be had."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except OSError as error:
+        raise UsageError(
+            f"--host {host}: {error.strerror}. Name an address of this machine."
+        ) from None
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise TritError(
+                f"port {port} of {host} is in use, perhaps by another 'trit serve'. Stop that, or "
+                "choose another one: --port N (0: any that is free)."
+            ) from None
+        raise UsageError(
+            f"--host {host} --port {port}: {error.strerror}. Choose another one."
+        ) from None
+    return listener
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,127 @@
+"""`trit serve` and `trit ps` as processes: from start to Ctrl-C, and every way not to start."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import talking_model
+from server import live
+from trit import cli
+
+TRIT = [sys.executable, "-m", "trit"]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return talking_model.write(tmp_path_factory.mktemp("models") / "talker.gguf")
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process, once it listens, and its address."""
+    command = [*TRIT, "serve", *arguments, "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        found = next(m for line in lines if (m := re.search(r"listening on http://(\S+),", line)))
+        yield process, found[1]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_from_the_start_to_a_signal(path: Path, number: int, code: int) -> None:
+    """Ctrl-C, also while an answer is written."""
+    with serving(str(path), "-np", "2", "-t", "1") as (process, address):
+        early = live.ask(address, "/health")
+        assert early.status == 200 or early.error["code"] == "unavailable"
+        live.until(lambda: live.ask(address, "/health").status == 200)
+        chat = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 3}
+        assert live.ask(address, "/v1/chat/completions", {**chat, "model": "talker"}).status == 200
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out) == (code, "")
+        assert "Traceback" not in err and "Exception" not in err
+
+
+def test_ps(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(str(path), "--alias", "small", "--api-key", "k", "-t", "1") as (_, address):
+        live.until(lambda: live.ask(address, "/health").status == 200)
+        host, _, port = address.rpartition(":")
+        where = ["ps", "--host", host, "--port", port]
+        assert cli.main([*where, "--api-key", "k"]) == 0
+        head, row = capsys.readouterr().out.splitlines()
+        assert head.split()[:2] == ["model", "state"] and row.split()[:3] == [
+            "small",
+            "loaded",
+            "256",
+        ]
+        assert cli.main([*where, "--api-key", "k", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["data"][0]["meta"]["n_ctx"] == 256
+        assert cli.main(where) == 1
+        assert "401: No valid API key" in capsys.readouterr().err
+    assert cli.main(where) == 1
+    assert "Start one ('trit serve MODEL')" in capsys.readouterr().err
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+    """`refused(*arguments)`: exit code and what stderr says of a server that does not start."""
+
+    def call(*arguments: str) -> tuple[int, str]:
+        code = cli.main(["serve", *arguments])
+        return code, capsys.readouterr().err
+
+    return call
+
+
+def test_ways_not_to_start(refused: Callable[..., Any], path: Path, tmp_path: Path) -> None:
+    model, empty, broken = str(path), tmp_path / "keys", tmp_path / "broken.gguf"
+    empty.write_text("\n")
+    broken.write_bytes(path.read_bytes()[:2000])
+    for arguments, code, said in (
+        ([], 2, "no model"),
+        ([model, "--host", "0.0.0.0"], 2, "no key is set"),
+        ([model, "--host", "203.0.113.1", "--api-key", "k"], 2, "Choose another one"),
+        ([model, "--port", "70000"], 2, "port is 70000"),
+        ([model, model], 2, "two models are called talker"),
+        ([model, str(broken), "--alias", "a"], 2, "--alias names one model"),
+        ([model, "-n", "0"], 2, "-n 0"),
+        ([model, "-np", "0"], 2, "parallel is 0"),
+        ([model, "--max-body", "much"], 2, "--max-body much"),
+        ([model, "--api-key-file", str(empty)], 1, "it has none"),
+        ([model, "-ngl", "99"], 2, "no such option: -ngl"),
+        (["no-such-model"], 1, "no-such-model"),
+    ):
+        got, err = refused(*arguments)
+        assert (got, said in err) == (code, True), err
+
+
+def test_a_port_in_use(refused: Callable[..., Any], path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        code, err = refused(str(path), "--port", str(other.getsockname()[1]))
+    assert code == 1 and "is in use" in err and "--port N" in err
+
+
+def test_a_model_that_cannot_be_loaded(path: Path, tmp_path: Path) -> None:
+    """Found once the server listens: it ends with the model's own error."""
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(path.read_bytes()[:2000])
+    done = subprocess.run(
+        [*TRIT, "serve", str(broken), "--port", "0"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1 and "trit: error: " in done.stderr and "broken.gguf" in done.stderr
+    assert "Traceback" not in done.stderr
