@@ -37,15 +37,18 @@ class AddProduct {
   void add(const PanelInput& in, int first, float* totals) const {
     const int line_step = tiles_ ? 4 : 4 * in.width;
     const int token_step = tiles_ ? kActivationBlock : 4;
+    const int8_t* x = in.codes + (tiles_ ? first * kActivationBlock : first * 4);
+    const int32_t* starts = in.starts + first;
+    const float* scales = in.scales + first;
     for (int block = 0; block < in.columns / kActivationBlock; ++block) {
-      const int8_t* x = in.codes + block * kActivationBlock * in.width + first * token_step;
       Words once[T];
       Words twice[T];
       for (int t = 0; t < T; ++t) once[t] = twice[t] = broadcast_word(0);
       TRIT_UNROLL for (int line = 0; line < kLines; ++line) {
+        const int8_t* at = x + line * line_step;
         const Bytes codes = load_bytes(&in.panel.codes[block * kLines + line][0][0]);
         TRIT_UNROLL for (int t = 0; t < T; ++t) {
-          const int8_t* four = x + line * line_step + t * token_step;
+          const int8_t* four = at + t * token_step;
           const Words even = even_bytes(four);
           const Words odd = odd_bytes(four);
           once[t] = add_where<8>(add_where<0>(once[t], codes, even), codes, odd);
@@ -55,11 +58,13 @@ class AddProduct {
       const Floats scale = load(in.panel.scales[block]);
       const Floats zero = scale * broadcast(-kSumZeroFloat);
       for (int t = 0; t < T; ++t) {
-        const int at = block * in.width + first + t;
-        const Ints sum = add_words(broadcast_int(in.starts[at]), once[t] + twice[t] + twice[t]);
+        const Ints sum = add_words(broadcast_int(starts[t]), once[t] + twice[t] + twice[t]);
         float* total = totals + kTileRows * (first + t);
-        store(total, fma(scaled_sum(sum, scale, zero), broadcast(in.scales[at]), load(total)));
+        store(total, fma(scaled_sum(sum, scale, zero), broadcast(scales[t]), load(total)));
       }
+      x += kActivationBlock * in.width;
+      starts += in.width;
+      scales += in.width;
     }
   }
 

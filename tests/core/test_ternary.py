@@ -119,7 +119,6 @@ FLAGS = {
 }
 MULTIPLICATION = re.compile(r"^\t(v?p?i?mul|v?pmadd|v?pdp|tdp|v?fn?m(add|sub)|v?dpp|v?mpsadbw)")
 OF_FLOATS = re.compile(r"^\tv?(mul|fn?m(add|sub)\d*)[ps]s\s")
-OF_ADDRESSES = re.compile(r"^\timul[lq]?\s")  # general registers: a panel is never in one
 
 
 def compiled(isa: str, *arguments: str) -> None:
@@ -143,7 +142,7 @@ def test_no_instruction_multiplies_weights_by_activations(target: str, tmp_path:
     found = [line for line in body if MULTIPLICATION.search(line)]
     floats = [line for line in found if OF_FLOATS.search(line)]
     assert floats and len(body) > 100
-    assert [line for line in found if line not in floats and not OF_ADDRESSES.search(line)] == []
+    assert found == floats
 
 
 @pytest.mark.parametrize("target", FLAGS)
