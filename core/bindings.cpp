@@ -175,6 +175,7 @@ nb::list formats() {
     row["block_bytes"] = f.block_bytes;
     row["integer"] = f.panel != nullptr;
     row["code_bits"] = f.code_bits;
+    row["adds"] = can_add(f);
     row["writable"] = f.pack != nullptr;
     rows.append(row);
   }
@@ -191,14 +192,17 @@ std::vector<float> floats(const In<float, 1>& array) {
   return {array.data(), array.data() + array.shape(0)};
 }
 
-// Handle of a weight; the caller keeps the array alive as long as the model.
+// Handle of a weight; the caller keeps the array alive as long as the model. adds: its products
+// are to be made by additions.
 int add_weight(Model& model, const std::string& isa, const std::string& name,
-               const In<uint8_t, 2>& data, int64_t columns, bool mapped) {
+               const In<uint8_t, 2>& data, int64_t columns, bool mapped, bool adds) {
   const Format& format = format_named(choose_kernels(isa), name);
   require_rows(format, data, columns);
+  require(!adds || can_add(format), name + " has no products by additions");
   Matrix w{&format, data.data(), static_cast<int64_t>(data.shape(1)),
            static_cast<int64_t>(data.shape(0)), columns};
   w.mapped = mapped;
+  w.adds = adds;
   model.weights.push_back(w);
   return static_cast<int>(model.weights.size()) - 1;
 }
@@ -311,7 +315,7 @@ void bind_model(nb::module_& m) {
   nb::class_<Model>(m, "Model")
       .def(nb::init<>())
       .def("add_weight", &add_weight, "isa"_a, "format"_a, "data"_a, "columns"_a,
-           "mapped"_a = false)
+           "mapped"_a = false, "adds"_a = false)
       .def("add_rope",
            [](Model& model, const Rope& rope) {
              model.ropes.push_back(rope);

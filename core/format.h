@@ -106,6 +106,11 @@ struct Format {
   DotTile dot[kDotTokens];
 };
 
+// Whether panels of the format can be multiplied by additions alone (ops/add_product.h).
+constexpr bool can_add(const Format& format) {
+  return format.code_bits == 2 && format.group == kActivationBlock && !format.has_mins;
+}
+
 struct FormatTable {
   const Format* const* formats;
   int count;

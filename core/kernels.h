@@ -45,6 +45,7 @@ struct Matrix {
   const uint8_t* tiles = nullptr;  // of all rows, sixteen after sixteen
   int64_t tiles_bytes = 0;         // of sixteen rows
   bool mapped = false;             // `data` is a file's pages, which can be read again
+  bool adds = false;               // products by additions; of formats that `can_add`
 };
 
 // Element type of cached keys and values. Q8_0: int8 codes with a half scale for each position and

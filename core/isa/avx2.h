@@ -220,6 +220,40 @@ inline Ints dot4_wide(Ints acc, Bytes codes, const int8_t* x) {
 
 #endif
 
+// Sums of bytes; see scalar.h. No multiplication, not even by one.
+struct Words {
+  __m256i lo, hi;
+};
+inline Words broadcast_word(int16_t x) { return {_mm256_set1_epi16(x), _mm256_set1_epi16(x)}; }
+inline Words operator+(Words a, Words b) {
+  return {_mm256_add_epi16(a.lo, b.lo), _mm256_add_epi16(a.hi, b.hi)};
+}
+inline Words even_bytes(const int8_t* x) {
+  const __m256i words = _mm256_srai_epi16(_mm256_slli_epi16(four_bytes_everywhere(x), 8), 8);
+  return {words, words};
+}
+inline Words odd_bytes(const int8_t* x) {
+  const __m256i words = _mm256_srai_epi16(four_bytes_everywhere(x), 8);
+  return {words, words};
+}
+template <int bit>
+inline __m256i add_where_half(__m256i sum, __m256i codes, __m256i x) {
+  const __m256i bits = _mm256_set1_epi16(1 << bit);
+  const __m256i set = _mm256_cmpeq_epi16(_mm256_and_si256(codes, bits), bits);
+  return _mm256_add_epi16(sum, _mm256_and_si256(set, x));
+}
+template <int bit>
+inline Words add_where(Words sum, Bytes codes, Words x) {
+  return {add_where_half<bit>(sum.lo, codes.lo, x.lo), add_where_half<bit>(sum.hi, codes.hi, x.hi)};
+}
+inline __m256i add_words_half(__m256i acc, __m256i a) {
+  const __m256i low = _mm256_srai_epi32(_mm256_slli_epi32(a, 16), 16);
+  return _mm256_add_epi32(acc, _mm256_add_epi32(low, _mm256_srai_epi32(a, 16)));
+}
+inline Ints add_words(Ints acc, Words a) {
+  return {add_words_half(acc.lo, a.lo), add_words_half(acc.hi, a.hi)};
+}
+
 // Packed codes; see scalar.h for what each operation means.
 inline void store(uint8_t* p, Bytes a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), a.lo);

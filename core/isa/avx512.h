@@ -128,6 +128,32 @@ inline Ints dot4(Ints acc, Bytes codes, const int8_t* x) {
 }
 inline Ints dot4_wide(Ints acc, Bytes codes, const int8_t* x) { return dot4(acc, codes, x); }
 
+// Sums of bytes; see scalar.h.
+struct Words {
+  __m512i v;
+};
+inline Words broadcast_word(int16_t x) { return {_mm512_set1_epi16(x)}; }
+inline Words operator+(Words a, Words b) { return {_mm512_add_epi16(a.v, b.v)}; }
+inline __m512i four_bytes_everywhere(const int8_t* x) {
+  int32_t four;
+  std::memcpy(&four, x, 4);
+  return _mm512_set1_epi32(four);
+}
+inline Words even_bytes(const int8_t* x) {
+  return {_mm512_srai_epi16(_mm512_slli_epi16(four_bytes_everywhere(x), 8), 8)};
+}
+inline Words odd_bytes(const int8_t* x) { return {_mm512_srai_epi16(four_bytes_everywhere(x), 8)}; }
+template <int bit>
+inline Words add_where(Words sum, Bytes codes, Words x) {
+  const __mmask32 set = _mm512_test_epi16_mask(codes.v, _mm512_set1_epi16(1 << bit));
+  return {_mm512_mask_add_epi16(sum.v, set, sum.v, x.v)};
+}
+inline Ints add_words(Ints acc, Words a) {
+  const __m512i low = _mm512_srai_epi32(_mm512_slli_epi32(a.v, 16), 16);
+  const __m512i high = _mm512_srai_epi32(a.v, 16);
+  return {_mm512_add_epi32(acc.v, _mm512_add_epi32(low, high))};
+}
+
 // Packed codes; see scalar.h for what each operation means.
 inline void store(uint8_t* p, Bytes a) { _mm512_storeu_si512(p, a.v); }
 inline __m256i load_two(const uint8_t* low, const uint8_t* high) {  // 16 bytes each

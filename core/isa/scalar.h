@@ -160,6 +160,42 @@ inline Ints dot4(Ints acc, Bytes codes, const int8_t* x) {
 }
 inline Ints dot4_wide(Ints acc, Bytes codes, const int8_t* x) { return dot4(acc, codes, x); }
 
+// Sums of bytes: 32 × int16, two to a lane.
+struct Words {
+  int16_t v[32];
+};
+inline Words broadcast_word(int16_t x) {
+  Words r;
+  for (int16_t& word : r.v) word = x;
+  return r;
+}
+inline Words operator+(Words a, Words b) {
+  for (int i = 0; i < 32; ++i) a.v[i] = static_cast<int16_t>(a.v[i] + b.v[i]);
+  return a;
+}
+inline Words even_bytes(const int8_t* x) {  // x[0] and x[2] in each lane
+  Words r;
+  for (int i = 0; i < 32; ++i) r.v[i] = x[2 * (i % 2)];
+  return r;
+}
+inline Words odd_bytes(const int8_t* x) {  // x[1] and x[3] in each lane
+  return even_bytes(x + 1);
+}
+// sum + x where bit `bit` of a word of codes is set, else sum
+template <int bit>
+inline Words add_where(Words sum, Bytes codes, Words x) {
+  const Words from = std::bit_cast<Words>(codes);
+  for (int i = 0; i < 32; ++i) {
+    const int16_t set = static_cast<int16_t>(-((from.v[i] >> bit) & 1));
+    sum.v[i] = static_cast<int16_t>(sum.v[i] + (x.v[i] & set));
+  }
+  return sum;
+}
+inline Ints add_words(Ints acc, Words a) {  // acc[lane] + both its words
+  for (int i = 0; i < 16; ++i) acc.v[i] += a.v[2 * i] + a.v[2 * i + 1];
+  return acc;
+}
+
 // Packed codes, four bytes to a lane of 32 bits. Compilers turn each of these loops into a few
 // vector instructions, which they would not through `each`.
 struct Lanes {

@@ -11,6 +11,7 @@
 #include "format.h"
 #include "isa/isa.h"
 #include "kernels.h"
+#include "ops/add_product.h"
 #include "ops/panel_input.h"
 #if defined(TRIT_ISA_AMX)
 #include "ops/tile_product.h"
@@ -216,11 +217,12 @@ inline void multiply_few(const Matrix& w, int64_t first_row, const Activations& 
 }
 
 // A stripe of tiles with many tokens: each block of tokens meets all panels of a chunk while it is
-// in the nearest cache.
+// in the nearest cache. Product: PanelProduct or AddProduct.
+template <typename Product>
 inline void multiply_many(const Matrix& w, int64_t first_row, int64_t end_row, const Activations& x,
-                          const float* bias, float* scratch, float* out, int64_t out_stride) {
+                          const Product& product, const float* bias, float* scratch, float* out,
+                          int64_t out_stride) {
   const Format& format = *w.format;
-  const PanelProduct product(format, x.tokens);
   const int64_t totals = product_scratch(x.tokens) / kStripeTiles;
   alignas(64) uint8_t unpacked[kMaxTileBytes];
   Panel panels[kStripeTiles];
@@ -260,9 +262,15 @@ inline void multiply_many(const Matrix& w, int64_t first_row, int64_t end_row, c
 
 inline void multiply(const Matrix& w, int64_t first_row, int64_t end_row, const Activations& x,
                      const float* bias, float* scratch, float* out, int64_t out_stride) {
+  if (w.adds) {
+    const AddProduct product(for_tiles(x.tokens));
+    multiply_many(w, first_row, end_row, x, product, bias, scratch, out, out_stride);
+    return;
+  }
   const DotTile dot = x.tokens <= kDotTokens ? w.format->dot[x.tokens - 1] : nullptr;
   if (!dot) {
-    multiply_many(w, first_row, end_row, x, bias, scratch, out, out_stride);
+    const PanelProduct product(*w.format, x.tokens);
+    multiply_many(w, first_row, end_row, x, product, bias, scratch, out, out_stride);
     return;
   }
   for (int64_t row = first_row; row < end_row; row += kTileRows) {

@@ -134,7 +134,13 @@ class Model:
     head_soft_cap: float
     def __init__(self) -> None: ...
     def add_weight(
-        self, isa: str, format: str, data: Bytes, columns: int, mapped: bool = False
+        self,
+        isa: str,
+        format: str,
+        data: Bytes,
+        columns: int,
+        mapped: bool = False,
+        adds: bool = False,
     ) -> int: ...
     def add_rope(self, rope: Rope) -> int: ...
     def add_layer(self, layer: Layer) -> None: ...

@@ -42,6 +42,8 @@ BATCH = 256  # rows per pass: large enough for the int8 units, small enough for 
 CACHE_TYPES = ("f32", "f16", "q8_0")  # that keys and values may be kept in
 PAGE = _core.page_positions  # of the cache
 GRAM_BLOCK = _core.moment_block  # squares on the diagonal that `add_gram` fills whole
+TERNARY_PATHS = ("dot", "add")  # of the products of ternary weights
+_ADDABLE = {row["name"] for row in _core.formats() if row["adds"]}
 
 
 def isa() -> str:
@@ -51,6 +53,15 @@ def isa() -> str:
     if chosen and chosen not in available:
         raise UsageError(f"TRIT_ISA={chosen}: this machine has {', '.join(available)}.")
     return chosen or str(available[0])
+
+
+def ternary_path() -> str:
+    """How ternary weights are multiplied: TRIT_TERNARY, by int8 dots ("dot") unless it is set, or
+    by additions alone ("add"). Logits are the same bits."""
+    chosen = os.environ.get("TRIT_TERNARY") or TERNARY_PATHS[0]
+    if chosen not in TERNARY_PATHS:
+        raise UsageError(f"TRIT_TERNARY={chosen}: expected {' or '.join(TERNARY_PATHS)}.")
+    return chosen
 
 
 def _is_mapped(data: NDArray[np.uint8]) -> bool:
@@ -70,11 +81,12 @@ def _has_room(tensors: Mapping[str, Tensor]) -> bool:
 class _Weights:
     """Registers tensors with the core, each once, and keeps their bytes alive."""
 
-    def __init__(self, tensors: Mapping[str, Tensor], isa_name: str) -> None:
+    def __init__(self, tensors: Mapping[str, Tensor], isa_name: str, ternary: str) -> None:
         self.model = _core.Model()
+        self.ternary: str | None = None  # the path that some of the weights take
         self.handles: dict[str, int] = {}
         self._tensors = tensors
-        self._isa = isa_name
+        self._isa, self._path = isa_name, ternary
         self._alive: list[NDArray[np.uint8]] = []
 
     def handle(self, name: str) -> int:
@@ -84,16 +96,19 @@ class _Weights:
             if data.dtype != np.uint8:
                 data = data.view(np.uint8)
             self._alive.append(data)
+            ternary = tensor.format.name in _ADDABLE
             try:
                 handle = self.model.add_weight(
-                    self._isa, tensor.format.name, data, tensor.cols, _is_mapped(data)
-                )
+                    self._isa, tensor.format.name, data, tensor.cols, _is_mapped(data),
+                    ternary and self._path == "add",
+                )  # fmt: skip
             except ValueError as error:
                 raise UnsupportedError(
                     f"tensor '{name}' ({tensor.format.name}): {error}. Requantize it to a type "
                     "the engine runs, q8_0 for example."
                 ) from error
             self.handles[name] = handle
+            self.ternary = self._path if ternary else self.ternary
         return self.handles[name]
 
     def vector(self, name: str) -> Float32:
@@ -269,7 +284,7 @@ class Engine:
         self.cache_type = cache_type
         self.batch = batch
         self.ctx = ctx or plan.context_length
-        self._weights = _Weights(tensors, isa())
+        self._weights = _Weights(tensors, isa(), ternary_path())
         try:
             self._decoder = _core.Decoder(
                 _build(plan, self._weights), isa(), threads or default_threads(), self.ctx, pages,
@@ -284,6 +299,11 @@ class Engine:
     @property
     def isa(self) -> str:
         return str(self._decoder.isa)
+
+    @property
+    def ternary(self) -> str | None:
+        """How ternary weights are multiplied, of TERNARY_PATHS; None where there are none."""
+        return self._weights.ternary
 
     @property
     def threads(self) -> int:

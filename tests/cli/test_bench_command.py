@@ -8,6 +8,7 @@ import pytest
 import text_model
 from trit.cli import main
 from trit.evaluate import _machine
+from trit.quantize import quantize
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +79,28 @@ def test_bad_requests(
     assert main(["bench", *words, *extra, "--no-limits"]) == code
     captured = capsys.readouterr()
     assert captured.out == "" and says in captured.err.splitlines()[-1]
+
+
+def test_a_figure_says_how_ternary_weights_were_multiplied(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ternary = model.with_name("ternary.gguf")
+    quantize(model, ternary, "TQ2_0", force=True)
+    arguments = ["-p", "8", "-n", "0", "-t", "1", "-r", "1", "--no-limits"]
+    capsys.readouterr()
+    for path, chosen, expected in (
+        (model, "add", None),
+        (ternary, "", "dot"),
+        (ternary, "dot", "dot"),
+        (ternary, "add", "add"),
+    ):
+        monkeypatch.setenv("TRIT_TERNARY", chosen)
+        assert main(["bench", str(path), *arguments, "--json"]) == 0
+        (row,) = json.loads(capsys.readouterr().out)
+        assert row["ternary"] == expected
+    assert main(["bench", str(ternary), *arguments]) == 0
+    assert capsys.readouterr().out.endswith(", ternary products by add\n")
+    monkeypatch.setenv("TRIT_TERNARY", "none")
+    assert main(["bench", str(ternary), *arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and "TRIT_TERNARY=none: expected dot or add" in captured.err

@@ -120,6 +120,7 @@ def test_a_quantized_source_is_warned_of(
         (["out.gguf", "Q8_0", "--imatrix", "model.gguf"], 1, "importance data"),
         (["model.gguf", "Q8_0"], 2, "source itself"),
         (["out.gguf", "TQ2_0", "--tensor-type", "attn=f16"], 1, "--force"),
+        (["out.gguf", "TQ1_0"], 1, "trit distill MODEL --student TQ2_0"),
         (["out.gguf", "Q8_0", "--tensor-type", "ffn_down=nvfp4"], 1, "does not write"),
     ],
 )

@@ -148,7 +148,8 @@ def footer(results: Sequence["Speed"]) -> str:
     from trit.cli._terminal import counted
 
     first = results[0]
-    lines = ["", f"trit {first.commit} on {first.cpu}, {first.isa}"]
+    path = f", ternary products by {first.ternary}" if first.ternary else ""
+    lines = ["", f"trit {first.commit} on {first.cpu}, {first.isa}{path}"]
     for measured in dict.fromkeys(result.limits for result in results):
         if measured is None:
             continue

@@ -73,6 +73,7 @@ class Model:
 class Speed:
     """One test's samples, and all they depend on.
 
+    ternary how ternary weights were multiplied, dot or add; None where there are none
     share   of the limit (read bandwidth for decoding, int8 rate for prefill) that was reached;
             None where limits were not measured, for both at once, or for float weights
     predicted_memory, actual_memory   bytes of the process with its weights, as reckoned and as the
@@ -82,6 +83,7 @@ class Speed:
     model: Model
     test: SpeedTest
     isa: str
+    ternary: str | None
     threads: int
     batch: int
     cache_type: str
@@ -142,6 +144,7 @@ class Speed:
         measured = self.limits
         return known | {
             "isa": self.isa,
+            "ternary": self.ternary,
             "read_bytes_per_second": measured.read_bytes_per_second if measured else None,
             "int8_ops_per_second": measured.int8_ops_per_second if measured else None,
             "share_of_limit": self.share,
@@ -203,6 +206,7 @@ def bench(
                     model=about,
                     test=test,
                     isa=opened.engine.isa,
+                    ternary=opened.engine.ternary,
                     threads=count,
                     batch=BATCH,
                     cache_type=cache_type,

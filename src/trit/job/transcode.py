@@ -146,8 +146,8 @@ class Transcoder:
             raise UnsupportedError(
                 f"{self.path}: tensor {tensor.name!r} is not ternary: within a block of "
                 f"{target.block_weights} weights {target.name} can hold only -d, 0 and d.\n"
-                "It is meant for models trained that way. Take Q2_K for others, "
-                "or --force to round anyway."
+                "Only models trained that way survive it. Train a ternary student of this one\n"
+                "(trit distill MODEL --student TQ2_0), take Q2_K, or --force to round anyway."
             )
 
     def _encode(self, target: Format, weights: Floats, importance: Floats | None) -> Bytes:
