@@ -22,7 +22,7 @@ from trit.training._result import TrainResult
 from trit.training.config import Config
 
 if TYPE_CHECKING:  # they bring torch
-    from trit.training.loop import Session
+    from trit.training.session import Session
 
 _FLOAT = 4  # bytes
 _SLOTS = 4  # floats of a weight: itself, its gradient, the optimizer's two at most
@@ -93,6 +93,7 @@ class Preparation:
     def cost(self) -> Cost:
         """Reckon what is left. DoesNotFitError if memory or disk are too small for it."""
         from trit.training import loop
+        from trit.training import session as sessions
 
         session, training = self._session, self.config.training
         parameters, memory, disk = self._check_room()
@@ -102,7 +103,7 @@ class Preparation:
         if left:
             with loop.threads(self.threads):
                 begun = time.perf_counter()
-                loop.gradients(session, session.step, session.ternary(training.steps - 1))
+                sessions.gradients(session, session.step, session.ternary(training.steps - 1))
                 seconds = (time.perf_counter() - begun) * left
             for weight in session.network.weights.values():
                 weight.grad = None
@@ -211,6 +212,7 @@ def _opened(
     config: Config, folder: Path, twin: bool, threads: int | None, lock: int
 ) -> Preparation:
     from trit.training import loop
+    from trit.training import session as sessions
 
     about = _folder.read_about(folder)
     count = int(about["threads"])
@@ -228,5 +230,5 @@ def _opened(
     plan, shapes = shape.planned(hf, config.model.context)
     fingerprint = _folder.fingerprint(about, packed.about)
     with loop.threads(count):
-        session = loop.begin(config, folder, twin, packed, tokenizer, plan, shapes, fingerprint)
+        session = sessions.begin(config, folder, twin, packed, tokenizer, plan, shapes, fingerprint)
     return Preparation(config, folder, twin, count, session, hf, lock, tuple(remarks))

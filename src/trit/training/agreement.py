@@ -15,7 +15,7 @@ import torch
 from trit.engine import Rows
 from trit.evaluate._opened import Opened
 from trit.evaluate._rows import Scorer
-from trit.training.loop import Session
+from trit.training.session import Session
 
 WINDOWS = 4
 

@@ -32,7 +32,7 @@ from trit.quantize import prepare_quantize
 from trit.training import bitnet
 from trit.training import config as configs
 from trit.training import tokenizer as tokenizers
-from trit.training.loop import Session
+from trit.training.session import Session
 
 PREFIX = "trit.training."
 QUANTIZATION = {
