@@ -195,7 +195,7 @@ def prepare(path: Path, out: Path | None, twin: bool, threads: int | None) -> Pr
     lock = _folder.locked(folder)
     try:
         if (folder / _folder.ABOUT).is_file():
-            about = _folder.read_about(folder)
+            about = _folder.read_about(folder, {"twin": bool})
             twin = twin or (begun and bool(about["twin"]))
             _folder.check_same(config, None if begun else path.parent, folder, twin)
             if not begun:  # what no figure depends on may have changed
@@ -214,21 +214,14 @@ def _opened(
     from trit.training import loop
     from trit.training import session as sessions
 
-    about = _folder.read_about(folder)
+    about = _folder.read_about(folder, {"twin": bool})
     count = int(about["threads"])
-    remarks = []
-    if threads not in (None, count):
-        remarks.append(f"the run keeps the {count} threads it began with: its figures depend on it")
-    if about["torch"] != _folder.torch_version():
-        remarks.append(
-            f"the run began with torch {about['torch']}, this is {_folder.torch_version()}: "
-            "the last bits of its figures may be others from here on"
-        )
+    remarks = _folder.changes(about, threads)
     tokenizer, ids = tokenizers.load(folder)
     packed = datas.Packed(folder, tokenizer, config.model.context)
     hf = shape.hf_config(config.model, tokenizer.vocab_size, ids, folder.resolve().name)
     plan, shapes = shape.planned(hf, config.model.context)
-    fingerprint = _folder.fingerprint(about, packed.about)
+    fingerprint = _folder.fingerprint(about["config"], configs.FREE, about["twin"], packed.about)
     with loop.threads(count):
         session = sessions.begin(config, folder, twin, packed, tokenizer, plan, shapes, fingerprint)
-    return Preparation(config, folder, twin, count, session, hf, lock, tuple(remarks))
+    return Preparation(config, folder, twin, count, session, hf, lock, remarks)

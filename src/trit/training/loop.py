@@ -60,7 +60,7 @@ class Work(Protocol):
 
 def load(work: Work) -> None:
     """Take up the state that the folder holds, if there is one."""
-    about = states.load(work.folder, work.tensors(), work.fingerprint)
+    about = states.load(work.folder / states.FILE, work.tensors(), work.fingerprint)
     if about is not None:
         work.step, work.seconds = int(str(about["step"])), float(str(about["seconds"]))
 
@@ -97,7 +97,7 @@ def run(work: Work, report: Progress, event: Event, stop: Callable[[], bool]) ->
                     "seconds": work.seconds,
                     "fingerprint": work.fingerprint,
                 }
-                states.save(work.folder, work.tensors(), about)
+                states.save(work.folder / states.FILE, work.tensors(), about)
             if stopped and not last:
                 raise KeyboardInterrupt
 
