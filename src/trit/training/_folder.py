@@ -16,8 +16,9 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from trit._memory import free_memory
 from trit._source import trit_version
-from trit.errors import InvalidFileError, UsageError
+from trit.errors import DoesNotFitError, InvalidFileError, UsageError
 from trit.training import config as configs
 from trit.training import data as datas
 from trit.training import tokenizer as tokenizers
@@ -126,6 +127,21 @@ def fingerprint(config: Mapping[str, Any], free: Collection[str], *others: objec
     fixed = {key: value for key, value in config.items() if key not in free}
     text = json.dumps([fixed, *others], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_room(folder: Path, memory: int, disk: int, device: str, remedy: str) -> None:
+    """DoesNotFitError unless so many bytes of memory and disk are free."""
+    free = free_memory()
+    if device == "cpu" and free is not None and memory > free:
+        raise DoesNotFitError(
+            f"training needs {memory:,} bytes of memory before activations, {free:,} are free. "
+            f"{remedy}"
+        )
+    room = shutil.disk_usage(folder).free
+    if disk > room:
+        raise DoesNotFitError(
+            f"{folder}: the state takes {disk:,} bytes, {room:,} are free on its disk."
+        )
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -6,19 +6,17 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from trit._memory import free_memory
 from trit._processors import default_threads
-from trit.errors import DoesNotFitError, InvalidFileError, UnsupportedError, UsageError
+from trit.errors import InvalidFileError, UnsupportedError, UsageError
 from trit.training import _folder, shape
 from trit.training import config as configs
 from trit.training import data as datas
 from trit.training import tokenizer as tokenizers
-from trit.training._result import TrainResult
+from trit.training._result import Cost, TrainResult
 from trit.training.config import Config
 
 if TYPE_CHECKING:  # they bring torch
@@ -26,24 +24,6 @@ if TYPE_CHECKING:  # they bring torch
 
 _FLOAT = 4  # bytes
 _SLOTS = 4  # floats of a weight: itself, its gradient, the optimizer's two at most
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What is ahead. `steps` are left; `seconds` for them, by one step tried, which moved nothing.
-
-    memory_bytes  weights, gradients and the optimizer's memory; activations come on top
-    disk_bytes    of the state, twice while it is written, and the model
-    """
-
-    parameters: int
-    steps: int
-    tokens: int
-    flops: float
-    memory_bytes: int
-    disk_bytes: int
-    seconds: float
-    threads: int
 
 
 class Preparation:
@@ -132,6 +112,7 @@ class Preparation:
     def _finish(self) -> TrainResult:
         from trit.training import agreement, export, plot
         from trit.training import log as logs
+        from trit.training import session as sessions
 
         session, folder = self._session, self.folder
         lines = [line for line in logs.read(folder) if line["event"] == "held_out"]
@@ -143,7 +124,11 @@ class Preparation:
         model, gguf = folder / "model", folder / f"{folder.resolve().name}.gguf"
         export.write_folder(session, self._hf, facts, model)
         size, fallbacks = export.write_gguf(session, model, facts, gguf)
-        agreed = agreement.compare(session, gguf)
+        windows = session.packed.windows(agreement.WINDOWS)
+        agreed = agreement.compare(
+            lambda tokens: sessions.logits(session, tokens), windows, gguf,
+            self.config.model.context,
+        )  # fmt: skip
         result = TrainResult(
             kind=facts["kind"], path=folder, gguf=gguf, folder=model, gguf_bytes=size,
             parameters=facts["parameters"], steps=facts["steps"], tokens=facts["tokens"],
@@ -159,17 +144,9 @@ class Preparation:
         """Parameters, and the bytes of memory and disk they need, which must be free."""
         parameters = sum(each.numel() for each in self._session.network.weights.values())
         memory, disk = _SLOTS * _FLOAT * parameters, 2 * _SLOTS * _FLOAT * parameters
-        free = free_memory()
-        if self._session.device.type == "cpu" and free is not None and memory > free:
-            raise DoesNotFitError(
-                f"training needs {memory:,} bytes of memory before activations, {free:,} are free. "
-                "Take a smaller model."
-            )
-        room = shutil.disk_usage(self.folder).free
-        if disk > room:
-            raise DoesNotFitError(
-                f"{self.folder}: the state takes {disk:,} bytes, {room:,} are free on its disk."
-            )
+        _folder.check_room(
+            self.folder, memory, disk, self._session.device.type, "Take a smaller model."
+        )
         return parameters, memory, disk
 
 

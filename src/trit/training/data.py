@@ -119,7 +119,7 @@ class Packed:
     """
 
     def __init__(self, folder: Path, tokenizer: Tokenizer, sequence: int) -> None:
-        self.about: dict[str, Any] = json.loads(folder.joinpath(ABOUT).read_text("utf-8"))
+        self.about = read_about(folder)
         if "tokenizer_sha256" in self.about:
             _check(folder, tokenizers.FILE, self.about["tokenizer_sha256"])
         self.lengths = np.array(tokenizers.byte_lengths(tokenizer), np.int64)
@@ -165,6 +165,12 @@ class Packed:
         random = np.random.default_rng([seed, epoch])
         offset = int(random.integers(self.sequence))
         return random.permutation(self.sequences) * self.sequence + offset
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """data.json of a folder."""
+    found: dict[str, Any] = json.loads(folder.joinpath(ABOUT).read_text("utf-8"))
+    return found
 
 
 def _tokens(folder: Path, part: str, about: dict[str, Any]) -> Tokens:

@@ -153,6 +153,16 @@ def held_out(session: Session, limit: int | None) -> dict[str, Any]:
     }
 
 
+def logits(session: Session, tokens: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Of one sequence (n,) after the last step: float32 (n, vocab)."""
+    session.network.ternary = session.ternary(session.step - 1)
+    with torch.no_grad():
+        found: np.ndarray[Any, Any] = (
+            session.network.logits(session.rows(tokens[None]))[0].cpu().numpy()
+        )
+    return found
+
+
 def sample(session: Session, prompt: str) -> str:
     """How the model goes on from a prompt; random numbers are keyed by seed and position."""
     config, network = session.config, session.network
