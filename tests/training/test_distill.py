@@ -254,8 +254,10 @@ def test_what_is_refused(whole: DistillResult, teacher: Path, tmp_path: Path) ->
         distill(teacher, tiny.SETTINGS, tmp_path / "full")
     with pytest.raises(UsageError, match="leave out --imatrix"):
         distill(teacher, tiny.settings(student=str(whole.gguf)), tmp_path / "run")
+    (tmp_path / "short.txt").write_text("ten bytes\n" * 40)
+    short = tiny.settings(data=(tmp_path / "short.txt",), context=100, held_out=0.3)
     with pytest.raises(UsageError, match="two sequences of 100"):
-        distill(teacher, tiny.settings(context=100, held_out=0.01), tmp_path / "short")
+        distill(teacher, short, tmp_path / "short")
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="--device is 'cuda', and torch finds no GPU"):
             distill(teacher, tiny.settings(device="cuda"), tmp_path / "gpu")
