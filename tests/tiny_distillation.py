@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import text_model
-from trit.training.distill import Settings
+from trit.training.distill import DistillSettings
 
 ESSAY = Path(__file__).parent / "text" / "essay.txt"
-SETTINGS = Settings(
+SETTINGS = DistillSettings(
     "Q2_K", (ESSAY,), steps=12, batch=4, context=32, rate=2e-3, warmup=2, held_out=0.2,
     measure_every=4, measure_windows=4, checkpoint_every=3, seed=3, calibration=str(ESSAY),
 )  # fmt: skip
@@ -25,6 +25,6 @@ def teacher(path: Path, seed: int = 0) -> Path:
     return text_model.write(path, seed, change=soften)
 
 
-def settings(**changes: Any) -> Settings:
+def settings(**changes: Any) -> DistillSettings:
     """SETTINGS with some changed."""
     return replace(SETTINGS, **changes)

@@ -26,7 +26,7 @@ from trit.errors import UnsupportedError, UsageError
 from trit.files import gguf
 from trit.training import log as logs
 from trit.training import state as states
-from trit.training.distill import DistillResult, Settings, distill, prepare
+from trit.training.distill import DistillResult, DistillSettings, distill, prepare
 
 KILLS = 6
 
@@ -280,4 +280,4 @@ def test_experts_are_refused(tmp_path: Path) -> None:
 def test_without_torch(teacher: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UnsupportedError, match="distilling needs torch"):
-        distill(teacher, Settings("Q4_0"), tmp_path / "run")
+        distill(teacher, DistillSettings("Q4_0"), tmp_path / "run")

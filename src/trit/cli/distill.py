@@ -8,9 +8,9 @@ import typer
 if TYPE_CHECKING:
     from trit.cli._progress import Progress
     from trit.training import Cost
-    from trit.training.distill import DistillResult, Preparation, Settings
+    from trit.training.distill import DistillResult, DistillSettings, Preparation
 
-# A Settings' own defaults, which are not written twice: None is left out.
+# A DistillSettings' own defaults, which are not written twice: None is left out.
 Whole = int | None
 Number = float | None
 
@@ -20,12 +20,18 @@ def command(
     student: Annotated[
         str,
         typer.Option(
-            "--student", metavar="TYPE|FILE", help="Q4_0, Q4_K_M …, or a GGUF to train as it is."
+            "--student",
+            metavar="TYPE|FILE",
+            help="Q4_K_M, TQ2_0 …, or a GGUF to train as it is.",
         ),
     ],
     data: Annotated[
         list[Path] | None,
         typer.Option("--data", metavar="FILE", help="Texts; none: what the teacher writes."),
+    ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="What TYPE is made of, in place of the teacher."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -102,7 +108,7 @@ def command(
     from dataclasses import asdict
 
     from trit.cli._terminal import print_json
-    from trit.training.distill import Settings
+    from trit.training.distill import DistillSettings
 
     wished = {
         "steps": steps, "batch": batch, "context": context, "rate": rate, "scale_rate": scale_rate,
@@ -111,8 +117,8 @@ def command(
         "checkpoint_every": checkpoint_every, "seed": seed,
     }  # fmt: skip
     given: dict[str, Any] = {name: each for name, each in wished.items() if each is not None}
-    settings = Settings(
-        student, tuple(data or ()), bf16=bf16, gradient_checkpointing=gradient_checkpointing,
+    settings = DistillSettings(
+        student, tuple(data or ()), init, bf16=bf16, gradient_checkpointing=gradient_checkpointing,
         device=device, imatrix=imatrix, calibration=calibration, effort=effort,
         tensor_types=tuple(tensor_type or ()), **given,
     )  # fmt: skip
@@ -128,7 +134,7 @@ def command(
 
 def _distill(
     teacher: str,
-    settings: "Settings",
+    settings: "DistillSettings",
     out: Path | None,
     threads: int | None,
     *,

@@ -1,6 +1,6 @@
 """Train a small or rounded model to say what a large one says, and write it as a file that runs.
 
-    distill("model-f16.gguf", Settings("Q4_0", data=(Path("text.txt"),)), out="run")
+    distill("model-f16.gguf", DistillSettings("Q4_0", data=(Path("text.txt"),)), out="run")
 
 The student is the teacher in another type, trained through its roundings (LLM-QAT: Liu et al. 2023,
 arXiv:2305.17888; scales as in LSQ), or a model of its own with the teacher's tokenizer. Its file is
@@ -19,16 +19,16 @@ from typing import Any
 
 from trit.training.distill._prepare import Preparation, prepare
 from trit.training.distill._result import DistillResult
-from trit.training.distill.settings import Settings
+from trit.training.distill.settings import DistillSettings
 
-__all__ = ["DistillResult", "Preparation", "Settings", "distill", "prepare"]
+__all__ = ["DistillResult", "DistillSettings", "Preparation", "distill", "prepare"]
 
 PathLike = str | os.PathLike[str]
 
 
 def distill(
     teacher: PathLike,
-    settings: Settings,
+    settings: DistillSettings,
     out: PathLike | None = None,
     *,
     threads: int | None = None,

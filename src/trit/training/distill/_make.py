@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from trit._source import Source
+from trit import archs
+from trit._source import Source, open_source
 from trit.errors import UsageError
 from trit.quantize import quantize
 from trit.runtime.tokenizer import Tokenizer
@@ -15,9 +17,10 @@ from trit.training import _folder
 from trit.training import config as configs
 from trit.training import data as datas
 from trit.training.distill import sampled
-from trit.training.distill.settings import Settings
+from trit.training.distill.settings import DistillSettings
 
 START = "start.gguf"
+MEASURED = 4  # sequences that tell how large the inputs of sub-norms are
 _OURS = (_folder.LOCK, datas.ABOUT, "train.bin", "held_out.bin")
 _BEGINNINGS = ("start.", "sampled-")  # of files that are ours, the unfinished ones among them
 
@@ -25,7 +28,12 @@ Report = Callable[[str, int, int], None]
 
 
 def make(
-    path: Path, source: Source, settings: Settings, folder: Path, threads: int, report: Report
+    path: Path,
+    source: Source,
+    settings: DistillSettings,
+    folder: Path,
+    threads: int,
+    report: Report,
 ) -> None:
     """Fill the folder of a distillation from the teacher at `path`, which `source` has open."""
     names = [each.name for each in folder.iterdir()]
@@ -39,11 +47,13 @@ def make(
         _sample(path, settings, held, folder, threads, report)
     datas.Packed(folder, held, settings.context)  # long enough, or nothing is begun
     _check_held_out(folder, held, settings)
-    if not settings.is_file:
-        _quantize(path, settings, folder, threads, report)
+    if settings.ternary:
+        _begin_ternary(source, settings, folder)
+    elif not settings.is_file:
+        _quantize(settings.init or path, settings, folder, threads, report)
 
 
-def start(settings: Settings, folder: Path) -> Path:
+def start(settings: DistillSettings, folder: Path) -> Path:
     """The file that the student is at first."""
     return Path(settings.student) if settings.is_file else folder / START
 
@@ -54,7 +64,12 @@ def tokenizer(source: Source) -> Tokenizer:
 
 
 def _sample(
-    path: Path, settings: Settings, held: Tokenizer, folder: Path, threads: int, report: Report
+    path: Path,
+    settings: DistillSettings,
+    held: Tokenizer,
+    folder: Path,
+    threads: int,
+    report: Report,
 ) -> None:
     """Text of the teacher's, a part for each sequence of the run and one to measure on."""
     measured = 2 * (settings.measure_windows + 1) * settings.context
@@ -71,7 +86,7 @@ def _sample(
     datas.write(parts, held, folder, about)
 
 
-def _check_held_out(folder: Path, held: Tokenizer, settings: Settings) -> None:
+def _check_held_out(folder: Path, held: Tokenizer, settings: DistillSettings) -> None:
     packed = datas.Packed(folder, held, settings.context)
     if len(list(packed.windows(None))) < 2:
         raise UsageError(
@@ -81,7 +96,30 @@ def _check_held_out(folder: Path, held: Tokenizer, settings: Settings) -> None:
         )
 
 
-def _quantize(path: Path, settings: Settings, folder: Path, threads: int, report: Report) -> None:
+def _begin_ternary(teacher: Source, settings: DistillSettings, folder: Path) -> None:
+    """A BitNet of floats: the teacher's or init's, or what is made of it."""
+    from trit.training.distill import ternary
+
+    with ExitStack() as stack:
+        source = teacher
+        if settings.init is not None:
+            source = open_source(settings.init)
+            stack.callback(source.close)
+        plan = archs.plan(source, context=settings.context)
+        ternary.check(plan, source.path)
+        if ternary.is_bitnet(plan):
+            arrays = {name: tensor.decode() for name, tensor in source.tensors.items()}
+            ternary.write(folder / START, source.values, arrays)
+        else:
+            train = np.fromfile(folder / "train.bin", "<u4").astype(np.int64)
+            count = min(MEASURED, len(train) // settings.context)
+            rows = train[: count * settings.context].reshape(count, settings.context)
+            ternary.insert(source, plan, rows, folder / START)
+
+
+def _quantize(
+    path: Path, settings: DistillSettings, folder: Path, threads: int, report: Report
+) -> None:
     """The best that rounding alone gives: weighed by importance, unless that is given otherwise."""
     calibration = settings.calibration
     if settings.imatrix is None and calibration is None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from trit import archs, zoo
 from trit._processors import default_threads
 from trit._source import Source, open_source
 from trit.errors import UnsupportedError, UsageError
+from trit.files.gguf import Tensor
 from trit.plan import Plan
 from trit.training import _folder
 from trit.training import config as configs
@@ -22,7 +23,7 @@ from trit.training._result import Cost
 from trit.training.distill import _make, sampled
 from trit.training.distill import settings as settings_
 from trit.training.distill._result import DistillResult
-from trit.training.distill.settings import Settings
+from trit.training.distill.settings import DistillSettings
 
 if TYPE_CHECKING:  # they bring torch
     from trit.training.distill.session import Session
@@ -39,7 +40,7 @@ class Preparation:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: DistillSettings,
         folder: Path,
         threads: int,
         session: Session,
@@ -127,7 +128,7 @@ class Preparation:
 
 def prepare(
     teacher: str | os.PathLike[str],
-    settings: Settings,
+    settings: DistillSettings,
     out: Path | None,
     threads: int | None,
     on_progress: Report | None = None,
@@ -163,7 +164,7 @@ def prepare(
         return _opened(settings, folder, threads, (source, plan), start, stack.pop_all())
 
 
-def _plan(source: Source, settings: Settings) -> Plan:
+def _plan(source: Source, settings: DistillSettings) -> Plan:
     plan = archs.plan(source, context=settings.context)
     if settings.context > plan.context_length:
         raise UsageError(
@@ -173,7 +174,7 @@ def _plan(source: Source, settings: Settings) -> Plan:
     return plan
 
 
-def _check_same(settings: Settings, folder: Path, teacher_sha256: str) -> None:
+def _check_same(settings: DistillSettings, folder: Path, teacher_sha256: str) -> None:
     """UsageError unless the folder's run is the one that is asked for."""
     about = _folder.read_about(folder, {"teacher_sha256": str})
     lacks = configs.differences(about["config"], settings.flat(), settings_.FREE)
@@ -192,7 +193,7 @@ def _check_same(settings: Settings, folder: Path, teacher_sha256: str) -> None:
 
 
 def _opened(
-    settings: Settings,
+    settings: DistillSettings,
     folder: Path,
     threads: int | None,
     teacher: tuple[Source, Plan],
@@ -219,10 +220,10 @@ def _opened(
                     f"{start.path} has {own.vocab_size:,} tokens, the teacher "
                     f"{plan.vocab_size:,}: a student needs its teacher's tokenizer."
                 )
-            made = students.read(
-                own, start.tensors, {} if settings.is_file else source.tensors, device, compute,
-                settings.gradient_checkpointing,
-            )  # fmt: skip
+            with _origins(settings, source) as origins:
+                made = students.read(
+                    own, start.tensors, origins, device, compute, settings.gradient_checkpointing
+                )
             network = students.frozen(plan, source.tensors, device, compute)
             fingerprint = _folder.fingerprint(
                 about["config"], settings_.FREE, about["teacher_sha256"], start.sha256(),
@@ -237,3 +238,18 @@ def _opened(
     except BaseException:
         close.close()
         raise
+
+
+@contextmanager
+def _origins(settings: DistillSettings, teacher: Source) -> Iterator[Mapping[str, Tensor]]:
+    """The weights that the student's file was rounded from, where it was rounded here."""
+    if settings.is_file or settings.ternary:
+        yield {}
+    elif settings.init is None:
+        yield teacher.tensors
+    else:
+        source = open_source(settings.init)
+        try:
+            yield source.tensors
+        finally:
+            source.close()

@@ -11,18 +11,24 @@ from:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
+from trit import recipe
 from trit._prepare import CARD_PREFIX
 from trit._source import Source
 from trit.files import gguf
 from trit.files.gguf import Plain, Tensor, Value
+from trit.quantize import prepare_quantize
 from trit.training import _folder, agreement, plot
+from trit.training.distill import ternary
 from trit.training.distill._result import DistillResult
 from trit.training.distill.session import Session
 from trit.training.export import values_of
 
 PREFIX = "trit.distill."
+TERNARY_START = "start-ternary.gguf"
+EMBEDDING = "Q6_K"
 WINDOWS = 64  # that the files are compared on at the end
 
 
@@ -30,11 +36,17 @@ def finish(session: Session, start: Source) -> DistillResult:
     """Write the best student of a run that has taken all its steps, and measure both files."""
     folder, settings = session.folder, session.settings
     best = session.choose_best(start.tensors)
-    out = folder / f"{folder.resolve().name}.gguf"
-    gguf.write(out, _values(session, start, best), list(_tensors(session, start, best)))
+    out, begun = folder / f"{folder.resolve().name}.gguf", start.path
+    values, tensors = _values(session, start, best), list(_tensors(session, start, best))
+    if settings.ternary:
+        begun = folder / TERNARY_START
+        _write_ternary(session, start.values, list(start.tensors.values()), begun)
+        _write_ternary(session, values, tensors, out)
+    else:
+        gguf.write(out, values, tensors)
     windows = session.windows(1, WINDOWS)
     context = settings.context
-    before = agreement.compare(session.teach, windows, start.path, context)
+    before = agreement.compare(session.teach, windows, begun, context)
     after = agreement.compare(session.teach, windows, out, context)
     own = agreement.compare(session.say, windows[: agreement.WINDOWS], out, context)
     return DistillResult(
@@ -46,6 +58,19 @@ def finish(session: Session, start: Source) -> DistillResult:
         seconds=session.seconds, fixed=tuple(session.student.fixed),
         plot=plot.draw(folder, "kld"),
     )  # fmt: skip
+
+
+def _write_ternary(
+    session: Session, values: Mapping[str, Plain | Value], tensors: list[Tensor], out: Path
+) -> None:
+    """A ternary file of float matrices, embedding and head in EMBEDDING."""
+    arrays = {tensor.name: tensor.decode() for tensor in tensors}
+    floats = out.with_name(out.name + ".f32")
+    ternary.write(floats, values, ternary.rounded(session.student.network.plan, arrays))
+    wishes = recipe.overrides((), EMBEDDING, EMBEDDING)
+    with prepare_quantize(floats, out, session.settings.student, wishes) as job:
+        job.run()
+    floats.unlink()
 
 
 def _tensors(session: Session, start: Source, best: int) -> Iterator[Tensor]:

@@ -18,7 +18,7 @@ from trit.training import loop
 from trit.training import state as states
 from trit.training.data import Packed
 from trit.training.distill.losses import Relations, divergence
-from trit.training.distill.settings import Settings
+from trit.training.distill.settings import DistillSettings
 from trit.training.distill.student import Student
 from trit.training.network import Network
 from trit.training.optimizer import Optimizer
@@ -34,7 +34,7 @@ class Session:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: DistillSettings,
         folder: Path,
         packed: Packed,
         teacher: Network,
@@ -48,6 +48,7 @@ class Session:
         self.packed = packed
         self.teacher = teacher
         self.student = student
+        student.network.ternary = settings.ternary
         self.device = device
         self.fingerprint = fingerprint
         self.step, self.seconds = 0, 0.0
@@ -196,6 +197,6 @@ def _best(folder: Path, step: int) -> tuple[float, int]:
     return min(found)
 
 
-def _factor(step: int, settings: Settings) -> float:
+def _factor(step: int, settings: DistillSettings) -> float:
     warm = min(1.0, (step + 1) / settings.warmup) if settings.warmup else 1.0
     return warm * (1.0 - step / settings.steps)

@@ -17,11 +17,12 @@ TERNARY = ("TQ1_0", "TQ2_0")
 
 
 @dataclass(frozen=True)
-class Settings:
+class DistillSettings:
     """How a student is trained.
 
-    student        a type (Q4_K_M, Q4_0, TQ2_0 …) that the teacher is first quantized to, or the
-                   path of a model that is to be trained in the types it has
+    student        a type (Q4_K_M, Q4_0 …) that the teacher is first quantized to; TQ1_0 or TQ2_0,
+                   a BitNet (ternary.py); or the path of a model, trained in the types it has
+    init           the model that a type is made of, in place of the teacher: a pruned one, say
     data           UTF-8 texts; none: text that the teacher writes
     steps, batch, context    steps of `batch` sequences of `context` tokens
     rate           of weights, as a share of the root mean square of their matrix
@@ -38,6 +39,7 @@ class Settings:
 
     student: str
     data: tuple[Path, ...] = ()
+    init: Path | None = None
     steps: int = 200
     batch: int = 8
     context: int = 256
@@ -93,7 +95,7 @@ _AT_LEAST = {
 }  # fmt: skip
 
 
-def check(settings: Settings) -> None:
+def check(settings: DistillSettings) -> None:
     """UsageError for a setting that cannot be meant."""
     for name, least in _AT_LEAST.items():
         value = getattr(settings, name)
@@ -110,6 +112,9 @@ def check(settings: Settings) -> None:
             f"--student {settings.student}: expected a type such as Q4_K_M, or the path of a "
             "model; it is neither."
         )
+    if settings.init is not None and (settings.is_file or not settings.init.exists()):
+        problem = "--student is a model already" if settings.is_file else "there is no such model"
+        raise UsageError(f"--init {settings.init}: {problem}.")
     wished = settings.imatrix or settings.calibration or settings.effort or settings.tensor_types
     if wished and (settings.is_file or settings.ternary):
         raise UsageError(
