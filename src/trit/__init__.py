@@ -26,12 +26,15 @@ if TYPE_CHECKING:
     from trit.runtime.sample import SamplerSettings
     from trit.synth import synth
     from trit.training import TrainResult, train
+    from trit.training.distill import DistillResult, DistillSettings, distill
 
     __version__: str
 
 __all__ = [
     "Chunk",
     "ConvertResult",
+    "DistillResult",
+    "DistillSettings",
     "Evaluation",
     "Generation",
     "Importance",
@@ -42,6 +45,7 @@ __all__ = [
     "TritError",
     "__version__",
     "convert",
+    "distill",
     "evaluate",
     "imatrix",
     "load",
@@ -53,6 +57,8 @@ __all__ = [
 _MODULES = {
     "Chunk": "trit.runtime.generate",
     "ConvertResult": "trit.convert",
+    "DistillResult": "trit.training.distill",
+    "DistillSettings": "trit.training.distill",
     "Evaluation": "trit.evaluate",
     "Generation": "trit.runtime.generate",
     "Importance": "trit.calibrate",
@@ -62,6 +68,7 @@ _MODULES = {
     "TrainResult": "trit.training",
     "TritError": "trit.errors",
     "convert": "trit.convert",
+    "distill": "trit.training.distill",
     "evaluate": "trit.evaluate",
     "imatrix": "trit.calibrate",
     "load": "trit.runtime.model",
