@@ -30,12 +30,15 @@ if TYPE_CHECKING:
     from trit.runtime.sample import SamplerSettings
     from trit.synth import synth
     from trit.training import TrainResult, train
+    from trit.training.distill import DistillResult, DistillSettings, distill
 
     __version__: str
 
 __all__ = [
     "Chunk",
     "ConvertResult",
+    "DistillResult",
+    "DistillSettings",
     "Estimate",
     "Evaluation",
     "Generation",
@@ -50,6 +53,7 @@ __all__ = [
     "TritError",
     "__version__",
     "convert",
+    "distill",
     "estimate",
     "evaluate",
     "imatrix",
@@ -65,6 +69,8 @@ __all__ = [
 _MODULES = {
     "Chunk": "trit.runtime.generate",
     "ConvertResult": "trit.convert",
+    "DistillResult": "trit.training.distill",
+    "DistillSettings": "trit.training.distill",
     "Estimate": "trit.estimate",
     "Evaluation": "trit.evaluate",
     "Generation": "trit.runtime.generate",
@@ -78,6 +84,7 @@ _MODULES = {
     "TrainResult": "trit.training",
     "TritError": "trit.errors",
     "convert": "trit.convert",
+    "distill": "trit.training.distill",
     "estimate": "trit.estimate",
     "evaluate": "trit.evaluate",
     "imatrix": "trit.calibrate",

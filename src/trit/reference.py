@@ -104,7 +104,7 @@ class Reference:
         """Hidden states (n, width) -> logits (n, vocab)."""
         normed = self._norm(self.plan.output_norm, hidden)
         logits = self._linear(self.plan.head, normed) * self.plan.head_scale
-        return _soft_cap(logits, self.plan.head_soft_cap)
+        return soft_cap(logits, self.plan.head_soft_cap)
 
     def _attend(self, part: Attention, x: Matrix, positions: Matrix) -> Matrix:
         import torch
@@ -121,7 +121,7 @@ class Reference:
         group = part.heads // part.kv_heads
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
         scores = torch.einsum("qhd,khd->hqk", q, k) * part.scale
-        scores = _soft_cap(scores, part.soft_cap)
+        scores = soft_cap(scores, part.soft_cap)
         distance = positions[:, None] - positions[None, :]
         hidden = distance < 0
         if part.window is not None:
@@ -140,10 +140,10 @@ class Reference:
             return self._mix(part, x)
         inner = self._linear(part.up, x)
         if isinstance(part, GatedFeedForward):
-            inner = _activate(part.activation, self._linear(part.gate, x)) * inner
+            inner = activate(part.activation, self._linear(part.gate, x)) * inner
             inner = self._norm(part.sub_norm, inner)
         else:
-            inner = _activate(part.activation, inner)
+            inner = activate(part.activation, inner)
         return self._linear(part.down, inner)
 
     def _mix(self, part: MixtureOfExperts, x: Matrix) -> Matrix:
@@ -162,7 +162,7 @@ class Reference:
             gate, up, down = (
                 self.weight(stack.weight)[expert] for stack in (part.gate, part.up, part.down)
             )
-            inner = _activate(part.activation, x[rows] @ gate.T) * (x[rows] @ up.T)
+            inner = activate(part.activation, x[rows] @ gate.T) * (x[rows] @ up.T)
             share = weights[rows, expert, None]
             mixed = mixed.index_add(0, rows, share * (inner @ down.T))
         if part.shared is None:
@@ -208,7 +208,8 @@ def rotate(rope: Rope, x: Matrix, positions: Matrix) -> Matrix:
     return torch.cat([turned, rest], dim=-1)
 
 
-def _activate(activation: Activation, x: Matrix) -> Matrix:
+def activate(activation: Activation, x: Matrix) -> Matrix:
+    """The activation of a feed-forward, of each value of x."""
     import torch
 
     if activation == "silu":
@@ -218,5 +219,6 @@ def _activate(activation: Activation, x: Matrix) -> Matrix:
     return torch.relu(x).square()
 
 
-def _soft_cap(x: Matrix, cap: float | None) -> Matrix:
+def soft_cap(x: Matrix, cap: float | None) -> Matrix:
+    """x squeezed smoothly into -cap … cap; as it is without a cap."""
     return x if cap is None else (x / cap).tanh() * cap

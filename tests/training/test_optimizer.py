@@ -32,12 +32,14 @@ def test_adamw_is_that_of_torch(tmp_path: Path) -> None:
     random = torch.Generator().manual_seed(0)
     ours = torch.randn(8, 8, generator=random).requires_grad_()
     theirs = ours.detach().clone().requires_grad_()
-    mine = optimizers.Optimizer({"w": ours}, ["w"], settings)
+    mine = optimizers.Optimizer({"w": ours})
+    rates = optimizers.rates({"w": ours}, ["w"], settings)
     oracle = torch.optim.AdamW([theirs], betas=optimizers.BETAS, eps=optimizers.EPS)
     for step in range(settings.steps):
         gradient = torch.randn(8, 8, generator=random) * 0.01
         ours.grad, theirs.grad = gradient.clone(), gradient.clone()
-        mine.step(step)
+        factor, decay = optimizers.factor(step, settings), optimizers.decay(step, settings)
+        mine.step(step, rates, factor, decay, settings.clip)
         oracle.param_groups[0]["lr"] = 0.01 * (1 - step / settings.steps)
         oracle.param_groups[0]["weight_decay"] = 0.1 if step < settings.steps / 2 else 0.0
         oracle.step()

@@ -186,11 +186,11 @@ def test_what_ends_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tiny_run.write(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr("trit.training._prepare.free_memory", lambda: 1000)
+        patch.setattr("trit.training._folder.free_memory", lambda: 1000)
         with pytest.raises(DoesNotFitError, match="bytes of memory before activations, 1,000 are"):
             train(path, threads=1)
     usage = SimpleNamespace(free=1000)
-    monkeypatch.setattr("trit.training._prepare.shutil.disk_usage", lambda path: usage)
+    monkeypatch.setattr("trit.training._folder.shutil.disk_usage", lambda path: usage)
     with pytest.raises(DoesNotFitError, match=r"the state takes .* bytes, 1,000 are free"):
         train(path, threads=1)
 

@@ -11,7 +11,7 @@ holds one layer and the hidden states, so a model may be larger than memory. `im
 was measured as a file of importance data that llama.cpp's tools read.
 """
 
-from trit.calibrate._data import Data, data
+from trit.calibrate._data import Data, data, openings, passages
 from trit.calibrate._importance import (
     FINGERPRINT,
     Importance,
@@ -40,6 +40,8 @@ __all__ = [
     "fingerprint",
     "imatrix",
     "is_measured",
+    "openings",
+    "passages",
     "plan_for",
     "text_about",
     "text_name",

@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from trit.training._prepare import Cost, Preparation, prepare
-from trit.training._result import TrainResult, duration
+from trit.training._prepare import Preparation, prepare
+from trit.training._result import Cost, TrainResult, duration
 
 __all__ = ["Cost", "Preparation", "TrainResult", "duration", "prepare", "train"]
 

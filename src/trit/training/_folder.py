@@ -12,12 +12,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from trit.errors import InvalidFileError, UsageError
+from trit.errors import DoesNotFitError, InvalidFileError, UsageError
 from trit.files.source import trit_version
+from trit.machine.memory import free_memory
 from trit.training import config as configs
 from trit.training import data as datas
 from trit.training import tokenizer as tokenizers
@@ -32,12 +33,7 @@ _OURS = (
 
 def make(config: Config, path: Path, folder: Path, twin: bool, threads: int) -> None:
     """Fill a run's folder; run.json comes last and says that all is there."""
-    names = [each.name for each in folder.iterdir()]
-    others = [name for name in names if name not in _OURS and not name.endswith(".partial")]
-    if others:
-        raise UsageError(
-            f"{folder} holds other things ({others[0]}): name a new folder with --out."
-        )
+    refuse_others(folder, _OURS)
     texts = datas.read(config.data, path.parent)
     if config.tokenizer.file is not None:
         tokenizers.adopt(path.parent / config.tokenizer.file, folder)
@@ -49,20 +45,30 @@ def make(config: Config, path: Path, folder: Path, twin: bool, threads: int) -> 
     datas.pack(texts, config.data, tokenizer, folder)
     datas.Packed(folder, tokenizer, config.model.context)  # long enough, or nothing is begun
     shutil.copyfile(path, folder / CONFIG)
-    about = {
-        "trit": trit_version(),
-        "torch": torch_version(),
-        "twin": twin,
-        "seed": config.seed,
-        "threads": threads,
-        "config": configs.flat(config),
-    }
-    write_json(folder / ABOUT, about)
+    write_about(folder, configs.flat(config), threads, {"twin": twin, "seed": config.seed})
+
+
+def refuse_others(folder: Path, ours: Collection[str]) -> None:
+    """UsageError for a folder with files that no beginning of a run, which writes `ours`, left."""
+    names = [each.name for each in folder.iterdir()]
+    others = [name for name in names if name not in ours and not name.endswith(".partial")]
+    if others:
+        raise UsageError(
+            f"{folder} holds other things ({others[0]}): name a new folder with --out."
+        )
+
+
+def write_about(
+    folder: Path, config: Mapping[str, Any], threads: int, more: Mapping[str, Any]
+) -> None:
+    """Write run.json: what the figures of a run depend on."""
+    about = {"trit": trit_version(), "torch": torch_version(), "threads": threads}
+    write_json(folder / ABOUT, about | dict(more) | {"config": dict(config)})
 
 
 def check_same(config: Config, base: Path | None, folder: Path, twin: bool) -> None:
     """UsageError unless the folder's run is the one that is asked for; `base`: of the texts."""
-    about = read_about(folder)
+    about = read_about(folder, {"twin": bool})
     lacks = configs.differences(about["config"], configs.flat(config))
     if about["twin"] != twin:
         lacks.append("it is a float twin" if about["twin"] else "it is no float twin")
@@ -71,6 +77,11 @@ def check_same(config: Config, base: Path | None, folder: Path, twin: bool) -> N
         for old, text in zip(had, datas.read(config.data, base), strict=True):
             if old["sha256"] != text.sha256:
                 lacks.append(f"the text {text.name} has changed")
+    refuse_differences(folder, lacks)
+
+
+def refuse_differences(folder: Path, lacks: list[str]) -> None:
+    """UsageError if there are any, in words."""
     if lacks:
         raise UsageError(
             f"{folder} was begun otherwise: {'; '.join(lacks)}. "
@@ -78,12 +89,15 @@ def check_same(config: Config, base: Path | None, folder: Path, twin: bool) -> N
         )
 
 
-def read_about(folder: Path) -> dict[str, Any]:
-    """run.json of a folder; InvalidFileError for one that is not as it was written."""
+def read_about(folder: Path, more: Mapping[str, type] | None = None) -> dict[str, Any]:
+    """run.json of a folder; InvalidFileError for one that is not as it was written.
+
+    `more`: keys beside those of every run that must be there, and their types.
+    """
     path = folder / ABOUT
     try:
         about = json.loads(path.read_text("utf-8"))
-        kinds = {"config": dict, "twin": bool, "threads": int, "torch": str}
+        kinds = {"config": dict, "threads": int, "torch": str} | dict(more or {})
         if not all(isinstance(about[key], kind) for key, kind in kinds.items()):
             raise ValueError
     except (ValueError, KeyError, TypeError):
@@ -93,11 +107,41 @@ def read_about(folder: Path) -> dict[str, Any]:
     return dict(about)
 
 
-def fingerprint(about: Mapping[str, Any], data: Mapping[str, Any]) -> str:
+def changes(about: Mapping[str, Any], threads: int | None) -> tuple[str, ...]:
+    """How what a run is taken up by differs from what it began with, in words."""
+    remarks = []
+    if threads not in (None, about["threads"]):
+        remarks.append(
+            f"the run keeps the {about['threads']} threads it began with: its figures depend on it"
+        )
+    if about["torch"] != torch_version():
+        remarks.append(
+            f"the run began with torch {about['torch']}, this is {torch_version()}: "
+            "the last bits of its figures may be others from here on"
+        )
+    return tuple(remarks)
+
+
+def fingerprint(config: Mapping[str, Any], free: Collection[str], *others: object) -> str:
     """Of all that a run's figures depend on: its config but for what is free, and its data."""
-    fixed = {key: value for key, value in about["config"].items() if key not in configs.FREE}
-    text = json.dumps([fixed, about["twin"], data], sort_keys=True)
+    fixed = {key: value for key, value in config.items() if key not in free}
+    text = json.dumps([fixed, *others], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def check_room(folder: Path, memory: int, disk: int, device: str, remedy: str) -> None:
+    """DoesNotFitError unless so many bytes of memory and disk are free."""
+    free = free_memory()
+    if device == "cpu" and free is not None and memory > free:
+        raise DoesNotFitError(
+            f"training needs {memory:,} bytes of memory before activations, {free:,} are free. "
+            f"{remedy}"
+        )
+    room = shutil.disk_usage(folder).free
+    if disk > room:
+        raise DoesNotFitError(
+            f"{folder}: the state takes {disk:,} bytes, {room:,} are free on its disk."
+        )
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

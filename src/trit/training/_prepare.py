@@ -6,44 +6,24 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from trit.errors import DoesNotFitError, InvalidFileError, UnsupportedError, UsageError
-from trit.machine.memory import free_memory
+from trit.errors import InvalidFileError, UnsupportedError, UsageError
 from trit.machine.processors import default_threads
 from trit.training import _folder, shape
 from trit.training import config as configs
 from trit.training import data as datas
 from trit.training import tokenizer as tokenizers
-from trit.training._result import TrainResult
+from trit.training._result import Cost, TrainResult
 from trit.training.config import Config
 
 if TYPE_CHECKING:  # they bring torch
-    from trit.training.loop import Session
+    from trit.training.session import Session
 
 _FLOAT = 4  # bytes
 _SLOTS = 4  # floats of a weight: itself, its gradient, the optimizer's two at most
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What is ahead. `steps` are left; `seconds` for them, by one step tried, which moved nothing.
-
-    memory_bytes  weights, gradients and the optimizer's memory; activations come on top
-    disk_bytes    of the state, twice while it is written, and the model
-    """
-
-    parameters: int
-    steps: int
-    tokens: int
-    flops: float
-    memory_bytes: int
-    disk_bytes: int
-    seconds: float
-    threads: int
 
 
 class Preparation:
@@ -93,6 +73,7 @@ class Preparation:
     def cost(self) -> Cost:
         """Reckon what is left. DoesNotFitError if memory or disk are too small for it."""
         from trit.training import loop
+        from trit.training import session as sessions
 
         session, training = self._session, self.config.training
         parameters, memory, disk = self._check_room()
@@ -102,7 +83,7 @@ class Preparation:
         if left:
             with loop.threads(self.threads):
                 begun = time.perf_counter()
-                loop.gradients(session, session.step, session.ternary(training.steps - 1))
+                sessions.gradients(session, session.step, session.ternary(training.steps - 1))
                 seconds = (time.perf_counter() - begun) * left
             for weight in session.network.weights.values():
                 weight.grad = None
@@ -131,6 +112,7 @@ class Preparation:
     def _finish(self) -> TrainResult:
         from trit.training import agreement, export, plot
         from trit.training import log as logs
+        from trit.training import session as sessions
 
         session, folder = self._session, self.folder
         lines = [line for line in logs.read(folder) if line["event"] == "held_out"]
@@ -142,7 +124,11 @@ class Preparation:
         model, gguf = folder / "model", folder / f"{folder.resolve().name}.gguf"
         export.write_folder(session, self._hf, facts, model)
         size, fallbacks = export.write_gguf(session, model, facts, gguf)
-        agreed = agreement.compare(session, gguf)
+        windows = session.packed.windows(agreement.WINDOWS)
+        agreed = agreement.compare(
+            lambda tokens: sessions.logits(session, tokens), windows, gguf,
+            self.config.model.context,
+        )  # fmt: skip
         result = TrainResult(
             kind=facts["kind"], path=folder, gguf=gguf, folder=model, gguf_bytes=size,
             parameters=facts["parameters"], steps=facts["steps"], tokens=facts["tokens"],
@@ -158,17 +144,9 @@ class Preparation:
         """Parameters, and the bytes of memory and disk they need, which must be free."""
         parameters = sum(each.numel() for each in self._session.network.weights.values())
         memory, disk = _SLOTS * _FLOAT * parameters, 2 * _SLOTS * _FLOAT * parameters
-        free = free_memory()
-        if self._session.device.type == "cpu" and free is not None and memory > free:
-            raise DoesNotFitError(
-                f"training needs {memory:,} bytes of memory before activations, {free:,} are free. "
-                "Take a smaller model."
-            )
-        room = shutil.disk_usage(self.folder).free
-        if disk > room:
-            raise DoesNotFitError(
-                f"{self.folder}: the state takes {disk:,} bytes, {room:,} are free on its disk."
-            )
+        _folder.check_room(
+            self.folder, memory, disk, self._session.device.type, "Take a smaller model."
+        )
         return parameters, memory, disk
 
 
@@ -194,7 +172,7 @@ def prepare(path: Path, out: Path | None, twin: bool, threads: int | None) -> Pr
     lock = _folder.locked(folder)
     try:
         if (folder / _folder.ABOUT).is_file():
-            about = _folder.read_about(folder)
+            about = _folder.read_about(folder, {"twin": bool})
             twin = twin or (begun and bool(about["twin"]))
             _folder.check_same(config, None if begun else path.parent, folder, twin)
             if not begun:  # what no figure depends on may have changed
@@ -211,22 +189,16 @@ def _opened(
     config: Config, folder: Path, twin: bool, threads: int | None, lock: int
 ) -> Preparation:
     from trit.training import loop
+    from trit.training import session as sessions
 
-    about = _folder.read_about(folder)
+    about = _folder.read_about(folder, {"twin": bool})
     count = int(about["threads"])
-    remarks = []
-    if threads not in (None, count):
-        remarks.append(f"the run keeps the {count} threads it began with: its figures depend on it")
-    if about["torch"] != _folder.torch_version():
-        remarks.append(
-            f"the run began with torch {about['torch']}, this is {_folder.torch_version()}: "
-            "the last bits of its figures may be others from here on"
-        )
+    remarks = _folder.changes(about, threads)
     tokenizer, ids = tokenizers.load(folder)
     packed = datas.Packed(folder, tokenizer, config.model.context)
     hf = shape.hf_config(config.model, tokenizer.vocab_size, ids, folder.resolve().name)
     plan, shapes = shape.planned(hf, config.model.context)
-    fingerprint = _folder.fingerprint(about, packed.about)
+    fingerprint = _folder.fingerprint(about["config"], configs.FREE, about["twin"], packed.about)
     with loop.threads(count):
-        session = loop.begin(config, folder, twin, packed, tokenizer, plan, shapes, fingerprint)
-    return Preparation(config, folder, twin, count, session, hf, lock, tuple(remarks))
+        session = sessions.begin(config, folder, twin, packed, tokenizer, plan, shapes, fingerprint)
+    return Preparation(config, folder, twin, count, session, hf, lock, remarks)

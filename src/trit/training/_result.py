@@ -9,6 +9,24 @@ from typing import Any
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What is ahead. `steps` are left; `seconds` for them, by one step tried, which moved nothing.
+
+    memory_bytes  weights, gradients and the optimizer's memory; activations come on top
+    disk_bytes    of the state, twice while it is written, and the model
+    """
+
+    parameters: int
+    steps: int
+    tokens: int
+    flops: float
+    memory_bytes: int
+    disk_bytes: int
+    seconds: float
+    threads: int
+
+
+@dataclass(frozen=True)
 class TrainResult:
     """A trained model and its figures.
 

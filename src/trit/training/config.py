@@ -6,7 +6,7 @@ on is all here; `differences` names what keeps a run from being taken up again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -190,9 +190,11 @@ def _plain(value: Any) -> Any:
 FREE = frozenset({"run.checkpoint_every", "twin", "output.type", "output.embedding"})
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+def differences(
+    old: Mapping[str, Any], new: Mapping[str, Any], free: Collection[str] = FREE
+) -> list[str]:
     """What keeps `new` from going on with a run of `old` (both as `flat` gives them), in words."""
-    keys = [key for key in {**old, **new} if key not in FREE]
+    keys = [key for key in {**old, **new} if key not in free]
     return [
         f"{key} was {old.get(key)!r}, is {new.get(key)!r}"
         for key in keys

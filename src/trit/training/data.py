@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,28 +70,44 @@ def documents(text: str, separator: str) -> Iterator[str]:
 
 
 def pack(texts: list[Text], config: configs.Data, tokenizer: Tokenizer, folder: Path) -> None:
-    """Write train.bin and held_out.bin (uint32, little-endian) and what they are from."""
-    lengths = np.array(tokenizers.byte_lengths(tokenizer), np.int64)
-    about: dict[str, Any] = {"tokenizer_sha256": _sha256(folder / tokenizers.FILE)}
-    for part in PARTS:
-        rows = [
+    """Write the tokens of texts, as `write` does."""
+    parts = {
+        part: [
             np.array(tokenizers.encode(tokenizer, document), "<u4")
             for text in texts
             for document in documents(getattr(text, part), config.separator)
         ]
-        tokens = np.concatenate([np.empty(0, "<u4"), *rows])
-        raw = tokens.tobytes()
-        folder.joinpath(f"{part}.bin").write_bytes(raw)
-        about[part] = {
+        for part in PARTS
+    }
+    sources = [{"name": text.name, "bytes": text.bytes, "sha256": text.sha256} for text in texts]
+    about = {"texts": sources, "licence": config.licence, "provenance": config.provenance}
+    write(parts, tokenizer, folder, about)
+
+
+def write(
+    parts: Mapping[str, Sequence[NDArray[Any]]],
+    tokenizer: Tokenizer,
+    folder: Path,
+    about: Mapping[str, Any],
+) -> None:
+    """Write train.bin and held_out.bin (uint32, little-endian) and what they are from.
+
+    The tokenizer's file, if the folder has one, must stay as it is from here on.
+    """
+    lengths = np.array(tokenizers.byte_lengths(tokenizer), np.int64)
+    facts: dict[str, Any] = {}
+    if folder.joinpath(tokenizers.FILE).is_file():
+        facts["tokenizer_sha256"] = _sha256(folder / tokenizers.FILE)
+    for part in PARTS:
+        tokens = np.concatenate([np.empty(0, "<u4"), *parts[part]]).astype("<u4")
+        folder.joinpath(f"{part}.bin").write_bytes(tokens.tobytes())
+        facts[part] = {
             "tokens": len(tokens),
             "bytes": int(lengths[tokens].sum()),
             "sha256": _sha256(folder / f"{part}.bin"),
         }
-    about["texts"] = [
-        {"name": text.name, "bytes": text.bytes, "sha256": text.sha256} for text in texts
-    ]
-    about |= {"licence": config.licence, "provenance": config.provenance}
-    folder.joinpath(ABOUT).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(facts | dict(about), indent=2) + "\n"
+    folder.joinpath(ABOUT).write_text(text, encoding="utf-8")
 
 
 class Packed:
@@ -103,8 +119,9 @@ class Packed:
     """
 
     def __init__(self, folder: Path, tokenizer: Tokenizer, sequence: int) -> None:
-        self.about: dict[str, Any] = json.loads(folder.joinpath(ABOUT).read_text("utf-8"))
-        _check(folder, tokenizers.FILE, self.about["tokenizer_sha256"])
+        self.about = read_about(folder)
+        if "tokenizer_sha256" in self.about:
+            _check(folder, tokenizers.FILE, self.about["tokenizer_sha256"])
         self.lengths = np.array(tokenizers.byte_lengths(tokenizer), np.int64)
         self.train, self.held_out = (_tokens(folder, part, self.about) for part in PARTS)
         self.sequence = sequence
@@ -115,7 +132,7 @@ class Packed:
                 raise UsageError(
                     f"{folder}: the texts give {len(tokens)} tokens to {part.replace('_', ' ')}, "
                     f"expected {sequence + 1 + spare} or more. Take longer texts, a smaller "
-                    "model.context or another data.held_out."
+                    "context or another share to hold out."
                 )
         self._pass: tuple[int, int] | None = None  # seed and number of the one in `_order`
         self._order = np.empty(0, np.int64)
@@ -148,6 +165,12 @@ class Packed:
         random = np.random.default_rng([seed, epoch])
         offset = int(random.integers(self.sequence))
         return random.permutation(self.sequences) * self.sequence + offset
+
+
+def read_about(folder: Path) -> dict[str, Any]:
+    """data.json of a folder."""
+    found: dict[str, Any] = json.loads(folder.joinpath(ABOUT).read_text("utf-8"))
+    return found
 
 
 def _tokens(folder: Path, part: str, about: dict[str, Any]) -> Tokens:

@@ -32,7 +32,7 @@ from trit.quantize import prepare_quantize
 from trit.training import bitnet
 from trit.training import config as configs
 from trit.training import tokenizer as tokenizers
-from trit.training.loop import Session
+from trit.training.session import Session
 
 PREFIX = "trit.training."
 QUANTIZATION = {
@@ -110,7 +110,7 @@ def write_gguf(
     output = session.config.output
     wishes = recipe.overrides((), output.embedding, output.embedding)
     with prepare_quantize(folder, out, _type(session), wishes) as job:
-        job.reserve(_values(facts))
+        job.reserve(values_of(PREFIX, facts))
         result = job.run()
     lacks = tuple(
         f"{tensor.name}: rows of {tensor.shape[-1]} do not fit {str(tensor.fallback_from).upper()},"
@@ -126,15 +126,16 @@ def _type(session: Session) -> str:
     return "F16" if session.twin and wished in configs.TERNARY_TYPES else wished
 
 
-def _values(facts: Mapping[str, Any]) -> dict[str, Plain | Value]:
+def values_of(prefix: str, facts: Mapping[str, Any]) -> dict[str, Plain | Value]:
+    """Facts as GGUF keys, each of the largest type of its kind."""
     found: dict[str, Plain | Value] = {}
     for key, value in facts.items():
         if isinstance(value, float):
-            found[PREFIX + key] = Value(ValueType.FLOAT64, value)
+            found[prefix + key] = Value(ValueType.FLOAT64, value)
         elif isinstance(value, int):
-            found[PREFIX + key] = Value(ValueType.UINT64, value)
+            found[prefix + key] = Value(ValueType.UINT64, value)
         else:
-            found[PREFIX + key] = str(value)
+            found[prefix + key] = str(value)
     return found
 
 

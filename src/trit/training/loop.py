@@ -1,4 +1,4 @@
-"""The steps of a run: learn, measure, write down, save; and go on where a state was left.
+"""The steps of a run: learn, look at what came of it, write it down, save; and go on from a state.
 
 On a CPU a run that is stopped anywhere and taken up again writes the same losses to the last bit:
 batches and rates follow from the step alone, and sums are taken by the same number of threads.
@@ -8,213 +8,132 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from trit.errors import DoesNotFitError, TritError, UsageError
-from trit.plan import Plan
-from trit.runtime.tokenizer import Tokenizer
 from trit.training import log as logs
-from trit.training import network as networks
-from trit.training import optimizer as optimizers
 from trit.training import state as states
-from trit.training.config import Config
-from trit.training.data import Packed
 
 Progress = Callable[[str, int, int], None]  # what, tokens done, tokens in all
 Event = Callable[[dict[str, Any]], None]  # a line of the diary
 
-SAMPLE_TEMPERATURE = 0.8
 
+class Work(Protocol):
+    """What the steps of a run are done on.
 
-@dataclass
-class Session:
-    """A run in memory. `step` steps are done; `seconds` were spent on them, over all parts."""
+    step, seconds   so many steps are done, that long they took, over all parts
+    steps           there are in all, of `step_tokens` tokens each
+    fingerprint     of all that the figures depend on; a state of another is refused
+    remedy          what to do when the loss is no longer a number
+    """
 
-    config: Config
     folder: Path
-    twin: bool
-    packed: Packed
-    tokenizer: Tokenizer
-    network: networks.Network
-    optimizer: optimizers.Optimizer
-    device: torch.device
-    fingerprint: str  # of all that the figures depend on; a state of another is refused
-    step: int = 0
-    seconds: float = 0.0
+    fingerprint: str
+    step: int
+    seconds: float
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def step_tokens(self) -> int: ...
+    @property
+    def checkpoint_every(self) -> int: ...
+    @property
+    def remedy(self) -> str: ...
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that a state holds."""
-        weights = {f"weight.{name}": each for name, each in self.network.weights.items()}
-        return weights | self.optimizer.state
+        """All that a state holds, float32."""
 
-    def ternary(self, step: int) -> bool:
-        """Whether weights are ternary in a step."""
-        return not self.twin and optimizers.is_ternary(step, self.config.training)
+    def learn(self) -> dict[str, Any]:
+        """Move the weights by the next step, whose number `step` still is; what is to be said of
+        it, `loss` and the gradient's `norm` among it."""
 
-    def rows(self, tokens: np.ndarray[Any, Any]) -> Tensor:
-        """Tokens on the device."""
-        return torch.from_numpy(tokens).to(self.device)
+    def look(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The measurements that are due when `step` steps are done: what they are, and values."""
 
 
-def begin(
-    config: Config,
-    folder: Path,
-    twin: bool,
-    packed: Packed,
-    tokenizer: Tokenizer,
-    plan: Plan,
-    shapes: Mapping[str, tuple[int, ...]],
-    fingerprint: str,
-) -> Session:
-    """A session with the weights of the first step, or of the state that the folder holds."""
-    training = config.training
-    device = torch.device(_device(training.device))
-    weights = {
-        name: weight.to(device).requires_grad_()
-        for name, weight in networks.initial(plan, shapes, config.seed).items()
-    }
-    network = networks.Network(
-        plan,
-        weights,
-        compute=torch.bfloat16 if training.bf16 else torch.float32,
-        checkpointing=training.gradient_checkpointing,
-    )
-    scale = training.twin_rate if twin else 1.0
-    optimizer = optimizers.Optimizer(weights, networks.matrices(plan), training, scale)
-    session = Session(
-        config, folder, twin, packed, tokenizer, network, optimizer, device, fingerprint
-    )
-    about = states.load(folder, session.tensors(), fingerprint)
+def load(work: Work) -> None:
+    """Take up the state that the folder holds, if there is one."""
+    about = states.load(work.folder / states.FILE, work.tensors(), work.fingerprint)
     if about is not None:
-        session.step, session.seconds = int(str(about["step"])), float(str(about["seconds"]))
-    return session
+        work.step, work.seconds = int(str(about["step"])), float(str(about["seconds"]))
 
 
-def run(session: Session, report: Progress, event: Event, stop: Callable[[], bool]) -> None:
+def run(work: Work, report: Progress, event: Event, stop: Callable[[], bool]) -> None:
     """All steps that are left. KeyboardInterrupt, with the state saved, once `stop` says so.
 
     TritError when the loss is no longer a number; DoesNotFitError when memory ends.
     """
-    config, training, run = session.config, session.config.training, session.config.run
-    batch_tokens = training.batch * config.model.context
-    with logs.Log(session.folder, session.step) as log:
+    with logs.Log(work.folder, work.step) as log:
 
         def write(kind: str, values: dict[str, Any]) -> None:
-            log.write(kind, session.step, values)
-            event({"event": kind, "step": session.step} | values)
+            log.write(kind, work.step, values)
+            event({"event": kind, "step": work.step} | values)
 
-        report("training", session.step * batch_tokens, training.steps * batch_tokens)
-        while session.step < training.steps:
-            values = _learn(session)
-            last = session.step == training.steps
+        def look() -> None:
+            for kind, values in work.look():
+                write(kind, values)
+
+        if work.step == 0:
+            look()
+        report("training", work.step * work.step_tokens, work.steps * work.step_tokens)
+        while work.step < work.steps:
+            values = _learn(work)
+            last = work.step == work.steps
             write("step", values)
-            report("training", session.step * batch_tokens, training.steps * batch_tokens)
-            if not last and _due(session.step, run.held_out_every):
-                write("held_out", held_out(session, run.held_out_windows))
-            if last or _due(session.step, run.sample_every):
-                for prompt in run.prompts:
-                    write("sample", {"prompt": prompt, "text": sample(session, prompt)})
-            if last:
-                write("held_out", held_out(session, None))
+            report("training", work.step * work.step_tokens, work.steps * work.step_tokens)
+            look()
             stopped = stop()
-            if last or stopped or _due(session.step, run.checkpoint_every):
+            if last or stopped or due(work.step, work.checkpoint_every):
                 log.sync()
                 about = {
-                    "step": session.step,
-                    "seconds": session.seconds,
-                    "fingerprint": session.fingerprint,
+                    "step": work.step,
+                    "seconds": work.seconds,
+                    "fingerprint": work.fingerprint,
                 }
-                states.save(session.folder, session.tensors(), about)
+                states.save(work.folder / states.FILE, work.tensors(), about)
             if stopped and not last:
                 raise KeyboardInterrupt
 
 
-def _learn(session: Session) -> dict[str, Any]:
+def _learn(work: Work) -> dict[str, Any]:
     """One step; what the diary says of it."""
     begun = time.perf_counter()
-    training, step = session.config.training, session.step
-    ternary = session.ternary(step)
-    loss = gradients(session, step, ternary)
-    norm = session.optimizer.step(step)
+    values = work.learn()
+    loss, norm = values["loss"], values["norm"]
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise TritError(
-            f"{session.folder}: step {step + 1} has a loss of {loss} and a gradient of {norm}. "
-            "Lower training.matrix_rate and training.rate, and begin in another folder."
+            f"{work.folder}: step {work.step + 1} has a loss of {loss} and a gradient of {norm}. "
+            f"{work.remedy}"
         )
-    session.step += 1
+    work.step += 1
     spent = time.perf_counter() - begun
-    session.seconds += spent
-    tokens = training.batch * session.config.model.context
-    return {
-        "loss": loss,
-        "rate": session.optimizer.scale * optimizers.factor(step, training) * training.matrix_rate,
-        "norm": norm,
-        "ternary": ternary,
-        "tokens": session.step * tokens,
-        "tokens_per_second": round(tokens / spent, 1),
-        "seconds": round(session.seconds, 3),
+    work.seconds += spent
+    return values | {
+        "tokens": work.step * work.step_tokens,
+        "tokens_per_second": round(work.step_tokens / spent, 1),
+        "seconds": round(work.seconds, 3),
     }
 
 
-def gradients(session: Session, step: int, ternary: bool) -> float:
-    """The loss of a step's batch; its gradients are left in the weights."""
-    config = session.config
-    session.network.ternary = ternary
-    rows = session.packed.batch(config.seed, step, config.training.batch)
+def due(step: int, every: int) -> bool:
+    """Whether something that is done every so many steps (0: never) is to be done after `step`."""
+    return every > 0 and step % every == 0
+
+
+@contextmanager
+def memory(remedy: str) -> Iterator[None]:
+    """DoesNotFitError, with what to do about it, where a step's memory ends."""
     try:
-        loss = session.network.loss(session.rows(rows))
-        loss.backward()  # type: ignore[no-untyped-call]
+        yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise DoesNotFitError(
-            "a step does not fit into memory: take a smaller training.batch or model.context, or "
-            "training.gradient_checkpointing."
-        ) from error
-    return float(loss.detach())
-
-
-def held_out(session: Session, limit: int | None) -> dict[str, Any]:
-    """Nats per token and bits per byte of the text held out, or of `limit` windows of it."""
-    session.network.ternary = session.ternary(session.step - 1)
-    nats, tokens, count = 0.0, 0, 0
-    with torch.no_grad():
-        for window in session.packed.windows(limit):
-            found = session.network.nats(session.rows(window)[None])
-            nats += float(found.double().sum())
-            tokens += found.numel()
-            count += int(session.packed.lengths[window[1:]].sum())
-    return {
-        "nats_per_token": nats / tokens,
-        "bits_per_byte": nats / math.log(2) / max(count, 1),
-        "bytes": count,
-    }
-
-
-def sample(session: Session, prompt: str) -> str:
-    """How the model goes on from a prompt; random numbers are keyed by seed and position."""
-    config, network = session.config, session.network
-    network.ternary = session.ternary(session.step - 1)
-    tokens = session.tokenizer.encode(prompt, parse_special=False)
-    tokens = tokens or [session.tokenizer.eos_id or 0]
-    begun = len(tokens)
-    with torch.no_grad():
-        for position in range(begun, begun + config.run.sample_tokens):
-            seen = tokens[-config.model.context :]
-            logits = network.logits(session.rows(np.array([seen], np.int64)))[0, -1]
-            shares = torch.softmax(logits.double() / SAMPLE_TEMPERATURE, dim=-1).cpu().numpy()
-            drawn = np.random.default_rng([config.seed, position]).random()
-            token = min(int(np.searchsorted(np.cumsum(shares), drawn)), len(shares) - 1)
-            if token in session.tokenizer.eos_ids:
-                break
-            tokens.append(token)
-    return session.tokenizer.decode(tokens[begun:], skip_special=True)
+        raise DoesNotFitError(f"a step does not fit into memory: {remedy}") from error
 
 
 @contextmanager
@@ -228,13 +147,10 @@ def threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _due(step: int, every: int) -> bool:
-    return every > 0 and step % every == 0
-
-
-def _device(wished: str) -> str:
+def device(wished: str, setting: str) -> torch.device:
+    """The device that `wished` (auto, cpu or cuda) means; UsageError, naming the setting."""
     if wished == "cuda" and not torch.cuda.is_available():
-        raise UsageError("training.device is 'cuda', and torch finds no GPU here: take 'cpu'.")
+        raise UsageError(f"{setting} is 'cuda', and torch finds no GPU here: take 'cpu'.")
     if wished == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return wished
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(wished)

@@ -8,7 +8,7 @@ drops once on the way; weight decay ends with the first stage ("BitNet b1.58: tr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -39,41 +39,45 @@ def is_ternary(step: int, training: Training) -> bool:
     return step >= training.float_share * training.steps
 
 
+def rates(
+    weights: Mapping[str, Tensor], matrices: Collection[str], training: Training
+) -> dict[str, float]:
+    """The rate of each weight, before `factor`."""
+    return {name: training.matrix_rate if name in matrices else training.rate for name in weights}
+
+
+def decay(step: int, training: Training) -> float:
+    """The weight decay of a step."""
+    return training.weight_decay[int(in_second_stage(step, training))]
+
+
 class Optimizer:
     """Moves weights in place. `state` holds what must outlive a restart, by name.
 
-    `matrices` are those of the layers; one-dimensional weights never decay.
+    Muon moves the matrices named `muon`, AdamW all else; one-dimensional weights never decay.
     """
 
-    def __init__(
-        self,
-        weights: Mapping[str, Tensor],
-        matrices: list[str],
-        training: Training,
-        scale: float = 1.0,
-    ) -> None:
+    def __init__(self, weights: Mapping[str, Tensor], muon: Iterable[str] = ()) -> None:
         self.weights = weights
-        self.training = training
-        self.scale = scale
-        self._layers = set(matrices)
-        self._muon = self._layers if training.matrices == "muon" else set()
+        self._muon = set(muon)
         self.state = {
             f"{kind}.{name}": torch.zeros_like(weight, requires_grad=False)
             for name, weight in weights.items()
             for kind in (("momentum",) if name in self._muon else ("first", "second"))
         }
 
-    def step(self, step: int) -> float:
-        """Move every weight along its gradient, and forget it; returns the gradient's norm."""
-        training = self.training
-        now = self.scale * factor(step, training)
-        decay = training.weight_decay[int(in_second_stage(step, training))]
-        norm = clip(list(self.weights.values()), training.clip)
+    def step(
+        self, step: int, rates: Mapping[str, float], factor: float, decay: float, most: float
+    ) -> float:
+        """Move every weight along its gradient, and forget it; returns the gradient's norm.
+
+        Each moves by its rate times `factor`; gradients are shrunk to a norm of `most` (0: never).
+        """
+        norm = clip(list(self.weights.values()), most)
         with torch.no_grad():
             for name, weight in self.weights.items():
                 assert weight.grad is not None, f"{name} has no gradient"
-                in_layers = name in self._layers
-                rate = now * (training.matrix_rate if in_layers else training.rate)
+                rate = factor * rates[name]
                 move = self._moved(name, weight.grad, step)
                 if weight.ndim > 1:
                     weight.mul_(1.0 - rate * decay)

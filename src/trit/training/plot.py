@@ -1,4 +1,4 @@
-"""The curves of a run as a picture: loss of every step, bits per byte of the text held out."""
+"""The curves of a run as a picture: loss of every step, what was measured on the text held out."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from pathlib import Path
 from trit.training import log as logs
 
 FILE = "plot.svg"
+MEASURES = {"bits_per_byte": "bits per byte", "kld": "KLD, nats per token"}
 SMOOTHING = 0.95  # of the running mean drawn over the losses
 
 
-def draw(folder: Path) -> Path | None:
-    """Draw a folder's diary; the picture's path, None without matplotlib (extra `plot`)."""
+def draw(folder: Path, measure: str = "bits_per_byte") -> Path | None:
+    """Draw a folder's diary; the picture's path, None without matplotlib (extra `plot`).
+
+    measure: what was measured, by its name in the diary.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -28,14 +32,14 @@ def draw(folder: Path) -> Path | None:
     left.plot(at, _smooth(losses), color="tab:blue", label="loss, smoothed")
     right.plot(
         [entry["step"] for entry in measured],
-        [entry["bits_per_byte"] for entry in measured],
+        [entry[measure] for entry in measured],
         color="tab:red", marker="o", label="held out",
     )  # fmt: skip
-    turn = next((entry["step"] for entry in steps if entry["ternary"]), None)
+    turn = next((entry["step"] for entry in steps if entry.get("ternary")), None)
     if turn is not None and turn > 1:
         left.axvline(turn, color="grey", linestyle=":", label="ternary from here")
     left.set(xlabel="step", ylabel="nats per token", title=folder.name)
-    right.set(ylabel="bits per byte")
+    right.set(ylabel=MEASURES[measure])
     figure.legend(loc="outside lower center", ncols=3)
     partial = folder / f"{FILE}.partial"
     figure.savefig(str(partial), format="svg")

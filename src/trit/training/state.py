@@ -22,20 +22,19 @@ FILE = "state.npz"
 _ABOUT = "about"
 
 
-def save(folder: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
+def save(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, object]) -> None:
     """Write a state; the one before stays until this one is on the disk."""
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
     arrays[_ABOUT] = np.frombuffer(json.dumps(about).encode(), np.uint8)
-    with whole(folder / FILE) as file:
+    with whole(path) as file:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def load(folder: Path, tensors: Mapping[str, Tensor], fingerprint: str) -> dict[str, object] | None:
+def load(path: Path, tensors: Mapping[str, Tensor], fingerprint: str) -> dict[str, object] | None:
     """Copy a state into `tensors`; what was saved about it, None where there is none.
 
     InvalidFileError for a file that is damaged or of a run of another `fingerprint`.
     """
-    path = folder / FILE
     if not path.exists():
         return None
     try:

@@ -95,9 +95,8 @@ def encode(tokenizer: Tokenizer, document: str) -> list[int]:
     ids = tokenizer.encode(document, add_special=False, parse_special=False)
     if tokenizer.add_bos and tokenizer.bos_id is not None:
         ids = [tokenizer.bos_id, *ids]
-    assert tokenizer.eos_id is not None, "load() refuses such"
     begins = tokenizer.add_bos and tokenizer.bos_id == tokenizer.eos_id  # and ends the one before
-    return ids if begins else [*ids, tokenizer.eos_id]
+    return ids if begins or tokenizer.eos_id is None else [*ids, tokenizer.eos_id]
 
 
 def byte_lengths(tokenizer: Tokenizer) -> list[int]:
