@@ -36,7 +36,8 @@ LEVELS = [
     {"recommend"},
     {"verify"},
     {"training"},
-    {"server", "cli"},
+    {"server"},
+    {"cli"},
     {"__init__", "__main__"},
 ]
 REGISTRIES = {"formats", "archs", "quantizers", "cli"}  # a file is an entry; entries are strangers
@@ -58,7 +59,10 @@ CORE_LEVELS = [
 ]
 GENERATED = {"format_includes.inc", "format_rows.inc"}
 
-HEAVY = {"torch", "gguf", "tokenizers", "huggingface_hub", "jinja2", "rich", "transformers"}
+HEAVY = {
+    "torch", "gguf", "tokenizers", "huggingface_hub", "jinja2", "rich", "transformers", "fastapi",
+    "uvicorn", "pydantic",
+}  # fmt: skip
 
 
 def modules(package: Path) -> dict[str, set[str]]:
