@@ -30,7 +30,9 @@ _OURS = (
 )  # fmt: skip
 
 
-def make(config: Config, path: Path, folder: Path, twin: bool, threads: int) -> None:
+def make(
+    config: Config, path: Path, folder: Path, twin: bool, threads: int, processes: int
+) -> None:
     """Fill a run's folder; run.json comes last and says that all is there."""
     names = [each.name for each in folder.iterdir()]
     others = [name for name in names if name not in _OURS and not name.endswith(".partial")]
@@ -55,6 +57,7 @@ def make(config: Config, path: Path, folder: Path, twin: bool, threads: int) -> 
         "twin": twin,
         "seed": config.seed,
         "threads": threads,
+        "processes": processes,
         "config": configs.flat(config),
     }
     write_json(folder / ABOUT, about)

@@ -25,8 +25,9 @@ from trit.training import log as logs
 from trit.training import network as networks
 from trit.training import optimizer as optimizers
 from trit.training import state as states
-from trit.training.config import Config
+from trit.training.config import Config, Training
 from trit.training.data import Packed
+from trit.training.processes import Processes
 
 Progress = Callable[[str, int, int], None]  # what, tokens done, tokens in all
 Event = Callable[[dict[str, Any]], None]  # a line of the diary
@@ -47,6 +48,7 @@ class Session:
     optimizer: optimizers.Optimizer
     device: torch.device
     fingerprint: str  # of all that the figures depend on; a state of another is refused
+    processes: Processes
     step: int = 0
     seconds: float = 0.0
 
@@ -73,10 +75,11 @@ def begin(
     plan: Plan,
     shapes: Mapping[str, tuple[int, ...]],
     fingerprint: str,
+    processes: Processes,
 ) -> Session:
     """A session with the weights of the first step, or of the state that the folder holds."""
     training = config.training
-    device = torch.device(_device(training.device))
+    device = processes.device(device_of(training))
     weights = {
         name: weight.to(device).requires_grad_()
         for name, weight in networks.initial(plan, shapes, config.seed).items()
@@ -90,7 +93,7 @@ def begin(
     scale = training.twin_rate if twin else 1.0
     optimizer = optimizers.Optimizer(weights, networks.matrices(plan), training, scale)
     session = Session(
-        config, folder, twin, packed, tokenizer, network, optimizer, device, fingerprint
+        config, folder, twin, packed, tokenizer, network, optimizer, device, fingerprint, processes
     )
     about = states.load(folder, session.tensors(), fingerprint)
     if about is not None:
@@ -103,6 +106,8 @@ def run(session: Session, report: Progress, event: Event, stop: Callable[[], boo
 
     TritError when the loss is no longer a number; DoesNotFitError when memory ends.
     """
+    if not session.processes.first:
+        return _assist(session, stop)
     config, training, run = session.config, session.config.training, session.config.run
     batch_tokens = training.batch * config.model.context
     with logs.Log(session.folder, session.step) as log:
@@ -124,7 +129,7 @@ def run(session: Session, report: Progress, event: Event, stop: Callable[[], boo
                     write("sample", {"prompt": prompt, "text": sample(session, prompt)})
             if last:
                 write("held_out", held_out(session, None))
-            stopped = stop()
+            stopped = session.processes.any(stop())
             if last or stopped or _due(session.step, run.checkpoint_every):
                 log.sync()
                 about = {
@@ -137,12 +142,21 @@ def run(session: Session, report: Progress, event: Event, stop: Callable[[], boo
                 raise KeyboardInterrupt
 
 
+def _assist(session: Session, stop: Callable[[], bool]) -> None:
+    """The same steps in a process that writes nothing."""
+    while session.step < session.config.training.steps:
+        _learn(session)
+        if session.processes.any(stop()) and session.step < session.config.training.steps:
+            raise KeyboardInterrupt
+
+
 def _learn(session: Session) -> dict[str, Any]:
     """One step; what the diary says of it."""
     begun = time.perf_counter()
     training, step = session.config.training, session.step
     ternary = session.ternary(step)
     loss = gradients(session, step, ternary)
+    loss = session.processes.average(loss, session.network.weights)
     norm = session.optimizer.step(step)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise TritError(
@@ -165,12 +179,12 @@ def _learn(session: Session) -> dict[str, Any]:
 
 
 def gradients(session: Session, step: int, ternary: bool) -> float:
-    """The loss of a step's batch; its gradients are left in the weights."""
+    """The loss of this process's share of a step's batch; its gradients are left in the weights."""
     config = session.config
     session.network.ternary = ternary
     rows = session.packed.batch(config.seed, step, config.training.batch)
     try:
-        loss = session.network.loss(session.rows(rows))
+        loss = session.network.loss(session.rows(session.processes.share(rows)))
         loss.backward()  # type: ignore[no-untyped-call]
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise DoesNotFitError(
@@ -232,7 +246,9 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _device(wished: str) -> str:
+def device_of(training: Training) -> str:
+    """cpu or cuda; UsageError where there is no GPU and one is wished for."""
+    wished = training.device
     if wished == "cuda" and not torch.cuda.is_available():
         raise UsageError("training.device is 'cuda', and torch finds no GPU here: take 'cpu'.")
     if wished == "auto":
