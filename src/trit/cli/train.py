@@ -49,7 +49,10 @@ def command(
     kinds = [twin is not None]
     if twin is None and config.is_file() and load(config).twin:
         kinds.append(True)
-    results = [_train(config, out, kind, threads, dry_run=dry_run, jsonl=jsonl) for kind in kinds]
+    found = [_train(config, out, kind, threads, dry_run=dry_run, jsonl=jsonl) for kind in kinds]
+    results = [each for each in found if each is not None]
+    if not results:
+        return
     if dry_run:
         if json:
             print_json([each for each in results if isinstance(each, dict)])
@@ -66,8 +69,11 @@ def command(
 
 def _train(
     config: Path, out: Path | None, twin: bool, threads: int | None, *, dry_run: bool, jsonl: bool
-) -> "TrainResult | dict[str, Any]":
-    """One run, from the word about its cost to its result; a dry run gives the cost."""
+) -> "TrainResult | dict[str, Any] | None":
+    """One run, from the word about its cost to its result; a dry run gives the cost.
+
+    None, and no word, from a process that helps another one (training/processes.py).
+    """
     from dataclasses import asdict
 
     from trit.cli._interrupts import Interrupts
@@ -76,6 +82,11 @@ def _train(
     from trit.training import prepare
 
     with prepare(config, out, twin, threads) as prepared:
+        if not prepared.first:
+            if not dry_run:
+                with Interrupts() as interrupts:
+                    prepared.run(stop=lambda: interrupts.asked)
+            return None
         for remark in prepared.remarks:
             warn(remark)
         cost = prepared.cost()

@@ -31,7 +31,9 @@ _OURS = (
 )  # fmt: skip
 
 
-def make(config: Config, path: Path, folder: Path, twin: bool, threads: int) -> None:
+def make(
+    config: Config, path: Path, folder: Path, twin: bool, threads: int, processes: int
+) -> None:
     """Fill a run's folder; run.json comes last and says that all is there."""
     refuse_others(folder, _OURS)
     texts = datas.read(config.data, path.parent)
@@ -45,7 +47,8 @@ def make(config: Config, path: Path, folder: Path, twin: bool, threads: int) -> 
     datas.pack(texts, config.data, tokenizer, folder)
     datas.Packed(folder, tokenizer, config.model.context)  # long enough, or nothing is begun
     shutil.copyfile(path, folder / CONFIG)
-    write_about(folder, configs.flat(config), threads, {"twin": twin, "seed": config.seed})
+    more = {"twin": twin, "seed": config.seed, "processes": processes}
+    write_about(folder, configs.flat(config), threads, more)
 
 
 def refuse_others(folder: Path, ours: Collection[str]) -> None:

@@ -20,6 +20,7 @@ from trit.training._result import Cost, TrainResult
 from trit.training.config import Config
 
 if TYPE_CHECKING:  # they bring torch
+    from trit.training.processes import Processes
     from trit.training.session import Session
 
 _FLOAT = 4  # bytes
@@ -27,7 +28,10 @@ _SLOTS = 4  # floats of a weight: itself, its gradient, the optimizer's two at m
 
 
 class Preparation:
-    """A run in its folder. A context manager: it holds the folder's lock."""
+    """A run in its folder. A context manager: it holds the folder's lock.
+
+    Of several processes (processes.py) the first holds it; only that one writes.
+    """
 
     def __init__(
         self,
@@ -37,7 +41,7 @@ class Preparation:
         threads: int,
         session: Session,
         hf: Mapping[str, Any],
-        lock: int,
+        lock: int | None,
         remarks: tuple[str, ...],
     ) -> None:
         self.config = config
@@ -58,7 +62,13 @@ class Preparation:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.close(self._lock)
+        if self._lock is not None:
+            os.close(self._lock)
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self._session.processes.first
 
     @property
     def step(self) -> int:
@@ -107,7 +117,9 @@ class Preparation:
                 on_event or (lambda entry: None),
                 stop or (lambda: False),
             )
-            return self._finish()
+            result = self._finish() if self.first else None
+            self._session.processes.wait()
+        return result or TrainResult.read(self.folder / _folder.RESULT)
 
     def _finish(self) -> TrainResult:
         from trit.training import agreement, export, plot
@@ -159,6 +171,9 @@ def prepare(path: Path, out: Path | None, twin: bool, threads: int | None) -> Pr
         import torch  # noqa: F401
     except ImportError:
         raise UnsupportedError("training needs torch: pip install 'trit[train]'.") from None
+    from trit.training import loop
+    from trit.training import processes as several
+
     begun = path.is_dir() and (path / _folder.ABOUT).is_file()
     if begun and out is not None:
         raise UsageError(f"{path} is a run of its own: leave out --out to go on with it.")
@@ -168,6 +183,13 @@ def prepare(path: Path, out: Path | None, twin: bool, threads: int | None) -> Pr
         folder = folder.with_name(folder.name + "-float")
     if folder.is_file():
         raise UsageError(f"{folder} is a file: name a folder with --out.")
+    processes = several.started(
+        loop.device(config.training.device, "training.device"), config.training.batch
+    )
+    if not processes.first:
+        processes.wait()  # for the first one to make the folder
+        twin = bool(_folder.read_about(folder, {"twin": bool})["twin"])
+        return _opened(config, folder, twin, threads, None, processes)
     folder.mkdir(parents=True, exist_ok=True)
     lock = _folder.locked(folder)
     try:
@@ -178,15 +200,22 @@ def prepare(path: Path, out: Path | None, twin: bool, threads: int | None) -> Pr
             if not begun:  # what no figure depends on may have changed
                 shutil.copyfile(path, folder / _folder.CONFIG)
         else:
-            _folder.make(config, path, folder, twin, threads or default_threads())
-        return _opened(config, folder, twin, threads, lock)
+            count = threads or max(1, default_threads() // processes.count)
+            _folder.make(config, path, folder, twin, count, processes.count)
+        processes.wait()
+        return _opened(config, folder, twin, threads, lock, processes)
     except BaseException:
         os.close(lock)
         raise
 
 
 def _opened(
-    config: Config, folder: Path, twin: bool, threads: int | None, lock: int
+    config: Config,
+    folder: Path,
+    twin: bool,
+    threads: int | None,
+    lock: int | None,
+    processes: Processes,
 ) -> Preparation:
     from trit.training import loop
     from trit.training import session as sessions
@@ -194,11 +223,18 @@ def _opened(
     about = _folder.read_about(folder, {"twin": bool})
     count = int(about["threads"])
     remarks = _folder.changes(about, threads)
+    if about.get("processes", 1) != processes.count:
+        remarks += (
+            f"the processes are not as many as at first, {processes.count} now: "
+            "the last bits of the run's figures may be others from here on",
+        )
     tokenizer, ids = tokenizers.load(folder)
     packed = datas.Packed(folder, tokenizer, config.model.context)
     hf = shape.hf_config(config.model, tokenizer.vocab_size, ids, folder.resolve().name)
     plan, shapes = shape.planned(hf, config.model.context)
     fingerprint = _folder.fingerprint(about["config"], configs.FREE, about["twin"], packed.about)
     with loop.threads(count):
-        session = sessions.begin(config, folder, twin, packed, tokenizer, plan, shapes, fingerprint)
+        session = sessions.begin(
+            config, folder, twin, packed, tokenizer, plan, shapes, fingerprint, processes
+        )
     return Preparation(config, folder, twin, count, session, hf, lock, remarks)

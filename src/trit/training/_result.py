@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,6 +58,14 @@ class TrainResult:
     seconds: float
     fallbacks: tuple[str, ...]
     plot: Path | None
+
+    @classmethod
+    def read(cls, path: Path) -> TrainResult:
+        """What `to_dict` gave, from a file of JSON."""
+        values = json.loads(path.read_text("utf-8"))
+        for key in ("path", "gguf", "folder", "plot"):
+            values[key] = None if values[key] is None else Path(values[key])
+        return cls(**values | {"fallbacks": tuple(values["fallbacks"])})
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""

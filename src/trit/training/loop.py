@@ -19,6 +19,7 @@ from torch import Tensor
 from trit.errors import DoesNotFitError, TritError, UsageError
 from trit.training import log as logs
 from trit.training import state as states
+from trit.training.processes import Processes
 
 Progress = Callable[[str, int, int], None]  # what, tokens done, tokens in all
 Event = Callable[[dict[str, Any]], None]  # a line of the diary
@@ -30,11 +31,13 @@ class Work(Protocol):
     step, seconds   so many steps are done, that long they took, over all parts
     steps           there are in all, of `step_tokens` tokens each
     fingerprint     of all that the figures depend on; a state of another is refused
+    processes       that take the steps together; the first of them writes
     remedy          what to do when the loss is no longer a number
     """
 
     folder: Path
     fingerprint: str
+    processes: Processes
     step: int
     seconds: float
 
@@ -70,6 +73,8 @@ def run(work: Work, report: Progress, event: Event, stop: Callable[[], bool]) ->
 
     TritError when the loss is no longer a number; DoesNotFitError when memory ends.
     """
+    if not work.processes.first:
+        return _assist(work, stop)
     with logs.Log(work.folder, work.step) as log:
 
         def write(kind: str, values: dict[str, Any]) -> None:
@@ -89,7 +94,7 @@ def run(work: Work, report: Progress, event: Event, stop: Callable[[], bool]) ->
             write("step", values)
             report("training", work.step * work.step_tokens, work.steps * work.step_tokens)
             look()
-            stopped = stop()
+            stopped = work.processes.any(stop())
             if last or stopped or due(work.step, work.checkpoint_every):
                 log.sync()
                 about = {
@@ -100,6 +105,14 @@ def run(work: Work, report: Progress, event: Event, stop: Callable[[], bool]) ->
                 states.save(work.folder / states.FILE, work.tensors(), about)
             if stopped and not last:
                 raise KeyboardInterrupt
+
+
+def _assist(work: Work, stop: Callable[[], bool]) -> None:
+    """The same steps in a process that writes nothing."""
+    while work.step < work.steps:
+        _learn(work)
+        if work.processes.any(stop()) and work.step < work.steps:
+            raise KeyboardInterrupt
 
 
 def _learn(work: Work) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from trit.training import network as networks
 from trit.training import optimizer as optimizers
 from trit.training.config import Config
 from trit.training.data import Packed
+from trit.training.processes import Processes
 
 SAMPLE_TEMPERATURE = 0.8
 
@@ -36,6 +37,7 @@ class Session:
     optimizer: optimizers.Optimizer
     device: torch.device
     fingerprint: str
+    processes: Processes
     step: int = 0
     seconds: float = 0.0
     remedy = "Lower training.matrix_rate and training.rate, and begin in another folder."
@@ -66,6 +68,7 @@ class Session:
         training, step = self.config.training, self.step
         ternary = self.ternary(step)
         loss = gradients(self, step, ternary)
+        loss = self.processes.average(loss, self.network.weights)
         matrices = set(networks.matrices(self.network.plan))
         rates = optimizers.rates(self.network.weights, matrices, training)
         factor = optimizers.factor(step, training) * (training.twin_rate if self.twin else 1.0)
@@ -101,10 +104,11 @@ def begin(
     plan: Plan,
     shapes: Mapping[str, tuple[int, ...]],
     fingerprint: str,
+    processes: Processes,
 ) -> Session:
     """A session with the weights of the first step, or of the state that the folder holds."""
     training = config.training
-    device = loop.device(training.device, "training.device")
+    device = processes.device(loop.device(training.device, "training.device"))
     weights = {
         name: weight.to(device).requires_grad_()
         for name, weight in networks.initial(plan, shapes, config.seed).items()
@@ -118,20 +122,20 @@ def begin(
     matrices = networks.matrices(plan)
     optimizer = optimizers.Optimizer(weights, matrices if training.matrices == "muon" else ())
     session = Session(
-        config, folder, twin, packed, tokenizer, network, optimizer, device, fingerprint
+        config, folder, twin, packed, tokenizer, network, optimizer, device, fingerprint, processes
     )
     loop.load(session)
     return session
 
 
 def gradients(session: Session, step: int, ternary: bool) -> float:
-    """The loss of a step's batch; its gradients are left in the weights."""
+    """The loss of this process's share of a step's batch; its gradients are left in the weights."""
     config = session.config
     session.network.ternary = ternary
     rows = session.packed.batch(config.seed, step, config.training.batch)
     remedy = "take a smaller training.batch or model.context, or training.gradient_checkpointing."
     with loop.memory(remedy):
-        loss = session.network.loss(session.rows(rows))
+        loss = session.network.loss(session.rows(session.processes.share(rows)))
         loss.backward()  # type: ignore[no-untyped-call]
     return float(loss.detach())
 

@@ -22,6 +22,7 @@ from trit.training.distill.settings import DistillSettings
 from trit.training.distill.student import Student
 from trit.training.network import Network
 from trit.training.optimizer import Optimizer
+from trit.training.processes import Processes
 
 BEST = "best.npz"
 CHUNK = 256  # tokens whose logits are in memory at the same time
@@ -31,6 +32,7 @@ class Session:
     """A `loop.Work`. `best` is the mean KLD of the best measurement and its step."""
 
     remedy = "Lower --rate and --scale-rate, and begin in another folder."
+    processes = Processes()
 
     def __init__(
         self,
