@@ -84,7 +84,10 @@ class Neurons:
         holds = [case for case, share in found.items() if share >= CLAIM]
         if holds:
             case = _mildest(holds)
-            answer = f"true for this model by {len(holds)} of {len(found)} definitions, such as "
+            answer = (
+                f"true for this model by {len(holds)} of {len(found)} definitions; of these the "
+                "mildest: "
+            )
         else:
             case = max(found, key=lambda case: found[case])
             answer = f"false for this model by all {len(found)} definitions; the most is "

@@ -27,7 +27,7 @@ def draw(result: Neurons, path: Path) -> None:
     from matplotlib import rcParams
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     _frequencies(left, result)
     _energies(right, result)
@@ -64,13 +64,13 @@ def _frequencies(axes: Any, result: Neurons) -> None:
     for name in SHOWN:
         every = np.sort(np.concatenate([layer.frequency[name] for layer in result.layers]))
         share = np.searchsorted(every, at, side="right") / len(every)
-        axes.plot(at, share, label=f"fires: {DEFINITIONS[name]}")
+        axes.plot(at, share, label=DEFINITIONS[name])
     axes.plot([RARELY], [CLAIM], "k*", markersize=11, label="the claim: 80%, rarely")
     axes.set(
-        xscale="log", xlabel="share of the tokens it fires for, at most",
+        xscale="log", xlabel="fires for at most this share of the tokens",
         ylabel="share of the neurons", ylim=(0, 1.02), title="How often neurons fire",
     )  # fmt: skip
-    axes.legend(fontsize="x-small", loc="upper left")
+    _legend(axes)
 
 
 def _energies(axes: Any, result: Neurons) -> None:
@@ -92,7 +92,14 @@ def _energies(axes: Any, result: Neurons) -> None:
         xlabel="share of the neurons, strongest first", ylabel="share of the energy",
         xlim=(0, 1), ylim=(0, 1.02), title="How few carry the output, every token alike",
     )  # fmt: skip
-    axes.legend(fontsize="x-small", loc="lower right")
+    _legend(axes)
+
+
+def _legend(axes: Any) -> None:
+    """Below the axis, where it hides no curve."""
+    axes.legend(
+        fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, frameon=False
+    )
 
 
 def _carried(energy: Doubles) -> tuple[Doubles, Doubles]:
