@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 
 def command(
-    models: Annotated[
+    model: Annotated[
         list[str] | None,
-        typer.Argument(help="Folders, GGUF files or model names.", show_default=False),
+        typer.Argument(
+            metavar="MODEL...", help="Folders, GGUF files or model names.", show_default=False
+        ),
     ] = None,
     model_option: Annotated[
         str | None, typer.Option("--model", "-m", metavar="MODEL", help="The same as MODEL.")
@@ -133,7 +135,7 @@ def command(
         verbose=verbose,
     )
     load = _loader(ctx, threads, batch, draft_max, cache_type(cache), repack, parallel)
-    paths = _resolved([*(models or ()), *([model_option] if model_option else ())], alias)
+    paths = _resolved([*(model or ()), *([model_option] if model_option else ())], alias)
     _log()
     for name in paths:
         note(f"{name}: {paths[name]}")
