@@ -118,6 +118,15 @@ def test_ways_not_to_start(refused: Callable[..., Any], path: Path, tmp_path: Pa
         assert (got, said in err) == (code, True), err
 
 
+def test_models_from_the_environment(
+    refused: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRIT_MODEL gives way to what was typed."""
+    monkeypatch.setenv("TRIT_MODEL", "from-the-environment")
+    assert "from-the-environment: no such" in refused()[1]
+    assert "typed: no such" in refused("typed")[1]
+
+
 def test_a_port_in_use(refused: Callable[..., Any], path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         code, err = refused(str(path), "--port", str(other.getsockname()[1]))

@@ -21,7 +21,7 @@ def command(
     model: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="MODEL...", help="Folders, GGUF files or model names.", show_default=False
+            metavar="MODEL", help="Folders, GGUF files or model names.", show_default=False
         ),
     ] = None,
     model_option: Annotated[
