@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -42,23 +43,27 @@ def serving(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.communicate()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
-def test_from_the_start_to_a_signal(path: Path, number: int, code: int) -> None:
-    """Ctrl-C, also while an answer is written."""
-    with serving(str(path), "-np", "2", "-t", "1") as (process, address):
-        early = live.ask(address, "/health")
-        assert early.status == 200 or early.error["code"] == "unavailable"
+def test_ctrl_c_while_an_answer_is_written(tmp_path: Path) -> None:
+    """It is waited for a little, and then ended with an error of the usual shape."""
+    model = live.write(tmp_path)
+    with serving(str(model), "-c", "0", "-t", "1") as (process, address):
         live.until(lambda: live.ask(address, "/health").status == 200)
-        chat = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 3}
-        assert live.ask(address, "/v1/chat/completions", {**chat, "model": "talker"}).status == 200
-        process.send_signal(number)
-        out, err = process.communicate(timeout=30)
-        assert (process.returncode, out) == (code, "")
-        assert "Traceback" not in err and "Exception" not in err
+        chat = {"messages": [{"role": "user", "content": "x"}], "logit_bias": live.ENDLESS}
+        connection = HTTPConnection(address, timeout=120)
+        connection.request("POST", "/v1/chat/completions", json.dumps({**chat, "stream": True}))
+        response = connection.getresponse()
+        assert response.read(100)
+        assert live.ask(address, "/v1/models").json["data"][0]["id"] == "talking"
+        process.send_signal(signal.SIGINT)
+        last = json.loads(response.read().rstrip().rpartition(b"data: ")[2])
+        assert last["error"]["message"] == "The server is being stopped."
+        out, err = process.communicate(timeout=120)
+        assert (process.returncode, out) == (130, "") and "Traceback" not in err
+        connection.close()
 
 
-def test_ps(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with serving(str(path), "--alias", "small", "--api-key", "k", "-t", "1") as (_, address):
+def test_ps_and_sigterm(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(str(path), "--alias", "small", "--api-key", "k", "-t", "1") as (process, address):
         live.until(lambda: live.ask(address, "/health").status == 200)
         host, _, port = address.rpartition(":")
         where = ["ps", "--host", host, "--port", port]
@@ -73,6 +78,9 @@ def test_ps(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert json.loads(capsys.readouterr().out)["data"][0]["meta"]["n_ctx"] == 256
         assert cli.main(where) == 1
         assert "401: No valid API key" in capsys.readouterr().err
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0 and "Traceback" not in err
     assert cli.main(where) == 1
     assert "Start one ('trit serve MODEL')" in capsys.readouterr().err
 
@@ -110,6 +118,15 @@ def test_ways_not_to_start(refused: Callable[..., Any], path: Path, tmp_path: Pa
         assert (got, said in err) == (code, True), err
 
 
+def test_models_from_the_environment(
+    refused: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRIT_MODEL gives way to what was typed."""
+    monkeypatch.setenv("TRIT_MODEL", "from-the-environment")
+    assert "from-the-environment: no such" in refused()[1]
+    assert "typed: no such" in refused("typed")[1]
+
+
 def test_a_port_in_use(refused: Callable[..., Any], path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         code, err = refused(str(path), "--port", str(other.getsockname()[1]))
@@ -121,7 +138,7 @@ def test_a_model_that_cannot_be_loaded(path: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.gguf"
     broken.write_bytes(path.read_bytes()[:2000])
     done = subprocess.run(
-        [*TRIT, "serve", str(broken), "--port", "0"], capture_output=True, text=True, timeout=60
+        [*TRIT, "serve", str(broken), "--port", "0"], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 1 and "trit: error: " in done.stderr and "broken.gguf" in done.stderr
     assert "Traceback" not in done.stderr

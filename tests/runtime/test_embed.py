@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 import talking_model
 from trit.engine import Rows
 from trit.errors import UsageError
+from trit.files import checkpoint
 from trit.runtime.embed import Reading
 from trit.runtime.model import Model, load
 from trit.runtime.scheduler import Scheduler
@@ -42,6 +43,17 @@ def test_the_mean_of_the_last_hidden_states(model: Model) -> None:
     assert np.allclose(got, mean / np.linalg.norm(mean), atol=1e-6)
     assert np.isclose(np.linalg.norm(got), 1)
     assert model.engine.cache_pages() == pages
+
+
+def test_what_the_matrix_of_the_head_takes(model: Model) -> None:
+    """Normed hidden states times the head's matrix are the logits, within half precision."""
+    hidden = model.engine.hidden(Rows.of(model.tokenize(TEXT), 0, 99))
+    model.engine.remove(99)
+    with checkpoint.open(model.path) as file:
+        matrix = file.tensors[model.plan.head.weight].decode()
+    logits = model.engine.head(hidden)
+    got = model.engine.normed(hidden) @ matrix.T
+    assert np.abs(got - logits).max() < 2e-3 * np.abs(logits).max()
 
 
 @pytest.mark.parametrize("rows", [1, 5])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from trit.engine import PAGE, CacheFullError, Engine, Rows
 from trit.errors import DoesNotFitError, UsageError
-from trit.runtime.scheduler import AHEAD, Run, Scheduler
+from trit.runtime.scheduler import AHEAD, APART, Run, Scheduler
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "core"))
 
@@ -138,6 +139,29 @@ def test_a_run_without_room_for_it_alone_ends_and_no_other() -> None:
         both.unread.clear()
         scheduler.step()
     assert isinstance(both.error, CacheFullError)
+
+
+def test_work_that_has_the_engine_to_itself() -> None:
+    """Between two steps, whoever takes them; sequences from APART on stay what they are."""
+    one = engine()
+    scheduler = Scheduler(one)
+    run = Greedy(text(40, 0), 20)
+
+    def read() -> int:
+        one.forward(Rows.of(text(30, 1), 0, APART))
+        return one.length(APART)
+
+    def follow() -> list[int]:
+        return answers(scheduler, [run])[0]
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(follow)
+        assert scheduler.alone(read) == 30
+        assert answer.result() == alone(text(40, 0), 20)
+    assert scheduler.alone(read, unless=lambda: True) is None
+    scheduler.alone(lambda: one.remove(APART))
+    scheduler.forget()
+    assert one.cache_pages() == 0
 
 
 def test_memory_that_the_system_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,7 +61,7 @@ def served(
         thread.join()
 
 
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
+def until(condition: Callable[[], object], seconds: float = 120) -> None:
     """Wait for what another thread does."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -99,7 +99,7 @@ def ask(
     headers: Mapping[str, str] | None = None,
 ) -> Answer:
     """One request over a connection of its own; a body that is no bytes is sent as JSON."""
-    connection = http.client.HTTPConnection(address, timeout=60)
+    connection = http.client.HTTPConnection(address, timeout=120)
     if body is not None and not isinstance(body, bytes):
         body = json.dumps(body).encode()
     try:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +206,33 @@ def test_while_the_model_is_loaded(path: Path) -> None:
         assert live.ask(address, "/v1/models").json["data"][0]["state"] == "loading"
         gate.set()
         live.until(lambda: live.ask(address, "/health").status == 200)
+
+
+def test_a_model_is_not_put_away_in_the_middle_of_a_step(path: Path) -> None:
+    """Its only client leaves while a step takes longer than a model may be idle."""
+    settings = Settings(sleep_idle_seconds=0.2)
+    with live.served({"talker": live.opener(path, ctx=1024)}, settings) as (address, app):
+        entry = app.state.service.shelf.entries["talker"]
+        live.until(lambda: live.ask(address, "/tokenize", {"content": "x"}).status == 200)
+        model, stepping, closed = entry.model, threading.Event(), []
+        forward, close = model.engine.forward, model.close
+
+        def slowly(*arguments: Any) -> Any:
+            stepping.set()
+            time.sleep(1)
+            assert not closed
+            return forward(*arguments)
+
+        model.engine.forward = slowly
+        model.close = lambda: (closed.append(True), close())
+        connection = HTTPConnection(address, timeout=120)
+        connection.request("POST", "/v1/chat/completions", json.dumps({"messages": HELLO}))
+        assert stepping.wait(60)
+        connection.sock.close()
+        live.until(lambda: closed)
+        assert entry.state == "unloaded"
+        again = {"messages": HELLO, "max_tokens": 2}
+        assert live.ask(address, "/v1/chat/completions", again).status == 200
 
 
 def test_several_models_that_sleep(path: Path) -> None:

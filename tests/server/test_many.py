@@ -16,6 +16,7 @@ import pytest
 from fastapi import FastAPI
 
 from server import live
+from trit.runtime.model import Model
 from trit.server import _service
 from trit.server._service import Service
 from trit.server.settings import Settings
@@ -46,6 +47,12 @@ def body(number: int, **more: Any) -> dict[str, Any]:
         "logit_bias": live.ENDLESS,
         **more,
     }
+
+
+def _model(app: FastAPI) -> Model:
+    model: Model | None = app.state.service.shelf.entries["talker"].model
+    assert model is not None
+    return model
 
 
 def text(answer: live.Answer) -> str:
@@ -80,9 +87,8 @@ def test_a_client_that_leaves_frees_its_slot(server: tuple[str, FastAPI], stream
     """Within a token: the sequence is gone long before its 1,500 tokens are written."""
     address, app = server
     service: Service = app.state.service
-    model = service.shelf.entries["talker"].model
-    assert model is not None
-    connection = http.client.HTTPConnection(address, timeout=30)
+    model = _model(app)
+    connection = http.client.HTTPConnection(address, timeout=120)
     asked = body(1, max_tokens=1500, stream=stream)
     connection.request("POST", CHAT, json.dumps(asked))
     live.until(lambda: service.queue.running == 1)
@@ -92,7 +98,7 @@ def test_a_client_that_leaves_frees_its_slot(server: tuple[str, FastAPI], stream
     run = model.scheduler._running[0]
     connection.sock.close()
     connection.close()
-    live.until(lambda: service.queue.running == 0 and run.ended, 5)
+    live.until(lambda: service.queue.running == 0 and run.ended)
     assert len(run.tokens) < 1000 and not model.scheduler._running
 
 
@@ -101,20 +107,23 @@ def test_one_that_leaves_the_queue(path: Path) -> None:
     settings = Settings(parallel=1, queue=1)
     with live.served({"talker": live.opener(path, 1)}, settings) as (address, app):
         queue = app.state.service.queue
-        first, second = (http.client.HTTPConnection(address, timeout=30) for _ in range(2))
+        first, second = (http.client.HTTPConnection(address, timeout=120) for _ in range(2))
         first.request("POST", CHAT, json.dumps(body(1, max_tokens=1900)))
         live.until(lambda: queue.running == 1)
         second.request("POST", CHAT, json.dumps(body(2)))
         live.until(lambda: queue.waiting == 1)
-        begun = time.monotonic()
-        third = live.ask(address, CHAT, body(3))
-        assert third.status == 503 and int(third.headers["retry-after"]) > 0
-        assert third.error["code"] == "unavailable"
-        assert time.monotonic() - begun < 0.5  # 100 ms are promised, of a machine that is not busy
+        seconds = []
+        for _ in range(10):
+            begun = time.monotonic()
+            third = live.ask(address, CHAT, body(3))
+            seconds.append(time.monotonic() - begun)
+            assert third.status == 503 and int(third.headers["retry-after"]) > 0
+            assert third.error["code"] == "unavailable"
+        assert min(seconds) < 0.5  # 0.1 is promised, of a machine that does nothing else
         second.sock.close()
-        live.until(lambda: queue.waiting == 0, 5)
+        live.until(lambda: queue.waiting == 0)
         first.sock.close()
-        live.until(lambda: queue.running == 0, 5)
+        live.until(lambda: queue.running == 0)
         assert live.ask(address, CHAT, body(3)).status == 200
 
 
@@ -139,23 +148,33 @@ def test_who_reads_slowly_holds_no_slot(path: Path, monkeypatch: pytest.MonkeyPa
         assert len(stream_text(slow.result())) > 0
 
 
-def test_a_request_that_takes_too_long(path: Path) -> None:
-    settings = Settings(timeout=0.4)
-    with live.served({"talker": live.opener(path)}, settings) as (address, app):
-        got = live.ask(address, CHAT, body(1, max_tokens=2000))
-        assert got.status == 503 and "0.4 s" in got.error["message"]
-        got = live.ask(address, CHAT, body(1, max_tokens=2000, stream=True))
-        assert got.status == 200
-        last = json.loads(got.body.split("\n\n")[-2].removeprefix("data: "))
-        assert "0.4 s" in last["error"]["message"]
-        live.until(lambda: app.state.service.queue.running == 0, 5)
+def test_a_request_that_takes_too_long(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole, it is an error; of a stream, the last event is one."""
+    models, settings = {"talker": live.opener(path)}, Settings(timeout=2)
+    with live.served(models, settings) as (address, app), ThreadPoolExecutor(2) as pool:
+        service: Service = app.state.service
+        engine = _model(app).engine
+        forward = engine.forward
+
+        def slowly(*arguments: Any) -> Any:
+            time.sleep(0.05)
+            return forward(*arguments)
+
+        monkeypatch.setattr(engine, "forward", slowly)
+        asked = [body(1, max_tokens=2000, stream=stream) for stream in (False, True)]
+        whole, stream = pool.map(lambda one: live.ask(address, CHAT, one), asked)
+        assert whole.status == 503 and "2 s" in whole.error["message"]
+        assert stream.status == 200
+        last = json.loads(stream.body.split("\n\n")[-2].removeprefix("data: "))
+        assert "2 s" in last["error"]["message"]
+        live.until(lambda: service.queue.running == 0)
 
 
 def test_a_step_that_fails_hurts_those_in_it_alone(
     server: tuple[str, FastAPI], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address, app = server
-    model = app.state.service.shelf.entries["talker"].model
+    model = _model(app)
 
     def fail(*arguments: object) -> None:
         raise RuntimeError("no")
@@ -188,7 +207,7 @@ def test_metrics(server: tuple[str, FastAPI]) -> None:
 def test_memory_is_given_back(server: tuple[str, FastAPI]) -> None:
     """The cache of a hundred requests is no larger than that of the last few."""
     address, app = server
-    model = app.state.service.shelf.entries["talker"].model
+    model = _model(app)
     sizes = []
     for number in range(100):
         assert live.ask(address, CHAT, body(number, max_tokens=3)).status == 200

@@ -145,7 +145,7 @@ def _prefer_arguments(context: Any) -> None:
     """A variable gives way to what was typed: TRIT_MODEL to MODEL, as it would to --model."""
     for name in [name for name in context.params if name.endswith("_option")]:
         source = context.get_parameter_source(name)
-        typed = context.params.get(name.removesuffix("_option")) is not None
+        typed = bool(context.params.get(name.removesuffix("_option")))  # a list may be empty
         if typed and source is not None and source.name == "ENVIRONMENT":
             context.params[name] = None
 

@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 
 
 def command(
-    models: Annotated[
+    model: Annotated[
         list[str] | None,
-        typer.Argument(help="Folders, GGUF files or model names.", show_default=False),
+        typer.Argument(
+            metavar="MODEL", help="Folders, GGUF files or model names.", show_default=False
+        ),
     ] = None,
     model_option: Annotated[
         str | None, typer.Option("--model", "-m", metavar="MODEL", help="The same as MODEL.")
@@ -133,10 +135,9 @@ def command(
         verbose=verbose,
     )
     load = _loader(ctx, threads, batch, draft_max, cache_type(cache), repack, parallel)
-    paths = _resolved([*(models or ()), *([model_option] if model_option else ())], alias)
+    paths = _resolved([*(model or ()), *([model_option] if model_option else ())], alias)
     _log()
-    for name in paths:
-        note(f"{name}: {paths[name]}")
+    note(f"models: {', '.join(paths)}")
     serve(
         {name: lambda path=path: load(path) for name, path in paths.items()},  # type: ignore[misc]
         settings,
@@ -154,15 +155,20 @@ def _loader(
     parallel: int,
 ) -> "Callable[[Path], Model]":
     """What opens a model by its path, with the settings of the flags."""
+    from trit.cli._terminal import note, size, warn
     from trit.runtime.model import DRAFT_MAX, load
     from trit.runtime.scheduler import PASS_ROWS
 
     def open_model(path: Path) -> "Model":
-        return load(
+        model = load(
             path, ctx, threads, batch=batch or PASS_ROWS,
             draft_max=DRAFT_MAX if draft_max is None else draft_max, parallel=parallel,
             cache_type=cache, repack=repack, chat=True,
         )  # fmt: skip
+        note(f"{path}: loaded, {size(model.weight_bytes)} of weights, context {model.ctx:,}")
+        if "trit.synth.shape" in model.metadata:
+            warn(f"{path}: the weights are random ('trit synth'); the answers mean nothing")
+        return model
 
     return open_model
 

@@ -68,6 +68,8 @@ def translated(error: Exception, param: str | None = None) -> ApiError | None:
     """The runtime's refusals; None for what is no refusal."""
     message = str(error)
     if isinstance(error, PromptTooLongError):
+        # The first words are OpenAI's: clients (LiteLLM for one) look for them, not for the code.
+        message = f"This model's maximum context length is {error.n_ctx} tokens: {message}"
         extra = {"n_prompt_tokens": error.n_prompt, "n_ctx": error.n_ctx}
         return ApiError(400, message, param=param, code="context_length_exceeded", extra=extra)
     if isinstance(error, UsageError | TemplateError | UnsupportedError):

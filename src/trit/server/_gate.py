@@ -57,8 +57,8 @@ class Gate:
             except ApiError as error:
                 await visit.refuse(error)
         except asyncio.CancelledError:
-            if not visit.gone:
-                raise
+            if not visit.gone:  # then it is the server that stops, and waits for nothing more
+                await visit.refuse(unavailable("The server is being stopped."))
         except Exception as error:
             refusal = translated(error)
             if refusal is None:

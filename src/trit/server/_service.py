@@ -55,7 +55,7 @@ class Service:
 
     def __init__(self, models: dict[str, Open], settings: Settings) -> None:
         self.settings = settings
-        self.shelf = Shelf(models, settings.sleep_idle_seconds)
+        self.shelf = Shelf(models, settings.sleep_idle_seconds, lambda work: self.driver.call(work))
         self.queue = Queue(settings.parallel, settings.queue)
         self.metrics = Metrics()
         self._driver: Driver | None = None
@@ -69,9 +69,9 @@ class Service:
     async def close(self) -> None:
         if self._idle is not None:
             self._idle.cancel()
+        await self.shelf.close()
         if self._driver is not None:
             await asyncio.to_thread(self._driver.close)
-        await self.shelf.close()
 
     @property
     def driver(self) -> Driver:

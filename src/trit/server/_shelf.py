@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Literal
@@ -14,6 +14,7 @@ from trit.runtime.model import Model
 from trit.server._errors import ApiError, unavailable
 
 Open = Callable[[], Model]
+BetweenSteps = Callable[[Callable[[], None]], Awaitable[None]]
 _LOOK_SECONDS = 1.0  # how often idle models are looked for, at most
 
 
@@ -36,8 +37,13 @@ class Entry:
 class Shelf:
     """Models by name. For one event loop."""
 
-    def __init__(self, models: Mapping[str, Open], idle_seconds: float | None) -> None:
+    def __init__(
+        self, models: Mapping[str, Open], idle_seconds: float | None, between_steps: BetweenSteps
+    ) -> None:
+        """`between_steps` runs what no step of a model may be under way for: closing one, whose
+        last client may have left in the middle of a long step."""
         assert models
+        self._between_steps = between_steps
         self.entries = {name: Entry(name, open) for name, open in models.items()}
         self.started = False  # whether the first model has been loaded
         self._idle_seconds = idle_seconds
@@ -113,7 +119,7 @@ class Shelf:
         async with entry.lock:
             if entry.model is not None and not entry.users:
                 model, entry.model, entry.state = entry.model, None, "unloaded"
-                await asyncio.to_thread(model.close)
+                await self._between_steps(model.close)
 
 
 class UnloadableError(ApiError):

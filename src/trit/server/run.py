@@ -17,7 +17,7 @@ from trit.server._shelf import UnloadableError
 from trit.server.app import create_app
 from trit.server.settings import HEADER_SECONDS, Settings
 
-GRACE_SECONDS = 5  # for answers that are under way when the server is told to stop
+GRACE_SECONDS = 3  # for answers that are under way when the server is told to stop
 OnReady = Callable[[str], None]
 
 
