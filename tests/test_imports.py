@@ -1,7 +1,7 @@
 """Imports point one way, and `import trit` stays light.
 
 Python: errors → formats, plan → archs → files → zoo → engine, reference → runtime → evaluate →
-calibrate → quantizers → recipe → convert, shards, synth, budget → quantize → estimate →
+calibrate → quantizers → recipe → convert, shards, synth, budget → quantize → estimate, doctor →
 recommend → verify → training → server, cli. Files of a registry do not import each other; what
 begins with an underscore is for its neighbours. C++: format.h, isa → formats, quantizers, ops →
 dispatch → decoder → bindings.
@@ -34,7 +34,7 @@ LEVELS = [
     {"recipe"},
     {"convert", "shards", "synth", "budget", "export"},
     {"quantize"},
-    {"estimate"},
+    {"estimate", "doctor"},
     {"recommend"},
     {"verify"},
     {"training"},
