@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trit.calibrate import Importance, imatrix
     from trit.convert import ConvertResult, convert
+    from trit.doctor import Doctor, doctor
     from trit.errors import TritError
     from trit.estimate import Estimate, estimate
     from trit.evaluate import Evaluation, evaluate
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Chunk",
     "ConvertResult",
+    "Doctor",
     "Estimate",
     "Evaluation",
     "Generation",
@@ -47,6 +49,7 @@ __all__ = [
     "TritError",
     "__version__",
     "convert",
+    "doctor",
     "estimate",
     "evaluate",
     "imatrix",
@@ -60,6 +63,7 @@ __all__ = [
 _MODULES = {
     "Chunk": "trit.runtime.generate",
     "ConvertResult": "trit.convert",
+    "Doctor": "trit.doctor",
     "Estimate": "trit.estimate",
     "Evaluation": "trit.evaluate",
     "Generation": "trit.runtime.generate",
@@ -71,6 +75,7 @@ _MODULES = {
     "TrainResult": "trit.training",
     "TritError": "trit.errors",
     "convert": "trit.convert",
+    "doctor": "trit.doctor",
     "estimate": "trit.estimate",
     "evaluate": "trit.evaluate",
     "imatrix": "trit.calibrate",
