@@ -32,7 +32,7 @@ LEVELS = [
     {"job"},
     {"convert", "shards", "synth", "budget", "export", "neurons"},
     {"quantize"},
-    {"estimate"},
+    {"estimate", "doctor"},
     {"recommend"},
     {"verify"},
     {"training"},

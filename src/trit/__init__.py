@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trit.calibrate import Importance, imatrix
     from trit.convert import ConvertResult, convert
+    from trit.doctor import Doctor, doctor
     from trit.errors import TritError
     from trit.estimate import Estimate, estimate
     from trit.evaluate import Evaluation, evaluate
@@ -39,6 +40,7 @@ __all__ = [
     "ConvertResult",
     "DistillResult",
     "DistillSettings",
+    "Doctor",
     "Estimate",
     "Evaluation",
     "Generation",
@@ -54,6 +56,7 @@ __all__ = [
     "__version__",
     "convert",
     "distill",
+    "doctor",
     "estimate",
     "evaluate",
     "imatrix",
@@ -71,6 +74,7 @@ _MODULES = {
     "ConvertResult": "trit.convert",
     "DistillResult": "trit.training.distill",
     "DistillSettings": "trit.training.distill",
+    "Doctor": "trit.doctor",
     "Estimate": "trit.estimate",
     "Evaluation": "trit.evaluate",
     "Generation": "trit.runtime.generate",
@@ -85,6 +89,7 @@ _MODULES = {
     "TritError": "trit.errors",
     "convert": "trit.convert",
     "distill": "trit.training.distill",
+    "doctor": "trit.doctor",
     "estimate": "trit.estimate",
     "evaluate": "trit.evaluate",
     "imatrix": "trit.calibrate",

@@ -25,6 +25,7 @@ def test_json_is_a_list(model: Path, capsys: pytest.CaptureFixture[str]) -> None
         (8, 0, 0), (16, 0, 0), (0, 2, 0), (8, 0, 4), (16, 0, 4), (0, 2, 4),
     ]  # fmt: skip
     assert all(len(row["samples_ts"]) == 2 and row["avg_ts"] > 0 for row in answer)
+    assert all(row["predicted_memory_bytes"] > 28 << 20 for row in answer)
     assert captured.err.startswith("6 tests, 2 runs of each after a warm-up\n")
 
 

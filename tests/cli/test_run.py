@@ -74,6 +74,7 @@ def test_one_answer(run: Callable[..., Any], path: Path) -> None:
     assert re.search(r"generation +8 tokens, [\d.]+ t/s", err)
     assert re.search(r"first token +[\d.]+ s after the process was started", err)
     assert re.search(r"memory +[\d.]+ MiB of weights mapped, .* of cache", err)
+    assert re.search(r"predicted +[\d.]+ MiB in all", err)
 
 
 def test_cache_type(run: Callable[..., Any]) -> None:

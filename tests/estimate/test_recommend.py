@@ -146,14 +146,15 @@ def test_quants_of_two_models_are_refused(tmp_path: Path) -> None:
 
 
 def test_curves_fall() -> None:
-    """More bits lose less, between the points and beyond; a point is what it was measured as."""
+    """More bits lose less, between the points and beyond, down to the floor; a point is what it was
+    measured as."""
     for curve in curves():
         for point in curve.points:
             assert curve.kld(point.type, point.bits) == point.kld
         losses = [curve.kld("none", bits / 10) for bits in range(20, 100)]
         assert all(a > b for a, b in pairwise(losses))
         assert curve.kld("F16", 16.0) == 0.0
-    two = Curve("m", "a", 10**9, "", (Point("A", 3.0, 0.1), Point("B", 5.0, 0.001)))
+    two = Curve("m", "a", 10**9, "", 1e-5, (Point("A", 3.0, 0.1), Point("B", 5.0, 0.001)))
     assert two.kld("x", 4.0) == pytest.approx(0.01) and two.kld("x", 6.0) == pytest.approx(1e-4)
     assert math.isclose(two.kld("A", 3.3), 0.1)
 
@@ -161,3 +162,4 @@ def test_curves_fall() -> None:
 def test_the_nearest_curve() -> None:
     coder = curve_for("llama", 70 * 10**9)
     assert coder.model == "Qwen2.5-Coder-1.5B" and curve_for("qwen2", 10**9) is coder
+    assert curve_for("llama", 36 * 10**7).model == "SmolLM2-135M-Instruct"

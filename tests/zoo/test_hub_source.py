@@ -177,3 +177,31 @@ def test_the_next_source_is_tried_and_that_is_said(
     assert result.stdout.strip() == str(shelf.target)
     assert "hf:org/gone: no such repository" in result.stderr
     assert "Trying the next source." in result.stderr
+
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"], "hidden_size": 512, "intermediate_size": 1024,
+    "num_hidden_layers": 3, "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 4096,
+    "max_position_embeddings": 2048, "tie_word_embeddings": True,
+}  # fmt: skip
+
+
+def test_what_fits_is_known_before_weights_are_fetched(
+    hub: FakeHub, trit_with_hub: Trit, tmp_path: Path
+) -> None:
+    """`trit estimate hf:org/repo` fetches config.json alone."""
+    weights = b"\0" * 1000
+    files = {"config.json": json.dumps(CONFIG).encode(), "model.safetensors": weights}
+    hub.repositories["org/shape"] = Repository(files)
+    result = trit_with_hub("estimate", "hf:org/shape", "--no-measure", "--json")
+    assert result.returncode == 0, result.stderr
+    answer = json.loads(result.stdout)
+    layer = 512 * (512 + 2 * 128 + 512 + 3 * 1024) + 2 * 512
+    assert answer["parameters"] == 4096 * 512 + 3 * layer + 512
+    assert "config.json alone" in result.stderr
+    assert hub.downloads() == ["/org/shape/resolve/main/config.json"]
+    # What the cache has is not asked for again; what a GGUF holds is known from the file alone.
+    serve(hub, tmp_path)
+    offline = trit_with_hub("estimate", "hf:org/shape", "--no-measure", HF_HUB_OFFLINE="1")
+    assert offline.returncode == 0, offline.stderr
+    assert "m-Q8_0.gguf" in failure(trit_with_hub("estimate", "hf:org/tiny", "--no-measure"))

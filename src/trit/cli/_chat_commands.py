@@ -199,7 +199,7 @@ def _stats(conversation: Conversation, rest: str) -> None:
         *speeds(stats),
         ("first token", f"after {stats.prompt_seconds:.2f} s"),
         ("context", f"{used} of {conversation.model.ctx} tokens"),
-        ("memory", str(Memory.now(conversation.model))),
+        *Memory.now(conversation.model).rows(),
     ]
     conversation.screen.note(table(rows))
 

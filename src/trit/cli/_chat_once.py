@@ -60,7 +60,7 @@ def _report(
     rows = [
         *speeds(stats),
         ("first token", f"{first:.2f} s after the process was started, {ended:.2f} s in all"),
-        ("memory", str(memory)),
+        *memory.rows(),
     ]
     screen.note(table(rows))
 

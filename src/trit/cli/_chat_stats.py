@@ -51,8 +51,12 @@ class Memory:
         kept = "copied" if self.copied else "mapped"
         text = f"{size(self.weights)} of weights {kept}, {size(self.cache)} of cache"
         if self.actual is not None:
-            text += f", {size(self.actual)} in all ({size(self.predicted)} predicted)"
+            text += f", {size(self.actual)} in all"
         return text
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Label and text: what is taken, and what 'trit estimate' makes of as many positions."""
+        return [("memory", str(self)), ("predicted", f"{size(self.predicted)} in all")]
 
 
 def seconds_since_start() -> float:

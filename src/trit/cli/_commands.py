@@ -99,13 +99,20 @@ def load(entry: CommandFile) -> Callable[..., Any]:
     return function
 
 
-def run(entry: CommandFile, arguments: list[str]) -> int:
-    """Parse `arguments` for one command, run it, return its exit code."""
+def parser(entry: CommandFile) -> Any:
+    """The command as typer makes it of the function."""
     import typer
 
     app = typer.Typer(add_completion=False, rich_markup_mode=None)
     app.command(entry.name, context_settings={"help_option_names": ["-h", "--help"]})(load(entry))
-    command = typer.main.get_command(app)
+    return typer.main.get_command(app)
+
+
+def run(entry: CommandFile, arguments: list[str]) -> int:
+    """Parse `arguments` for one command, run it, return its exit code."""
+    import typer
+
+    command = parser(entry)
     known = _flags(command.params)
     for parameter in command.params:
         _set_variable(parameter)

@@ -27,7 +27,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
 ) -> None:
-    """Convert a Hugging Face folder, or expand a quantized GGUF, to a GGUF file.
+    """Convert a Hugging Face folder, or a quantized GGUF, to a GGUF.
 
     An existing OUT.gguf is replaced once the new file is complete. Interrupted, the same command
     goes on where it stopped. With --max-size, shards OUT-00001-of-0000N.gguf as 'trit split' cuts

@@ -48,7 +48,7 @@ def command(
     all_: Annotated[bool, typer.Option("--all", help="Every mix, not only the usual.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> int:
-    """Say what a model needs and whether it fits: weights, context, scratch, speed.
+    """Say what fits: a model's weights, context, scratch, and its speed.
 
     With --ram or --device, exit code 3 where nothing of the model fits.
     """

@@ -44,7 +44,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
 ) -> None:
-    """Measure a model on a text: perplexity, and its divergence from a reference; or ask for facts.
+    """Measure a model: perplexity, divergence from a reference, facts.
 
     Windows and scoring are those of llama.cpp's perplexity tool, so the figures can be compared.
     --facts, with a text or without: how often the model finds the true answer likelier than near

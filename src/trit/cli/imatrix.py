@@ -57,7 +57,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
 ) -> None:
-    """Measure importance data for quantizing: a file that llama-quantize reads too.
+    """Measure importance data; llama-quantize reads them, too.
 
     The whole text goes through one layer, then through the next, so the model may be larger than
     memory. An existing OUT.gguf is replaced once the new file is complete.

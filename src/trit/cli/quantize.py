@@ -115,7 +115,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
 ) -> None:
-    """Quantize a model to a GGUF file of a named mix, or the best for a budget.
+    """Quantize a model to a named mix, or the best for a budget.
 
     An existing OUT.gguf is replaced once the new file is complete. Interrupted, the same command
     goes on where it stopped. With --max-size, shards OUT-00001-of-0000N.gguf as 'trit split' cuts

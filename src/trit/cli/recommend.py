@@ -36,7 +36,7 @@ def command(
     ] = True,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> int:
-    """Say which quant to take on this machine: quality, memory and speed weighed.
+    """Say which quant to take: quality, memory and speed weighed.
 
     Quality is read from the cards of the files ('trit quantize --card'), or from the curve of a
     model that was measured, and marked so. Exit code 3 where nothing fits.

@@ -28,7 +28,7 @@ def command(
     hash_: Annotated[bool, typer.Option("--hash", help="The sha256 of the file too.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
-    """Describe a model: parameters, context, types and bits per weight, tokenizer, licence."""
+    """Describe a model: parameters, types, tokenizer, licence, card."""
     from trit.cli._resolve import resolve
     from trit.cli._terminal import print_json
     from trit.files import checkpoint

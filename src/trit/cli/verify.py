@@ -29,7 +29,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
 ) -> None:
-    """Make a quantized file again and compare every byte; else measure its card again.
+    """Make a quantized file again and compare bytes, or its card.
 
     Nothing is written. The first tensor that differs is named, and the exit code is 1.
     """

@@ -59,7 +59,7 @@ def busy() -> bool:
     """Whether others compute as well, so that what is measured now says little."""
     try:
         return os.getloadavg()[0] > default_threads() + 0.5
-    except OSError:
+    except (OSError, AttributeError):  # Windows has no such figure
         return False
 
 

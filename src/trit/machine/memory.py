@@ -24,6 +24,26 @@ def free_memory(root: Path = Path("/")) -> int | None:
     return max(0, min([1024 * available, *(each for each in left if each is not None)]))
 
 
+def total_memory(root: Path = Path("/")) -> int | None:
+    """Bytes that the machine has; None where the system does not tell."""
+    total = _table(root / "proc/meminfo").get("MemTotal:")
+    return None if total is None else 1024 * total
+
+
+def memory_limit(root: Path = Path("/")) -> int | None:
+    """The tightest limit of the cgroups around this process, bytes; None: there is none."""
+    limits = []
+    for group in cgroups("memory", root):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            try:
+                limits.append(int((group / name).read_text()))
+            except (OSError, ValueError):  # v2: "max" is none
+                continue
+    tightest, total = min(limits, default=None), total_memory(root)
+    # v1 has a number beyond any memory where there is no limit.
+    return None if tightest is None or (total and tightest > total) else tightest
+
+
 def anonymous_memory() -> int | None:
     """Bytes resident that this process has beside mapped files; None where that is not told."""
     try:

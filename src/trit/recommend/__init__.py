@@ -28,10 +28,11 @@ from typing import Any
 from trit.errors import UsageError
 from trit.estimate import Asked, Machine, Option, Subject, asked_of, machine, of_mix, of_stored
 from trit.estimate._subject import Announce, open_subject
+from trit.recommend._candidate import Candidate, beats, speed
 from trit.recommend._curve import Curve, curve_for
 from trit.recommend._words import described
 
-__all__ = ["Candidate", "Recommendation", "recommend"]
+__all__ = ["Candidate", "Recommendation", "beats", "recommend"]
 
 PathLike = str | os.PathLike[str]
 
@@ -42,43 +43,6 @@ EQUAL = 0.005  # nats: a quality card does not tell such losses apart
 GOOD = 0.1  # nats: the likeliest token stays the same in about 85 of 100 places (docs/quality.md)
 MIXES = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S", "IQ4_XS", "Q3_K_M", "Q3_K_S",
          "IQ3_XXS", "Q2_K", "IQ2_S", "IQ2_XXS")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A file that is there, or one that could be made.
-
-    label, type  what to call it, and the mix that it is
-    path         None: to be made
-    option       its memory and speed
-    kld, basis   nats per token, and how they are known: its "card", the "curve" of a model that
-                 was measured (prolonged beyond its points), "floats"
-    measured     on this very file, or floats that lose nothing
-    fits         with HEADROOM
-    beaten_by    what fits, loses less and is faster; None where nothing does
-    """
-
-    label: str
-    type: str
-    path: str | None
-    option: Option
-    kld: float
-    basis: str
-    measured: bool
-    fits: bool
-    beaten_by: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
-        return {
-            "path": self.path,
-            **self.option.to_dict(),
-            "kld": self.kld,
-            "basis": self.basis,
-            "measured": self.measured,
-            "fits_with_headroom": self.fits,
-            "beaten_by": self.beaten_by,
-        }
 
 
 @dataclass(frozen=True)
@@ -204,16 +168,6 @@ def _marked(one: Candidate, all_: Sequence[Candidate]) -> Candidate:
     return replace(one, beaten_by=better[0].label) if better else one
 
 
-def beats(one: Candidate, other: Candidate) -> bool:
-    """Whether the one loses less and is faster; without a bandwidth the smaller is faster."""
-    return one.kld < other.kld and _speed(one) > _speed(other)
-
-
-def _speed(one: Candidate) -> float:
-    speed = one.option.tokens_per_second
-    return -float(one.option.needs.weights) if speed is None else speed
-
-
 def pick(candidates: Sequence[Candidate]) -> Candidate | None:
     """By the rule above; None where nothing fits."""
     fitting = [each for each in candidates if each.fits]
@@ -225,8 +179,8 @@ def pick(candidates: Sequence[Candidate]) -> Candidate | None:
         each for each, speed in zip(good, speeds, strict=True) if speed is None or speed >= READABLE
     ]
     if quick:
-        return min(quick, key=lambda each: (max(each.kld, EQUAL), -_speed(each)))
+        return min(quick, key=lambda each: (max(each.kld, EQUAL), -speed(each)))
     if good:
-        fastest = max(_speed(each) for each in good)
-        good = [each for each in good if _speed(each) >= CLOSE * fastest]
-    return min(good or fitting, key=lambda each: (each.kld, -_speed(each)))
+        fastest = max(speed(each) for each in good)
+        good = [each for each in good if speed(each) >= CLOSE * fastest]
+    return min(good or fitting, key=lambda each: (each.kld, -speed(each)))

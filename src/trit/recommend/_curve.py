@@ -2,7 +2,7 @@
 
 `curves.toml` holds mean KL divergences of trit's own files to their F16 source, by type and bits
 per weight, each with where it is from. Between two points ln KLD is taken as straight in the bits;
-beyond the last ones the line goes on.
+beyond the last ones the line goes on, down to what int8 activations cost.
 """
 
 from __future__ import annotations
@@ -29,12 +29,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """One model's points, by ascending bits, and where they are from."""
+    """One model's points, by ascending bits, and where they are from.
+
+    floor   what the rounding of activations to int8 costs it, whatever the weights
+    """
 
     model: str
     arch: str
     weights: int
     source: str
+    floor: float
     points: tuple[Point, ...]
 
     def kld(self, type: str, bits: float) -> float:
@@ -48,7 +52,7 @@ class Curve:
         above = min(max(above, 1), len(self.points) - 1)
         low, high = self.points[above - 1], self.points[above]
         slope = math.log(high.kld / low.kld) / (high.bits - low.bits)
-        return low.kld * math.exp(slope * (bits - low.bits))
+        return max(self.floor, low.kld * math.exp(slope * (bits - low.bits)))
 
     def reaches(self, bits: float) -> bool:
         """Whether that lies between its points."""
@@ -62,7 +66,8 @@ def curves() -> tuple[Curve, ...]:
     for row in tomllib.loads(TABLE.read_text(encoding="utf-8"))["curve"]:
         points = [Point(p["type"], p["bits"], p["kld"]) for p in row["points"]]
         points.sort(key=lambda point: point.bits)
-        made.append(Curve(row["model"], row["arch"], row["weights"], row["source"], tuple(points)))
+        named = (row["model"], row["arch"], row["weights"], row["source"], row["floor"])
+        made.append(Curve(*named, tuple(points)))
     return tuple(made)
 
 

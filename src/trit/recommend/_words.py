@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trit.estimate import Machine
-    from trit.recommend import Candidate
+    from trit.recommend._candidate import Candidate
 
 
 def described(
