@@ -57,7 +57,7 @@ class Recorder(Reference):
         for expert in range(part.router.rows):
             rows = x[(chosen == expert).any(-1)]
             gate, up = (self.weight(each.weight)[expert] for each in (part.gate, part.up))
-            inner = reference._activate(part.activation, rows @ gate.T) * (rows @ up.T)
+            inner = reference.activate(part.activation, rows @ gate.T) * (rows @ up.T)
             for name in (part.gate.weight, part.up.weight):
                 self.record(name, rows, expert)
             self.record(part.down.weight, inner, expert)

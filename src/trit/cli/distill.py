@@ -100,7 +100,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
 ) -> None:
-    """Train a student of a model, quantized as its file will be, to say what the model says.
+    """Train a student of a model through the roundings of its file.
 
     The run's folder keeps settings, data, state, log and plot. Interrupted or killed, the same
     command goes on where it stopped. docs/distillation.md explains the settings.

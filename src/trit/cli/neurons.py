@@ -80,7 +80,7 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
 ) -> None:
-    """Measure how often feed-forward neurons fire, how strongly, and how few carry the output.
+    """Measure how often neurons fire, and how few carry the output.
 
     What firing means is a matter of a threshold: several are asked, and the last line says by which
     of them "80% rarely activate" is true of this model. Energies of neurons leave out cross terms.

@@ -19,7 +19,7 @@ def command(
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
 ) -> None:
-    """List the models of a running server: loaded or not, memory, requests, idle time."""
+    """List the models of a running server: loaded or not, memory, idle."""
     from trit.cli._terminal import print_json, size, table
 
     answer = _models(host, port, api_key)
