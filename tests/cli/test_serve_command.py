@@ -63,7 +63,10 @@ def test_ctrl_c_while_an_answer_is_written(tmp_path: Path) -> None:
 
 
 def test_ps_and_sigterm(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with serving(str(path), "--alias", "small", "--api-key", "k", "-t", "1") as (process, address):
+    with serving(str(path), "--alias", "small", "--api-key", "other,k", "-t", "1") as (
+        process,
+        address,
+    ):
         live.until(lambda: live.ask(address, "/health").status == 200)
         host, _, port = address.rpartition(":")
         where = ["ps", "--host", host, "--port", port]
@@ -111,6 +114,7 @@ def test_ways_not_to_start(refused: Callable[..., Any], path: Path, tmp_path: Pa
         ([model, "-np", "0"], 2, "parallel is 0"),
         ([model, "--max-body", "much"], 2, "--max-body much"),
         ([model, "--api-key-file", str(empty)], 1, "it has none"),
+        ([model, "--api-key", "k,"], 2, "an API key is empty"),
         ([model, "-ngl", "99"], 2, "no such option: -ngl"),
         (["no-such-model"], 1, "no-such-model"),
     ):

@@ -4,7 +4,7 @@ stdout stays empty; the address and, with -v, a line for each request go to stde
 llama-server's where it has them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,7 +36,7 @@ def command(
     port: Annotated[int, typer.Option("--port", metavar="N", help="0: any that is free.")] = 8080,
     api_key: Annotated[
         list[str] | None,
-        typer.Option("--api-key", metavar="KEY", help="Wanted of requests; repeatable."),
+        typer.Option("--api-key", metavar="KEY", help="Wanted of requests; repeatable, or K1,K2."),
     ] = None,
     api_key_file: Annotated[
         Path | None, typer.Option("--api-key-file", metavar="FILE", help="Keys, one a line.")
@@ -125,7 +125,7 @@ def command(
     settings = Settings(
         host=host,
         port=port,
-        api_keys=(*(api_key or ()), *_keys(api_key_file)),
+        api_keys=tuple(_keys(api_key or (), api_key_file)),
         parallel=parallel,
         queue=queue,
         n_predict=None if n_predict < 0 else n_predict,
@@ -195,16 +195,18 @@ def _stem(path: Path) -> str:
     return path.resolve().name if path.is_dir() else path.stem
 
 
-def _keys(path: Path | None) -> list[str]:
+def _keys(given: Sequence[str], path: Path | None) -> list[str]:
+    """Those of the flags, several in one behind commas as for llama-server, and of the file."""
+    keys = [key.strip() for flag in given for key in flag.split(",")]
     if path is None:
-        return []
+        return keys
     try:
-        keys = path.read_text("utf-8").split()
+        found = path.read_text("utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidFileError(path, "", f"expected keys, one a line; {error}.") from None
-    if not keys:
+    if not found:
         raise InvalidFileError(path, "", "expected keys, one a line; it has none.")
-    return keys
+    return [*keys, *found]
 
 
 def _log() -> None:
