@@ -48,11 +48,20 @@ class Curve:
         for point in self.points:
             if point.type == type and abs(point.bits - bits) < NEAR:
                 return point.kld
-        above = next((i for i, p in enumerate(self.points) if p.bits >= bits), len(self.points))
-        above = min(max(above, 1), len(self.points) - 1)
-        low, high = self.points[above - 1], self.points[above]
+        line = self._line()
+        above = next((i for i, p in enumerate(line) if p.bits >= bits), len(line))
+        above = min(max(above, 1), len(line) - 1)
+        low, high = line[above - 1], line[above]
         slope = math.log(high.kld / low.kld) / (high.bits - low.bits)
         return max(self.floor, low.kld * math.exp(slope * (bits - low.bits)))
+
+    def _line(self) -> list[Point]:
+        """The points that none of fewer bits is better than."""
+        line: list[Point] = []
+        for point in self.points:
+            if not line or point.kld < line[-1].kld:
+                line.append(point)
+        return line
 
     def reaches(self, bits: float) -> bool:
         """Whether that lies between its points."""
