@@ -155,8 +155,13 @@ def prepare(
             _check_same(settings, folder, sha256)
         else:
             count = threads or default_threads()
-            _make.make(path, source, settings, folder, count, report)
-            more = {"seed": settings.seed, "teacher": path.name, "teacher_sha256": sha256}
+            remarks = _make.make(path, source, settings, folder, count, report)
+            more = {
+                "seed": settings.seed,
+                "teacher": path.name,
+                "teacher_sha256": sha256,
+                "remarks": remarks,
+            }
             _folder.write_about(folder, settings.flat(), count, more)
             sampled.clear(folder)
         start = open_source(_make.start(settings, folder))
@@ -207,7 +212,7 @@ def _opened(
     from trit.training.distill.session import Session
 
     source, plan = teacher
-    about = _folder.read_about(folder, {"teacher_sha256": str})
+    about = _folder.read_about(folder, {"teacher_sha256": str, "remarks": list})
     with close, loop.threads(about["threads"]):
         packed = datas.Packed(folder, _make.tokenizer(source), settings.context)
         device = loop.device(settings.device, "--device")
@@ -228,7 +233,7 @@ def _opened(
             packed.about,
         )  # fmt: skip
         session = Session(settings, folder, packed, network, made, device, fingerprint)
-        remarks = _folder.changes(about, threads)
+        remarks = (*_folder.changes(about, threads), *about["remarks"])
         if made.fixed:
             kinds = sorted({start.tensors[name].format.name for name in made.fixed})
             remarks += (f"{len(made.fixed)} tensors are not trained: {', '.join(kinds)} cannot be",)
