@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,8 +35,11 @@ def make(
     folder: Path,
     threads: int,
     report: Report,
-) -> None:
-    """Fill the folder of a distillation from the teacher at `path`, which `source` has open."""
+) -> list[str]:
+    """Fill the folder of a distillation from the teacher at `path`, which `source` has open.
+
+    What is said of the student then: tensors that are not in the type that was asked for.
+    """
     names = [each.name for each in folder.iterdir()]
     ours = [each for each in names if each in _OURS or each.startswith(_BEGINNINGS)]
     _folder.refuse_others(folder, ours)
@@ -50,7 +54,8 @@ def make(
     if settings.ternary:
         _begin_ternary(source, settings, folder)
     elif not settings.is_file:
-        _quantize(settings.init or path, settings, folder, threads, report)
+        return _quantize(settings.init or path, settings, folder, threads, report)
+    return []
 
 
 def start(settings: DistillSettings, folder: Path) -> Path:
@@ -119,13 +124,18 @@ def _begin_ternary(teacher: Source, settings: DistillSettings, folder: Path) -> 
 
 def _quantize(
     path: Path, settings: DistillSettings, folder: Path, threads: int, report: Report
-) -> None:
+) -> list[str]:
     """The best that rounding alone gives: weighed by importance, unless that is given otherwise."""
     calibration = settings.calibration
     if settings.imatrix is None and calibration is None:
         calibration = "default"
-    quantize(
+    made = quantize(
         path, folder / START, settings.student, imatrix=settings.imatrix, calibration=calibration,
         effort=settings.effort, tensor_types=settings.tensor_types, threads=threads,
         on_progress=report,
     )  # fmt: skip
+    pairs = Counter((str(each.fallback_from), each.format) for each in made.fallbacks)
+    return [
+        f"rows of {count} tensors do not fit {wished.upper()}: {had.upper()} instead"
+        for (wished, had), count in sorted(pairs.items())
+    ]

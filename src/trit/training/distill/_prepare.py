@@ -155,8 +155,13 @@ def prepare(
             _check_same(settings, folder, sha256)
         else:
             count = threads or default_threads()
-            _make.make(path, source, settings, folder, count, report)
-            more = {"seed": settings.seed, "teacher": path.name, "teacher_sha256": sha256}
+            remarks = _make.make(path, source, settings, folder, count, report)
+            more = {
+                "seed": settings.seed,
+                "teacher": path.name,
+                "teacher_sha256": sha256,
+                "remarks": remarks,
+            }
             _folder.write_about(folder, settings.flat(), count, more)
             sampled.clear(folder)
         start = open_source(_make.start(settings, folder))
@@ -207,37 +212,34 @@ def _opened(
     from trit.training.distill.session import Session
 
     source, plan = teacher
-    about = _folder.read_about(folder, {"teacher_sha256": str})
-    tokenizer = _make.tokenizer(source)
-    packed = datas.Packed(folder, tokenizer, settings.context)
-    device = loop.device(settings.device, "--device")
-    compute = torch.bfloat16 if settings.bf16 else torch.float32
-    try:
-        with loop.threads(about["threads"]):
-            own = _plan(start, settings)
-            if own.vocab_size != plan.vocab_size:
-                raise UsageError(
-                    f"{start.path} has {own.vocab_size:,} tokens, the teacher "
-                    f"{plan.vocab_size:,}: a student needs its teacher's tokenizer."
-                )
-            with _origins(settings, source) as origins:
-                made = students.read(
-                    own, start.tensors, origins, device, compute, settings.gradient_checkpointing
-                )
-            network = students.frozen(plan, source.tensors, device, compute)
-            fingerprint = _folder.fingerprint(
-                about["config"], settings_.FREE, about["teacher_sha256"], start.sha256(),
-                packed.about,
-            )  # fmt: skip
-            session = Session(settings, folder, packed, network, made, device, fingerprint)
-        remarks = _folder.changes(about, threads)
+    about = _folder.read_about(folder, {"teacher_sha256": str, "remarks": list})
+    with close, loop.threads(about["threads"]):
+        packed = datas.Packed(folder, _make.tokenizer(source), settings.context)
+        device = loop.device(settings.device, "--device")
+        compute = torch.bfloat16 if settings.bf16 else torch.float32
+        own = _plan(start, settings)
+        if own.vocab_size != plan.vocab_size:
+            raise UsageError(
+                f"{start.path} has {own.vocab_size:,} tokens, the teacher "
+                f"{plan.vocab_size:,}: a student needs its teacher's tokenizer."
+            )
+        with _origins(settings, source) as origins:
+            made = students.read(
+                own, start.tensors, origins, device, compute, settings.gradient_checkpointing
+            )
+        network = students.frozen(plan, source.tensors, device, compute)
+        fingerprint = _folder.fingerprint(
+            about["config"], settings_.FREE, about["teacher_sha256"], start.sha256(),
+            packed.about,
+        )  # fmt: skip
+        session = Session(settings, folder, packed, network, made, device, fingerprint)
+        remarks = (*_folder.changes(about, threads), *about["remarks"])
         if made.fixed:
             kinds = sorted({start.tensors[name].format.name for name in made.fixed})
             remarks += (f"{len(made.fixed)} tensors are not trained: {', '.join(kinds)} cannot be",)
-        return Preparation(settings, folder, about["threads"], session, start, remarks, close)
-    except BaseException:
-        close.close()
-        raise
+        return Preparation(
+            settings, folder, about["threads"], session, start, remarks, close.pop_all()
+        )
 
 
 @contextmanager
