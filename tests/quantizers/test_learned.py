@@ -99,8 +99,8 @@ def test_too_few_pieces(source: Path, tmp_path: Path) -> None:
         trained(model, layer, "q4_k", STEPS)
 
 
-def learn(source: Path, text: Path, out: Path, on_progress: object = None, **options: int) -> Path:
-    learning = Learning(text, training=Settings(STEPS), **options)  # type: ignore[arg-type]
+def learn(source: Path, text: Path, out: Path, on_progress: object = None) -> Path:
+    learning = Learning(text, threads=1, training=Settings(STEPS))
     wishes = recipe.overrides((), None, None, pure=False)
     with prepare_quantize(source, out, TYPE, wishes, feedback=learning) as job:
         job.run(on_progress)  # type: ignore[arg-type]
@@ -120,7 +120,7 @@ def test_a_file(source: Path, text: Path, straight: Path, tmp_path: Path) -> Non
         assert changed and all(name.startswith("blk.") for name in changed)
     assert asked["quantizer"] == "learned" and asked["calibration"] == "text.txt"
     assert asked["training"].keys() == {"steps", "seed", "threads", "torch"}
-    assert asked["training"]["steps"] == STEPS and asked["training"]["threads"] > 0
+    assert asked["training"]["steps"] == STEPS and asked["training"]["threads"] == 1
     assert not list(straight.parent.glob("*.partial*"))
     with pytest.raises(UsageError, match="no quality card, and its rounding was learned"):
         verify(straight, source)
@@ -204,7 +204,7 @@ def test_states_of_another_job(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_trained_is_fed_back(source: Path, text: Path, tmp_path: Path) -> None:
-    learning = Learning(text, training=Settings(STEPS))
+    learning = Learning(text, threads=1, training=Settings(STEPS))
     wishes = recipe.overrides(["ffn_up=iq3_s", "attn=q4_k"], None, None, pure=False)
     with prepare_quantize(source, tmp_path / "o.gguf", TYPE, wishes, feedback=learning) as job:
         assert "iq3_s cannot be trained: those tensors keep error feedback" in job.warnings
@@ -216,7 +216,7 @@ def test_what_cannot_be_trained_is_fed_back(source: Path, text: Path, tmp_path: 
 def test_a_card_proves_it(source: Path, text: Path, tmp_path: Path) -> None:
     from trit import _carding
 
-    learning = Learning(text, training=Settings(STEPS))
+    learning = Learning(text, threads=1, training=Settings(STEPS))
     wishes = recipe.overrides((), None, None, pure=False)
     with prepare_quantize(source, tmp_path / "o.gguf", TYPE, wishes, feedback=learning) as job:
         _carding.run(job, 1, None)
