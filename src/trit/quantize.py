@@ -71,8 +71,9 @@ def quantize(
     `imatrix` is a file of importance data. `calibration` is a UTF-8 text to measure them on, or
     "default" for trit's passages and text that the model writes; they are kept in OUT.imatrix.gguf
     beside `out` and used again as long as nothing they depend on changes. `effort` is "fast" (the
-    default: rounding to nearest, which needs no data) or "balanced" (error feedback, measured on
-    `calibration` or trit's own text); `quantizer`, "rtn" or "gptq", forces one. `tensor_types` are
+    default: rounding to nearest, which needs no data), "balanced" (error feedback, measured on
+    `calibration` or trit's own text) or "best" (then trained layer by layer, which needs torch and
+    hours); `quantizer`, "rtn", "gptq" or "learned", forces one. `tensor_types` are
     PATTERN=TYPE, the first that is found in a name decides; `force` lets TQ1_0 and TQ2_0 round
     weights that are not ternary. `card` measures the file against `src` when it is whole,
     and writes the figures into it (evaluate/card.py). `max_size`, as for `convert`, writes shards;
@@ -167,6 +168,8 @@ def prepare_quantize(
         data = importance_files.load(data)
     source = open_source(src)
     try:
+        if feedback is not None:
+            feedback.check(source)
         weights = weights_of(source)
         choices = recipe.choose(
             mix.name,
@@ -187,6 +190,7 @@ def prepare_quantize(
         warnings = [
             *rounding_warnings(source, choices),
             *(f"{wish} decides nothing in this model" for wish in recipe.unused(wishes, weights)),
+            *([] if feedback is None else feedback.remarks(choices)),
             *_mix_warnings(mix, choices, data is not None or feedback is not None),
         ]
         job = Job(

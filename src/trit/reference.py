@@ -76,6 +76,10 @@ class Reference:
             self._weights[name] = torch.from_numpy(array).to(self.dtype)
         return self._weights[name]
 
+    def put(self, weights: Mapping[str, Matrix]) -> None:
+        """Compute with these weights, by name and in their own shapes, in place of the model's."""
+        self._weights.update(weights)
+
     def forward(self, tokens: npt.ArrayLike) -> Matrix:
         """Logits (n, vocab) of every position of one sequence of token ids (n,)."""
         import torch

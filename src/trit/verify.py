@@ -39,6 +39,7 @@ PathLike = str | os.PathLike[str]
 FOLLOWED = {"mix", "tensor_types", "output_type", "embedding_type", "pure", "imatrix_sha256"}
 BUDGET = {"budget", "types"}  # in place of the mix and the rest
 FEEDBACK = {"quantizer", "calibration", "calibration_sha256", "calibration_chunks"}
+LEARNED = {"training"}  # beside FEEDBACK
 # Keys that say who and with what, not what the tensors are; their values are the file's own.
 OWN_KEYS = ("trit.version", "trit.recipe", "trit.source.sha256", "quantize.imatrix.file")
 ALIKE = 0.01  # of a figure of the card: other instruction sets round otherwise
@@ -182,6 +183,8 @@ def _text_is_missing(file: GGUF, asked: dict[str, Any], given: PathLike | None) 
     """Why error feedback cannot be repeated; None: it can, or there was none."""
     if not asked.keys() & FEEDBACK:
         return None
+    if asked.get("quantizer") == "learned":
+        return "its rounding was learned, which other machines do not repeat to the bit"
     if asked.get("quantizer") != "gptq":
         return f"its quantizer, {asked.get('quantizer')}, cannot be followed from the file"
     from trit import calibrate
@@ -223,7 +226,7 @@ def _data(
     file: GGUF, asked: dict[str, Any], given: PathLike | None
 ) -> tuple[importance_files.Imatrix | None, str | None]:
     """The importance data of the recipe, and why the recipe cannot be followed."""
-    known = FEEDBACK | (FOLLOWED if "mix" in asked else BUDGET | {"imatrix_sha256"})
+    known = FEEDBACK | LEARNED | (FOLLOWED if "mix" in asked else BUDGET | {"imatrix_sha256"})
     unknown = sorted(set(asked) - known)
     if unknown:
         return None, f"its recipe has {', '.join(unknown)}, which cannot be followed from the file"

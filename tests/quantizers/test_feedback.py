@@ -158,7 +158,7 @@ def test_experts_each_on_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         info = TensorInfo(name, source.tensors[name].shape, formats.get("q4_k"))
         transcoder = Transcoder(path, rtn.quantize)
         for made, data in Feedback(path).rounded(
-            source, [info], transcoder, lambda info: written.get(info.name), tmp_path
+            source, [info], transcoder, lambda info: written.get(info.name), tmp_path / "m"
         ):
             written[made] = data
         stack = source.tensors[name].decode()

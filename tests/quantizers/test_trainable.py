@@ -131,12 +131,14 @@ def test_gradients_are_those_of_autograd(name: str, mode: str) -> None:
 def slow_values(matrix: Trainable) -> Tensor:
     """s · q + o by autograd, with a rounding whose gradient is 1 within the range."""
     scale, shift = matrix._scale_and_shift()
-    weights, offsets = matrix._latent()
-    levels = matrix._levels
+    levels, parameters = matrix._levels, matrix.parameters
     o = torch.zeros_like(scale) if shift is None else shift
-    steps = (weights - o[:, :, None]) / torch.where(scale == 0, 1.0, scale)[:, :, None]
-    if offsets is not None:
-        steps = steps + offsets * levels.step
+    if "weights" in parameters:
+        weights = parameters["weights"].view(matrix._groups)
+        steps = (weights - o[:, :, None]) / torch.where(scale == 0, 1.0, scale)[:, :, None]
+    else:
+        assert matrix._place is not None
+        steps = matrix._place + parameters["offsets"].view(matrix._groups) * levels.step
     half = levels.step / 2
     inside = steps.clamp(levels.lowest - half, levels.highest + half)
     q = inside + (levels.nearest(steps) - inside).detach()

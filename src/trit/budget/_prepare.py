@@ -80,6 +80,8 @@ def prepare(
     say = said or (lambda words: None)
     source = open_source(src)
     try:
+        if feedback is not None:
+            feedback.check(source)
         folder = Path() if out is None else Path(out).parent
         base = folder / _sensitivity.stem(source.path)
         given = importance.DEFAULT if text is None else text

@@ -23,7 +23,7 @@ from trit.calibrate._importance import (
     text_name,
 )
 from trit.calibrate._inputs import Inputs
-from trit.calibrate._model import Model, plan_for
+from trit.calibrate._model import Model, chunk_tokens, plan_for
 from trit.calibrate._walk import LayerPass, OnProgress, walk
 from trit.calibrate._weights import weights
 
@@ -35,6 +35,7 @@ __all__ = [
     "LayerPass",
     "Model",
     "OnProgress",
+    "chunk_tokens",
     "data",
     "entries",
     "fingerprint",

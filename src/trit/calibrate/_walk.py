@@ -95,6 +95,7 @@ def walk(
     memory: int = MEMORY,
     folder: str | os.PathLike[str] | None = None,
     ready: Callable[[int], Mapping[str, Tensor]] | None = None,
+    begin: tuple[int, Floats] | None = None,
     on_progress: OnProgress | None = None,
 ) -> Iterator[LayerPass]:
     """Send a text through a model layer by layer, and stop after each with its statistics.
@@ -117,6 +118,8 @@ def walk(
                  `folder` (None: the system's for temporary files), which always vanishes
     ready        tells what weights of a layer are replaced already, as `replace` has them: where
                  there are any, the layer is run once, with those, and without Gram matrices
+    begin        the layer to begin with, and what goes into it, float32 (tokens, width), as an
+                 earlier walk had it in `hidden`; None: with the first, and the tokens
     on_progress  called with (what, done, total): in tokens' worth of the whole work
 
     Errors: UsageError (tokens the model does not have), DoesNotFitError (a chunk is longer than the
@@ -125,7 +128,12 @@ def walk(
     """
     state = _Walk(model, tokens, sinks, exact, threads, memory, folder, on_progress)
     try:
-        for index in range(len(state.plan.layers)):
+        first, hidden = begin or (0, None)
+        if hidden is None:
+            state.embed(tokens)
+        else:
+            state.hidden.before[:] = hidden
+        for index in range(first, len(state.plan.layers)):
             known = ready(index) if ready else {}
             found = state.run(index, known, gram and not known, report=True)
             layer = LayerPass(state, index, found)
@@ -159,7 +167,10 @@ class _Walk:
         self.hidden = Hidden(count, self.plan.width, memory, folder)
         self._engine: Engine | None = None
         self._layer = 0
-        _embed(model, self.plan, tokens.reshape(-1), self.hidden.before, self.isa)
+
+    def embed(self, tokens: NDArray[np.int32]) -> None:
+        """What goes into the first layer."""
+        _embed(self.model, self.plan, tokens.reshape(-1), self.hidden.before, self.isa)
 
     def run(
         self, index: int, replaced: Mapping[str, Tensor], gram: bool, report: bool = False

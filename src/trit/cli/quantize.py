@@ -50,11 +50,11 @@ def command(
     ] = None,
     effort: Annotated[
         str | None,
-        typer.Option(metavar="fast|balanced", help="balanced: with error feedback, on a text."),
+        typer.Option(metavar="fast|balanced|best", help="With more of a text, and of time."),
     ] = None,
     quantizer: Annotated[
         str | None,
-        typer.Option(metavar="rtn|gptq|hqq|awq", help="Force one; hqq and awq go with --to."),
+        typer.Option(metavar="rtn|gptq|learned|hqq|awq", help="Force one; hqq and awq: --to."),
     ] = None,
     tensor_type: Annotated[
         list[str] | None,

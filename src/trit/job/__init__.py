@@ -158,7 +158,7 @@ class Job:
             layer: dict[str, Bytes] = {}  # what the walk asks for once the layer is done
             for name, data in self._feedback.rounded(
                 self.source, self._infos, self._transcoder, lambda info: layer.get(info.name),
-                Path(tempfile.gettempdir()),
+                Path(tempfile.gettempdir()) / "made",
             ):  # fmt: skip
                 if layer and _layer_of(name) != _layer_of(next(iter(layer))):
                     layer.clear()
@@ -225,6 +225,8 @@ class Job:
             rate = self._transcoder.seconds(self.source.tensors[sample.name], sample.format)
             seconds += rate * sum(i.nbytes for i in infos) / sample.nbytes
         moved = sum(self.source.tensors[i.name].nbytes + i.nbytes for i in self._infos)
+        if self._feedback is not None:
+            seconds += self._feedback.seconds(self.source, self._infos)
         return seconds + moved / DISK_BYTES_PER_SECOND
 
     def check_ternary(self) -> None:
@@ -246,14 +248,19 @@ class Job:
         stage = "checking what is there"
 
         def progress(done: int, total: int) -> None:
-            report(stage, done, total)
+            if stage:
+                report(stage, done, total)
 
         with self._writer(progress) as writer:
             todo = writer.remaining
-            stage = "writing"
             try:
-                for name, data in self._tensors(writer):
+                # Training reports steps of its own, finer than tensors.
+                stage = "" if self._feedback is not None and self._feedback.trains else "writing"
+                for name, data in self._fed(writer, report):
                     writer.add(name, data)
+                stage = "writing"
+                for info in writer.remaining:
+                    writer.add(info.name, self._pieces(info))
                 known = self._source_sha256(report)
                 stage = "verifying"
                 writer.finish(known)
@@ -278,18 +285,17 @@ class Job:
         digest = self.source.sha256(lambda done, of: report("reading the source", done, of))
         return {"trit.source.sha256": digest}
 
-    def _tensors(
-        self, writer: gguf.Writer | gguf.ShardWriter
-    ) -> Iterator[tuple[str, Bytes | Iterator[Bytes]]]:
-        """What is not written yet: first what feedback rounds, in the model's order."""
-        if self._feedback is not None:
-            assert self.out is not None
-            yield from self._feedback.rounded(
-                self.source, self._infos, self._transcoder,
-                lambda info: writer.read(info.name), self.out.parent,
-            )  # fmt: skip
-        for info in writer.remaining:
-            yield info.name, self._pieces(info)
+    def _fed(
+        self, writer: gguf.Writer | gguf.ShardWriter, report: Progress
+    ) -> Iterator[tuple[str, Bytes]]:
+        """What feedback rounds and is not written yet, in the model's order."""
+        if self._feedback is None:
+            return
+        yield from self._feedback.rounded(
+            self.source, self._infos, self._transcoder,
+            lambda info: writer.read(info.name), self.partial,
+            report if self._feedback.trains else None,
+        )  # fmt: skip
 
     def _pieces(self, info: TensorInfo) -> Iterator[Bytes]:
         importance = self._importance.get(info.name)

@@ -10,8 +10,8 @@ from trit.errors import UsageError
 if TYPE_CHECKING:  # it brings an engine
     from trit.job.feedback import Feedback
 
-QUANTIZERS = ("rtn", "gptq")
-EFFORTS = {"fast": "rtn", "balanced": "gptq"}  # effort -> quantizer
+QUANTIZERS = ("rtn", "gptq", "learned")
+EFFORTS = {"fast": "rtn", "balanced": "gptq", "best": "learned"}  # effort -> quantizer
 DEFAULT = "fast"
 
 
@@ -34,9 +34,12 @@ def feedback(
         )
     if effort is not None and effort not in EFFORTS:
         raise UsageError(f"no effort is named '{effort}': expected one of {', '.join(EFFORTS)}.")
-    if (quantizer or EFFORTS[effort or DEFAULT]) != "gptq":
+    name = quantizer or EFFORTS[effort or DEFAULT]
+    if name == "rtn":
         return None
     from trit.job.feedback import Feedback
     from trit.job.importance import text_of
+    from trit.job.learned import Learning
 
-    return Feedback(None if calibration is None else text_of(calibration), threads=threads)
+    text = None if calibration is None else text_of(calibration)
+    return (Learning if name == "learned" else Feedback)(text, threads=threads)

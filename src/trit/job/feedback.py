@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +26,9 @@ from trit.files._tensor import Tensor, TensorInfo
 from trit.files.source import Source
 from trit.job.transcode import Bytes, Transcoder
 from trit.machine.memory import free_memory
+from trit.plan import Plan
 from trit.quantizers import gptq
+from trit.recipe import Choice
 
 CHUNKS = 64  # of 512 tokens: fewer fit the text they come from (docs/log.md)
 
@@ -43,6 +46,7 @@ class Feedback:
     threads  None: those the process may use
     """
 
+    trains: ClassVar[bool] = False  # whether the codes are learned (_learned.py)
     text: Path | None = None
     chunks: int = CHUNKS
     threads: int | None = None
@@ -65,26 +69,43 @@ class Feedback:
         """Whether a tensor of the source is rounded with feedback into what `info` says."""
         return info.format.name in gptq.WRITTEN and tensor.format is not info.format
 
+    def check(self, source: Source) -> None:
+        """UnsupportedError where it cannot be done, before anything is."""
+
+    def seconds(self, source: Source, infos: Sequence[TensorInfo]) -> float:
+        """What is to be added to the time of rounding, as far as it is reckoned: of training."""
+        return 0.0
+
+    def remarks(self, choices: Sequence[Choice]) -> list[str]:
+        """What is not done as one may expect, in words."""
+        return []
+
+    def layers(
+        self, source: Source, plan: Plan, infos: Sequence[TensorInfo]
+    ) -> list[list[TensorInfo]]:
+        """What is rounded with feedback, by layer, in running order."""
+        fed = {info.name: info for info in infos if self.feeds(source.tensors[info.name], info)}
+        return [
+            [fed[name] for name in calibrate.weights(plan, index) if name in fed]
+            for index in range(len(plan.layers))
+        ]
+
     def rounded(
         self,
         source: Source,
         infos: Sequence[TensorInfo],
         transcoder: Transcoder,
         written: Written,
-        folder: Path,
+        partial: Path,
         on_progress: calibrate.OnProgress | None = None,
     ) -> Iterator[tuple[str, Bytes]]:
         """The tensors of the layers that are not written yet, one by one, and their new bytes.
 
-        `written` is asked again after each. `folder`: for hidden states that memory has no room
-        for. Errors: as for calibrate.data, calibrate.walk and Transcoder.pieces.
+        `written` is asked again after each. `partial`: the unfinished file; hidden states that
+        memory has no room for go beside it. Errors: as for calibrate.data, calibrate.walk and
+        Transcoder.pieces.
         """
-        plan = calibrate.plan_for(source)
-        fed = {info.name: info for info in infos if self.feeds(source.tensors[info.name], info)}
-        layers = [
-            [fed[name] for name in calibrate.weights(plan, index) if name in fed]
-            for index in range(len(plan.layers))
-        ]
+        layers = self.layers(source, calibrate.plan_for(source), infos)
         open_layers = [
             index
             for index, infos in enumerate(layers)
@@ -95,18 +116,18 @@ class Feedback:
         given = calibrate.data(source, self.text, threads=self.threads, on_progress=on_progress)
 
         def ready(index: int) -> Mapping[str, Tensor]:
-            return {} if index in open_layers else _finished(layers[index], written)
+            return {} if index in open_layers else finished(layers[index], written)
 
         for layer in calibrate.walk(
             source, spread(given.tokens, self.chunks), gram=True, sinks=SINKS, ready=ready,
-            threads=self.threads, folder=folder,
+            threads=self.threads, folder=partial.parent,
         ):  # fmt: skip
             if layer.index in open_layers:
                 todo = {info.name: info for info in layers[layer.index] if written(info) is None}
                 yield from self._layer(source, layer, todo, transcoder)
                 if layer.index == open_layers[-1]:
                     return
-                layer.replace(_finished(layers[layer.index], written))
+                layer.replace(finished(layers[layer.index], written))
 
     def _layer(
         self,
@@ -160,7 +181,8 @@ def spread(tokens: NDArray[np.int32], chunks: int) -> NDArray[np.int32]:
     return tokens[np.arange(chunks) * len(tokens) // chunks]
 
 
-def _finished(infos: Sequence[TensorInfo], written: Written) -> dict[str, Tensor]:
+def finished(infos: Sequence[TensorInfo], written: Written) -> dict[str, Tensor]:
+    """The tensors of a layer that is done, as they are in the file."""
     found = {}
     for info in infos:
         data = written(info)

@@ -7,13 +7,15 @@ and `pack` only writes it down. The backward pass takes roundings for the identi
 range and for constants outside it (straight-through: Bengio et al. 2013, arXiv:1308.3432; scales as
 in LSQ: Esser et al. 2020, arXiv:1902.08153).
 
-    q      = nearest level of (w - o) / s + v              per weight
-    value  = s · q + o
+    value  = s · q + o                                     per weight
+    q      = nearest level of (w - o) / s, or of p + v
     s      = fp16(d) · scale,  o = -fp16(m) · min or fp16(m) or 0       per group
 
-with integer scales and mins where the format has them. Either w is trained (distillation) or v,
-from -1/2 to 1/2, which chooses between the two levels around w (learned rounding: Nagel et al.
-2020, arXiv:2004.10568; SignRound: Cheng et al. 2023, arXiv:2309.05516).
+with integer scales and mins where the format has them. Either w is trained (distillation), and
+codes follow the scales; or v, from -1/2 to 1/2, which chooses between the two levels around the
+place p = (w - o) / s as the encoding had it (learned rounding: Nagel et al. 2020, arXiv:2004.10568;
+SignRound: Cheng et al. 2023, arXiv:2309.05516). Then scales move on their own: what begins with
+error feedback is full of weights at the edge, whose codes any step of a scale would change.
 """
 
 from __future__ import annotations
@@ -99,25 +101,31 @@ class Trainable:
         scale, shift = self._scale_and_shift()
         wanted = torch.tensor(weights, dtype=torch.float32, device=device).view(self._groups)
         codes = torch.tensor(unpacked.codes, device=device).view(self._groups)
-        steps = _steps(wanted, None, scale, shift, self._levels)
-        steps = self._levels.brought_to(self._levels.values_of(codes), steps, _WITHIN)
-        base = _weights(steps, scale, shift)
+        steps = _steps(wanted, scale, shift)
+        place = self._levels.brought_to(self._levels.values_of(codes), steps, _WITHIN)
+        self._place: Tensor | None = None
         if train == "weights":
-            self.parameters["weights"] = base.view(self.shape)
-            self._weights = None
+            self.parameters["weights"] = _weights(place, scale, shift).view(self.shape)
         else:
             self.parameters["offsets"] = torch.zeros(self.shape, device=device)
-            self._weights = base
+            self._place = place
         for each in self.parameters.values():
             each.requires_grad_()
 
     def values(self) -> Tensor:
         """What the format decodes, float32 (rows, cols); differentiable in `parameters`."""
         scale, shift = self._scale_and_shift()
-        weights, offsets = self._latent()
-        values: Tensor = _Decode.apply(  # type: ignore[no-untyped-call]
-            weights, offsets, scale, shift, self._levels
-        )
+        values: Tensor
+        if self._place is None:
+            weights = self.parameters["weights"].view(self._groups)
+            values = _FromWeights.apply(  # type: ignore[no-untyped-call]
+                weights, scale, shift, self._levels
+            )
+        else:
+            offsets = self.parameters["offsets"].view(self._groups)
+            values = _FromOffsets.apply(  # type: ignore[no-untyped-call]
+                offsets, scale, shift, self._place, self._levels
+            )
         return values.view(self.shape)
 
     @torch.no_grad()
@@ -137,9 +145,7 @@ class Trainable:
     def pack(self) -> Bytes:
         """Blocks that decode to what `values` now gives, to the bit: uint8 (rows, row_bytes)."""
         d, m, integers = self._numbers()
-        scale, shift = self._scale_and_shift()
-        weights, offsets = self._latent()
-        levels = self._levels.nearest(_steps(weights, offsets, scale, shift, self._levels))
+        levels = self._levels.nearest(self._now())
         packed = self._packed(d, m, integers, self._levels.codes_of(levels))
         return packed.reshape(self.shape[0], -1)
 
@@ -168,10 +174,12 @@ class Trainable:
             zeros["m"] = torch.zeros_like(stored.m)
         return zeros | {name: torch.zeros_like(each) for name, each in stored.integers.items()}
 
-    def _latent(self) -> tuple[Tensor, Tensor | None]:
-        if self._weights is None:
-            return self.parameters["weights"].view(self._groups), None
-        return self._weights, self.parameters["offsets"].view(self._groups)
+    def _now(self) -> Tensor:
+        """What is rounded to levels, (blocks, groups, group)."""
+        if self._place is None:
+            weights = self.parameters["weights"].view(self._groups)
+            return _steps(weights, *self._scale_and_shift())
+        return _moved(self._place, self.parameters["offsets"].view(self._groups), self._levels)
 
     def _numbers(self) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
         """d, m and the integers as stored: float32, but on fp16's grid or whole."""
@@ -219,54 +227,82 @@ class _Stored:
         )
 
 
-class _Decode(torch.autograd.Function):
-    """s · q + o. What the backward pass needs is computed again: nothing as large as the matrix
-    is kept but the matrix."""
+class _FromWeights(torch.autograd.Function):
+    """s · q + o, q nearest to (w - o) / s. What the backward pass needs is computed again: nothing
+    as large as the matrix is kept but the matrix."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, weights: Tensor, scale: Tensor, shift: Tensor | None, levels: Levels
+    ) -> Tensor:
+        ctx.save_for_backward(weights, scale, shift)
+        ctx.levels = levels
+        return _values(levels.nearest(_steps(weights, scale, shift)), scale, shift)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        weights, scale, shift = ctx.saved_tensors
+        levels, gradient = ctx.levels, grads[0]
+        steps = _steps(weights, scale, shift)
+        through = gradient * (levels.reached(steps) & (scale != 0)[:, :, None])
+        of_scale = of_shift = None
+        if ctx.needs_input_grad[1]:
+            of_scale = (gradient * levels.nearest(steps) - through * steps).sum(dim=2)
+        if ctx.needs_input_grad[2]:
+            of_shift = (gradient - through).sum(dim=2)
+        return through if ctx.needs_input_grad[0] else None, of_scale, of_shift, None
+
+
+class _FromOffsets(torch.autograd.Function):
+    """s · q + o, q nearest to p + v: a step of a scale leaves all codes alone."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        weights: Tensor,
-        offsets: Tensor | None,
+        offsets: Tensor,
         scale: Tensor,
         shift: Tensor | None,
+        place: Tensor,
         levels: Levels,
     ) -> Tensor:
-        ctx.save_for_backward(weights, offsets, scale, shift)
+        ctx.save_for_backward(offsets, scale, place)
         ctx.levels = levels
-        values = levels.nearest(_steps(weights, offsets, scale, shift, levels))
-        values *= scale[:, :, None]
-        return values if shift is None else values.add_(shift[:, :, None])
+        return _values(levels.nearest(_moved(place, offsets, levels)), scale, shift)
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        weights, offsets, scale, shift = ctx.saved_tensors
+        offsets, scale, place = ctx.saved_tensors
         levels, gradient = ctx.levels, grads[0]
-        exact = _steps(weights, None, scale, shift, levels)
-        steps = exact if offsets is None else exact.add(offsets, alpha=levels.step)
-        through = gradient * (levels.reached(steps) & (scale != 0)[:, :, None])
-        of_weights = through if ctx.needs_input_grad[0] else None
+        steps = _moved(place, offsets, levels)
         of_offsets = of_scale = of_shift = None
+        if ctx.needs_input_grad[0]:
+            of_offsets = gradient * levels.reached(steps) * (scale * levels.step)[:, :, None]
         if ctx.needs_input_grad[1]:
-            of_offsets = through * (scale * levels.step)[:, :, None]
+            of_scale = (gradient * levels.nearest(steps)).sum(dim=2)
         if ctx.needs_input_grad[2]:
-            of_scale = (gradient * levels.nearest(steps) - through * exact).sum(dim=2)
-        if ctx.needs_input_grad[3]:
-            of_shift = (gradient - through).sum(dim=2)
-        return of_weights, of_offsets, of_scale, of_shift, None
+            of_shift = gradient.sum(dim=2)
+        return of_offsets, of_scale, of_shift, None, None
 
 
-def _steps(
-    weights: Tensor, offsets: Tensor | None, scale: Tensor, shift: Tensor | None, levels: Levels
-) -> Tensor:
-    """(w - o) / s + v for groups (blocks, groups, group); where s is 0, nothing is divided."""
+def _moved(place: Tensor, offsets: Tensor, levels: Levels) -> Tensor:
+    """p + v, in units of levels."""
+    return torch.add(place, offsets, alpha=levels.step)
+
+
+def _values(levels: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
+    """s · q + o in place of q, groups (blocks, groups, group)."""
+    levels *= scale[:, :, None]
+    return levels if shift is None else levels.add_(shift[:, :, None])
+
+
+def _steps(weights: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
+    """(w - o) / s for groups (blocks, groups, group); where s is 0, nothing is divided."""
     shifted = weights if shift is None else weights - shift[:, :, None]
-    steps = shifted / torch.where(scale == 0, 1.0, scale)[:, :, None]
-    return steps if offsets is None else steps.add_(offsets, alpha=levels.step)
+    return shifted / torch.where(scale == 0, 1.0, scale)[:, :, None]
 
 
 def _weights(steps: Tensor, scale: Tensor, shift: Tensor | None) -> Tensor:
-    """The inverse of `_steps`, without offsets."""
+    """The inverse of `_steps`."""
     weights = steps * torch.where(scale == 0, 1.0, scale)[:, :, None]
     return weights if shift is None else weights + shift[:, :, None]
 
