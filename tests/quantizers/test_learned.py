@@ -18,8 +18,8 @@ from trit.files import checkpoint, gguf
 from trit.files.checkpoint import Checkpoint
 from trit.files.source import open_source
 from trit.formats import get
-from trit.job import efforts as effort
-from trit.job import learned
+from trit.job import efforts
+from trit.job import learned as jobs
 from trit.job.chain import Chain, States
 from trit.job.feedback import Feedback
 from trit.job.learned import Learning
@@ -216,12 +216,12 @@ def test_what_cannot_be_trained_is_fed_back(source: Path, text: Path, tmp_path: 
 
 
 def test_a_card_proves_it(source: Path, text: Path, tmp_path: Path) -> None:
-    from trit.job import carding
+    from trit import _carding
 
     learning = Learning(text, threads=1, training=Settings(STEPS))
     wishes = recipe.overrides((), None, None, pure=False)
     with prepare_quantize(source, tmp_path / "o.gguf", TYPE, wishes, feedback=learning) as job:
-        carding.run(job, 1, None)
+        _carding.run(job, 1, None)
     proof = verify(tmp_path / "o.gguf", source, threads=1)
     assert proof.by == "card" and proof.because is not None and "was learned" in proof.because
 
@@ -244,20 +244,20 @@ def test_without_torch(
 
 
 def test_efforts() -> None:
-    best, forced = effort.feedback(None, "best", None), effort.feedback("learned", "fast", None)
+    best, forced = efforts.feedback(None, "best", None), efforts.feedback("learned", "fast", None)
     assert best == forced == Learning()
-    assert effort.feedback(None, "balanced", None) == Feedback()
+    assert efforts.feedback(None, "balanced", None) == Feedback()
     assert Learning().trains and not Feedback().trains
 
 
 def test_the_cost_is_reckoned(source: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Products there and back twice, and the looks, at the speed of the machine."""
-    assert learned._rate(gguf.TensorInfo("w", (64, 64), get("q4_0")), threads=1) > 1e6
-    monkeypatch.setattr(learned, "_rate", lambda info, threads: 1e9)
+    assert jobs._rate(gguf.TensorInfo("w", (64, 64), get("q4_0")), threads=1) > 1e6
+    monkeypatch.setattr(jobs, "_rate", lambda info, threads: 1e9)
     info = gguf.TensorInfo("blk.0.attn_q.weight", (256, 256), get("q4_0"))
     with closing(open_source(source)) as model:
         few, many = (Learning(text, training=Settings(n)).seconds(model, [info]) for n in (10, 20))
-        assert many - few == pytest.approx(learned.OVERHEAD * 30 * 2 * 256**2 * 128 / 1e9)
+        assert many - few == pytest.approx(jobs.OVERHEAD * 30 * 2 * 256**2 * 128 / 1e9)
         assert few > many - few
         assert Learning(text).seconds(model, []) == Feedback(text).seconds(model, [info]) == 0
 
@@ -268,7 +268,7 @@ def test_an_error_leaves_nothing(
     def fails(*args: object, **options: object) -> Learned:
         raise TritError("out of luck")
 
-    monkeypatch.setattr(learned.learned, "train", fails)
+    monkeypatch.setattr(jobs.learned, "train", fails)
     with pytest.raises(TritError, match="out of luck"):
         learn(source, text, tmp_path / "out.gguf")
     assert not list(tmp_path.glob("out*"))

@@ -1,6 +1,6 @@
 """The linears of a folder rounded with error feedback, on a text that goes through the model once.
 
-As for GGUF files (trit/_feedback.py): each layer is measured on what the rounded ones before it
+As for GGUF files (trit/job/feedback.py): each layer is measured on what the rounded ones before it
 give, and a linear is rounded with feedback where its output error falls.
 """
 

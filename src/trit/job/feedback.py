@@ -46,7 +46,7 @@ class Feedback:
     threads  None: those the process may use
     """
 
-    trains: ClassVar[bool] = False  # whether the codes are learned (_learned.py)
+    trains: ClassVar[bool] = False  # whether the codes are learned (learned.py)
     text: Path | None = None
     chunks: int = CHUNKS
     threads: int | None = None

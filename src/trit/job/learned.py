@@ -1,8 +1,8 @@
 """Tensors whose rounding is learned, layer by layer, each on what the rounded layers before give.
 
 Two walks go side by side, the float model's and that of the file in the making. Each layer is
-rounded with error feedback first (_feedback.py), which is what training begins with and falls back
-to (quantizers/learned.py). What is trained on is kept beside the unfinished file (_chain.py): a job
+rounded with error feedback first (feedback.py), which is what training begins with and falls back
+to (quantizers/learned.py). What is trained on is kept beside the unfinished file (chain.py): a job
 that goes on trains on the same numbers, and comes to the same bytes on the same machine.
 """
 
