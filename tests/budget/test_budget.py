@@ -253,7 +253,7 @@ def test_rows_that_fit_no_large_block(tmp_path: Path, text: Path) -> None:
     [
         ({"fit": 1000}, "smallest file has"),
         ({"bpw": 0.5}, "bits per weight"),
-        ({"fit_ram": "129MiB", "ctx": 64}, "keys and values"),
+        ({"fit_ram": "28MiB", "ctx": 64}, "keys and values"),
     ],
 )
 def test_impossible_budgets(
