@@ -216,12 +216,12 @@ def test_what_cannot_be_trained_is_fed_back(source: Path, text: Path, tmp_path: 
 
 
 def test_a_card_proves_it(source: Path, text: Path, tmp_path: Path) -> None:
-    from trit import _carding
+    from trit.job import carding
 
     learning = Learning(text, threads=1, training=Settings(STEPS))
     wishes = recipe.overrides((), None, None, pure=False)
     with prepare_quantize(source, tmp_path / "o.gguf", TYPE, wishes, feedback=learning) as job:
-        _carding.run(job, 1, None)
+        carding.run(job, 1, None)
     proof = verify(tmp_path / "o.gguf", source, threads=1)
     assert proof.by == "card" and proof.because is not None and "was learned" in proof.because
 
