@@ -85,14 +85,7 @@ def test_every_command_explains_itself(
         assert max(map(len, text.splitlines())) <= 80
 
 
-def test_help_is_quick_and_loads_no_command() -> None:
-    seconds = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        result = trit("--help")
-        seconds.append(time.perf_counter() - begun)
-        assert result.returncode == 0
-    assert min(seconds) < 0.3
+def test_help_loads_no_command() -> None:
     script = "import sys; from trit.cli import main; main(['--help']); print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     loaded = set(result.stdout.split())
