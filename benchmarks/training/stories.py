@@ -1,7 +1,7 @@
 """Short stories for children to train a small model on, told by a teacher of the zoo.
 
     python benchmarks/training/stories.py stories.jsonl --stories 10000   # go on with what is there
-    python benchmarks/training/stories.py stories.jsonl --text stories.txt
+    python benchmarks/training/stories.py stories.jsonl --stories 10000 --text stories.txt
 
 A model of 135 million parameters left alone tells a story that turns in circles. So the plot is
 ours and the telling the teacher's: `story_words.toml` has arcs of beats, sentences that are begun;
@@ -224,12 +224,18 @@ def sample(path: Path, count: int, threads: int) -> None:
                     print(f"{done:,} tried, {kept:,} kept, {size:,} B, {rate:.0f} B/s", flush=True)
 
 
-def write_text(path: Path, out: Path) -> None:
-    """All stories that are good, in the order of their numbers, as a text to train on."""
-    lines = [json.loads(line) for line in path.read_text("ascii").splitlines()]
-    good = {line["number"]: line["text"] for line in lines if not line["why"]}
-    out.write_text(f"\n{SEPARATOR}\n".join(good[n] for n in sorted(good)) + "\n", "utf-8")
-    print(f"{out}: {len(good):,} stories of {len(lines):,}, {out.stat().st_size:,} bytes")
+def write_text(path: Path, count: int, out: Path) -> None:
+    """The good ones of the first `count` stories, in their order, as a text to train on.
+
+    Of fewer, up to the first that was not tried yet.
+    """
+    tried = {}
+    for line in map(json.loads, path.read_text("ascii").splitlines()):
+        tried[line["number"]] = "" if line["why"] else line["text"]
+    whole = next(number for number in range(count + 1) if number == count or number not in tried)
+    good = [tried[number] for number in range(whole) if tried[number]]
+    out.write_text(f"\n{SEPARATOR}\n".join(good) + "\n", "utf-8")
+    print(f"{out}: {len(good):,} of the first {whole:,} stories, {out.stat().st_size:,} bytes")
 
 
 def main() -> None:
@@ -240,7 +246,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, metavar="OUT.txt")
     asked = parser.parse_args()
     if asked.text is not None:
-        write_text(asked.stories, asked.text)
+        write_text(asked.stories, asked.count, asked.text)
     else:
         sample(asked.stories, asked.count, asked.threads)
 

@@ -29,6 +29,7 @@ def command(
                     "pulled": entry.path is not None,
                     "path": None if entry.path is None else str(entry.path),
                     "partial_bytes": entry.partial_bytes,
+                    "shipped": entry.shipped,
                 }
                 for entry in entries
             ]

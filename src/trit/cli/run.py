@@ -1,4 +1,4 @@
-"""`trit run`: one answer, or a chat on a terminal.
+"""`trit run`: one answer, or a chat on a terminal; a story by trit's own model where none is named.
 
 stdout carries the answer alone. Who names a prompt (-p, -f, or stdin that is no terminal) gets one
 answer; without one, on a terminal, it is a chat (_chat.py). The model's chat template is used where
@@ -24,7 +24,11 @@ STDIN_PATIENCE = 1.0  # seconds until it is said what is waited for
 
 def command(
     model: Annotated[
-        str | None, typer.Argument(help="Folder, GGUF file or model name.", show_default=False)
+        str | None,
+        typer.Argument(
+            help="Folder, GGUF file or model name; default: trit's own, which tells stories.",
+            show_default=False,
+        ),
     ] = None,
     model_option: Annotated[
         str | None, typer.Option("--model", "-m", metavar="MODEL", help="The same as MODEL.")
@@ -146,15 +150,17 @@ def command(
 ) -> None:
     """Answer a prompt, or chat on a terminal.
 
-    With a prompt (-p, -f, stdin that is no terminal) one answer; else a chat. Settings not given
-    are the model's own, or temp 0.8, top-k 40, top-p 0.95, min-p 0.05. The time to the first token
-    (first_token_seconds) counts from the start of the process, with all that loading takes.
+    With a prompt (-p, -f, stdin that is no terminal) one answer; else a chat, or without MODEL a
+    story. Settings not given are the model's own, or temp 0.8, top-k 40, top-p 0.95, min-p 0.05.
+    The time to the first token (first_token_seconds) counts from the start of the process, with all
+    that loading takes.
     """  # fmt: skip
     from trit.cli._chat_settings import Asked, biases
     from trit.cli._chat_terminal import Screen
     from trit.cli._model_argument import chosen
 
-    name = chosen("run", model, model_option)
+    own = model is None and model_option is None
+    name = _own_model() if own else chosen("run", model, model_option)
     if n_predict < -1 or n_predict == 0:
         raise UsageError(f"-n {n_predict}: expected 1 or more, or -1 for no limit.")
     screen = Screen.of(color)
@@ -177,6 +183,8 @@ def command(
     asked.check()
     text = read_prompt(prompt, file)
     chat_possible = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    if text is None and own and not conversation:
+        text = ""  # it tells a story from its beginning
     if text is None and (json or not chat_possible):
         raise UsageError(f"no prompt: trit run {name} -p TEXT, or pipe a text into it.")
     kind = cache_type(cache)
@@ -184,6 +192,15 @@ def command(
     with open_model(name, ctx, threads, batch, draft_max, kind, repack, chat=chat) as opened:
         _warn_if_random(opened)
         _run(opened, asked, text, screen, json)
+
+
+def _own_model() -> str:
+    """The path of the model that comes with trit; says what it is."""
+    from trit import zoo
+    from trit.cli._terminal import note
+
+    note(f"no MODEL: {zoo.OWN}, a toy that tells stories; 'trit list' names real ones")
+    return str(zoo.pull(zoo.OWN))
 
 
 def _run(model: "Model", asked: "Asked", text: str | None, screen: "Screen", json: bool) -> None:

@@ -5,19 +5,21 @@
     zoo.resolve("models/mine.gguf")        itself
 
 `manifest.toml` lists the models; `_wheels` and `_hub` are the two kinds of source. A file appears
-under its name only when it is whole, its hash is right and its weights were looked at.
+under its name only when it is whole, its hash is right and its weights were looked at. One model
+needs no source: it lies in the package, and its hash is looked at whenever it is asked for.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from trit.errors import InvalidFileError, SourceError
-from trit.zoo import _cache, _hub, _verify, _wheels
+from trit.errors import InvalidFileError, SourceError, UsageError
+from trit.zoo import _cache, _hub, _manifest, _verify, _wheels
 from trit.zoo._cache import Announce, OnProgress
 from trit.zoo._manifest import HubSource, Model, WheelSource, models
 from trit.zoo._verify import verify
 
 __all__ = [
+    "OWN",
     "Announce",
     "Entry",
     "HubSource",
@@ -35,6 +37,9 @@ __all__ = [
 ]
 
 
+OWN = "trit-stories"  # the model that comes with trit
+
+
 @dataclass(frozen=True)
 class Entry:
     """A line of the list: a model of the zoo, or one pulled from Hugging Face."""
@@ -45,6 +50,7 @@ class Entry:
     description: str
     path: Path | None  # None: not on this machine
     partial_bytes: int  # of an unfinished download
+    shipped: bool = False  # it comes with trit
 
 
 def resolve(
@@ -75,8 +81,11 @@ def local(name: str) -> Path | None:
     model = models().get(name.lower())
     if model is None:
         return None
-    target = _cache.models_folder() / model.file
-    return target if target.is_file() and target.stat().st_size == model.size_bytes else None
+    target = (_manifest.SHIPPED if model.shipped else _cache.models_folder()) / model.file
+    if not target.is_file() or target.stat().st_size != model.size_bytes:
+        return None
+    # A pulled file was hashed when it was pulled; one that comes with trit is small.
+    return None if model.shipped and _cache.sha256_of(target) != model.sha256 else target
 
 
 def pull(
@@ -94,6 +103,11 @@ def pull(
     here = local(model.name)
     if here is not None:
         return here
+    if model.shipped:
+        raise SourceError(
+            f"{model.name}: the file that comes with trit, {_manifest.SHIPPED / model.file}, is "
+            f"missing or not the one of sha256 {model.sha256}. Install trit again."
+        )
     target = _cache.models_folder() / model.file
     target.parent.mkdir(parents=True, exist_ok=True)
     with _cache.lock(target, lambda: say(f"{model.name}: waiting for another pull of it")):
@@ -150,13 +164,18 @@ def describe(reference: str, announce: Announce | None = None) -> Path:
 
 
 def remove(name: str) -> int:
-    """Delete a pulled model, or an unfinished download; bytes freed. SourceError if none."""
+    """Delete a pulled model, or an unfinished download; bytes freed.
+
+    SourceError if there is none, UsageError for the one that comes with trit.
+    """
     hub = _hub.pulled().get(name)
     if hub is not None:
         return _hub.remove(hub)
     if name.startswith("hf:"):
         raise SourceError(f"{name} is not pulled. 'trit list' shows what is.")
     model = _known(name)
+    if model.shipped:
+        raise UsageError(f"{model.name} is part of trit: it cannot be removed alone.")
     target = _cache.models_folder() / model.file
     files = [path for path in (target, _wheels.partial_path(target)) if path.exists()]
     if not files:
@@ -182,6 +201,7 @@ def shelf() -> list[Entry]:
                 description=model.description,
                 path=local(model.name),
                 partial_bytes=partial.stat().st_size if partial.exists() else 0,
+                shipped=model.shipped,
             )
         )
     for hub in _hub.pulled().values():

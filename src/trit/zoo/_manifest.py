@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST = Path(__file__).with_name("manifest.toml")
+SHIPPED = Path(__file__).with_name("shipped")  # the folder of models that come with trit
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,10 @@ class HubSource:
 
 @dataclass(frozen=True)
 class Model:
-    """One model of the zoo. `sha256` and `size_bytes` are those of the joined file."""
+    """One model of the zoo. `sha256` and `size_bytes` are those of the joined file.
+
+    shipped   it comes with trit and lies in the package; then there are no sources
+    """
 
     name: str
     description: str
@@ -51,6 +55,7 @@ class Model:
     licence: str
     licence_url: str
     sources: tuple[WheelSource | HubSource, ...]
+    shipped: bool = False
 
 
 def models() -> dict[str, Model]:
@@ -71,6 +76,7 @@ def _model(row: dict[str, Any]) -> Model:
     name, file, sha256 = row["name"], row["file"], row["sha256"]
     assert name == name.lower() and Path(file).name == file, name
     assert len(sha256) == 64 and row["size"] > 0, name
+    assert ("source" in row) != row.get("shipped", False), name
     return Model(
         name=name,
         description=row["description"],
@@ -79,7 +85,8 @@ def _model(row: dict[str, Any]) -> Model:
         sha256=sha256,
         licence=row["licence"],
         licence_url=row["licence_url"],
-        sources=tuple(_source(source) for source in row["source"]),
+        sources=tuple(_source(source) for source in row.get("source", ())),
+        shipped=row.get("shipped", False),
     )
 
 
