@@ -6,6 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+import small_model
 import text_model
 from trit.training.distill import DistillSettings
 
@@ -16,11 +19,13 @@ SETTINGS = DistillSettings(
 )  # fmt: skip
 
 
-def teacher(path: Path, seed: int = 0) -> Path:
-    """A random llama that reads bytes and is sure of nothing."""
+def teacher(path: Path, seed: int = 0, odd: int = 0) -> Path:
+    """A random llama that reads bytes and is sure of nothing; `odd` columns wider than blocks."""
 
     def soften(weights: dict[str, Any]) -> None:
-        weights["token_embd.weight"] *= 0.3
+        embedding = weights["token_embd.weight"] * 0.3
+        weights.update(small_model.arrays(odd, seed))
+        weights["token_embd.weight"] = np.hstack([embedding, embedding[:, :odd]])
 
     return text_model.write(path, seed, change=soften)
 

@@ -213,8 +213,17 @@ def test_what_cannot_be_trained_is_said(teacher: Path, tmp_path: Path) -> None:
     settings = tiny.settings(student="IQ3_S", steps=2, measure_every=1)
     with prepare(teacher, settings, tmp_path / "run", 1) as prepared:
         assert "tensors are not trained: iq3_s cannot be" in prepared.remarks[0]
+        assert len(prepared.remarks) == 1
         result = prepared.run()
     assert "blk.0.ffn_up.weight" in result.fixed
+
+
+def test_rows_that_do_not_fit_are_said(tmp_path: Path) -> None:
+    odd = tiny.teacher(tmp_path / "odd.gguf", odd=32)
+    settings = tiny.settings(student="Q4_K_S", steps=1)
+    for _ in range(2):  # when the folder is made, and when the run goes on
+        with prepare(odd, settings, tmp_path / "run", 1) as prepared:
+            assert any("do not fit Q4_K: Q5_0 instead" in each for each in prepared.remarks)
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
