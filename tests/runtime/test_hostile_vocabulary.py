@@ -65,7 +65,7 @@ BYTE_PAIR: dict[str, tuple[Change, str]] = {
     "the same token twice": (token(70, "A"), "tokens"),
     "a token of 1 MB": (token(70, "x" * 1_000_000), "tokens"),
     "bos beyond the vocabulary": (put("bos_token_id", COUNT), "bos_token_id"),
-    "eos beyond the vocabulary": (put("eos_token_id", 2**32 - 1), "eos_token_id"),
+    "eos beyond the vocabulary": (put("eos_token_id", 2**32 - 2), "eos_token_id"),
     "pad beyond the vocabulary": (put("padding_token_id", COUNT), "padding_token_id"),
     "fim beyond the vocabulary": (put("fim_pre_token_id", COUNT), "fim_pre_token_id"),
     "bos negative": (put("bos_token_id", -1), "bos_token_id"),
@@ -126,6 +126,12 @@ def test_a_token_that_must_be_added_has_to_exist() -> None:
     assert Tokenizer.from_gguf(keys).bos_id is None
     with pytest.raises(InvalidFileError, match="bos_token_id"):
         Tokenizer.from_gguf(keys | {P + "add_bos_token": True})
+
+
+def test_an_id_of_minus_one_means_there_is_none() -> None:
+    """Early converters wrote a -1 of config.json as uint32; llama.cpp's stories260K has two."""
+    keys = byte_pair() | {P + "bos_token_id": 2**32 - 1, P + "seperator_token_id": 2**32 - 1}
+    assert Tokenizer.from_gguf(keys).bos_id is None
 
 
 def test_what_published_vocabularies_do_is_accepted() -> None:

@@ -25,6 +25,7 @@ from trit.runtime._pretokenizers import PreTokenizer, pre_tokenizer
 from trit.runtime._specials import find_specials
 
 _PREFIX = "tokenizer.ggml."
+_NO_ID = 0xFFFFFFFF  # -1, "there is none", as early converters wrote it
 _ID_KEYS = (
     "bos_token_id",
     "eos_token_id",
@@ -175,6 +176,8 @@ class _Keys:
         ids: dict[str, int] = {}
         for key in _ID_KEYS:
             given = self.get(key)
+            if given == _NO_ID:
+                continue
             if given is None:
                 if key not in defaults:
                     continue
