@@ -37,6 +37,11 @@ def carry_out(
     else:
         if job.out is None:
             raise UsageError("no output: name the file to write, or use --dry-run")
+        if job.discards:
+            warn(
+                f"{job.partial} is of another job (other settings, threads, source or trit): "
+                "it is begun anew"
+            )
         _announce(job, planned)
         result = _run(job, jsonl)
     measured = None

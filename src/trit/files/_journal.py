@@ -63,6 +63,16 @@ class Journal:
             self.path.unlink(missing_ok=True)
 
 
+def job_of(path: Path) -> str | None:
+    """The job whose diary lies there, as its writer named it; None for none that can be read."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            job = _parse(file.readline()).get("job")
+    except (OSError, UnicodeDecodeError):
+        return None
+    return job if isinstance(job, str) else None
+
+
 def _parse(line: str) -> dict[str, object]:
     try:
         entry = json.loads(line)

@@ -20,6 +20,7 @@ from trit.errors import DoesNotFitError, TritError
 from trit.files import gguf
 from trit.files._cutting import SPLIT_KEYS, Part, cut
 from trit.files._encode import draw
+from trit.files._journal import job_of
 from trit.files._shard_writer import check_free
 from trit.files.gguf import Plain, TensorInfo, Value
 from trit.files.imatrix import Floats, Imatrix
@@ -228,6 +229,14 @@ class Job:
         if self._feedback is not None:
             seconds += self._feedback.seconds(self.source, self._infos)
         return seconds + moved / DISK_BYTES_PER_SECOND
+
+    @property
+    def discards(self) -> bool:
+        """Whether an unfinished file of another job lies in the way, whose work will be lost."""
+        if self.out is None:
+            return False
+        left = job_of(self.partial.with_name(self.partial.name + ".journal"))
+        return left is not None and left != self._name()
 
     def check_ternary(self) -> None:
         """Look at the first rows bound for a ternary format: a wrong source shows at once."""

@@ -7,6 +7,7 @@ follows; so the job goes on from those it had.
 
 from __future__ import annotations
 
+import os
 import shutil
 import zipfile
 from dataclasses import dataclass
@@ -66,6 +67,8 @@ class Chain:
                 plain=states.plain,
                 rounded=states.rounded,
             )
+            file.flush()
+            os.fsync(file.fileno())
         fresh.replace(self.path)
 
     def discard(self) -> None:

@@ -126,6 +126,7 @@ class Learning(Feedback):
             return
         given = calibrate.data(source, self.text, threads=self.threads)
         tokens = spread(given.tokens, self.chunks)
+        learned.require_pieces(len(tokens))
         progress = _Progress(layers, self.training.steps, on_progress)
         kept = _usable(chain.load(), open_layers[0], tokens.size, plan)
 

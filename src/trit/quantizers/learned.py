@@ -104,6 +104,15 @@ def require_dense(path: object, plan: Plan) -> None:
         )
 
 
+def require_pieces(count: int) -> None:
+    """UsageError for fewer than FEWEST_PIECES of text."""
+    if count < FEWEST_PIECES:
+        raise UsageError(
+            f"the calibration text makes {count} pieces, learned rounding needs at least "
+            f"{FEWEST_PIECES}. Give it a longer text: --calibration FILE"
+        )
+
+
 def train(
     plan: Plan,
     layer: Layer,
@@ -124,11 +133,7 @@ def train(
     threads  None: those the process may use. The same number gives the same bytes on one machine
     UsageError for fewer than FEWEST_PIECES.
     """
-    if len(inputs) < FEWEST_PIECES:
-        raise UsageError(
-            f"the calibration text makes {len(inputs)} pieces, learned rounding needs at least "
-            f"{FEWEST_PIECES}. Give it a longer text: --calibration FILE"
-        )
+    require_pieces(len(inputs))
     with _threads(threads or default_threads()):
         task = _Task(plan, layer, tensors, starts, inputs, targets)
         return task.run(settings, on_step or (lambda done: None))
