@@ -21,7 +21,7 @@ from trit.files import gguf
 from trit.job import carding
 from trit.quantize import prepare_quantize
 from trit.recommend import EQUAL, GOOD, HEADROOM, MIXES, READABLE, Candidate, beats, pick
-from trit.recommend._curve import Curve, Point, curve_for, curves
+from trit.recommend._curve import MOST, Curve, Point, curve_for, curves
 from trit.runtime.needs import Needs
 
 GIB = 1 << 30
@@ -49,7 +49,7 @@ def test_fits_and_is_not_beaten(model: str, device: str | None) -> None:
     chosen = sound(found)
     assert [each.type for each in found.candidates].count("Q4_K_M") == 1
     assert {each.type for each in found.candidates} == set(MIXES)
-    assert found.words[0] == f"Take {chosen.type}: trit quantize {model} OUT.gguf {chosen.type}"
+    assert found.words[0] == f"Take {chosen.type}: trit quantize SRC OUT.gguf {chosen.type}"
     assert all(each.measured is (each.option.bits >= 16) for each in found.candidates)
 
 
@@ -152,11 +152,23 @@ def test_curves_fall() -> None:
         for point in curve.points:
             assert curve.kld(point.type, point.bits) == point.kld
         losses = [curve.kld("none", bits / 10) for bits in range(20, 100)]
-        assert all(a > b or b == curve.floor for a, b in pairwise(losses))
+        assert all(a > b or b == curve.floor or a == MOST for a, b in pairwise(losses))
         assert curve.kld("F16", 16.0) == 0.0
     two = Curve("m", "a", 10**9, "", 1e-5, (Point("A", 3.0, 0.1), Point("B", 5.0, 0.001)))
     assert two.kld("x", 4.0) == pytest.approx(0.01) and two.kld("x", 6.0) == pytest.approx(1e-4)
     assert math.isclose(two.kld("A", 3.3), 0.1)
+
+
+def test_no_curve_goes_beyond_a_guess_at_random() -> None:
+    for curve in curves():
+        losses = [curve.kld("none", bits / 4) for bits in range(4, 64)]
+        assert all(curve.floor <= b <= a < 12 for a, b in pairwise(losses))
+
+
+def test_a_ternary_model_is_judged_by_no_curve() -> None:
+    found = trit.recommend("trit-stories", measure=False)
+    assert found.chosen is not None and found.chosen.basis == "trained so"
+    assert "it is the model itself" in found.words[2]
 
 
 def test_the_nearest_curve() -> None:

@@ -52,9 +52,11 @@ def command(
         bool, typer.Option("--energy", help="Joules per token: modelled, and measured by RAPL.")
     ] = False,
     energy_seconds: Annotated[
-        float,
-        typer.Option("--energy-seconds", metavar="S", help="To idle, and to repeat each test for."),
-    ] = 120.0,
+        float | None,
+        typer.Option(
+            "--energy-seconds", metavar="S", help="To idle, and to repeat each test for: 120."
+        ),
+    ] = None,
     cache: CacheTypes = None,
     json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
     jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
@@ -70,11 +72,17 @@ def command(
     from trit.cli._progress import Progress
     from trit.cli._resolve import resolve
     from trit.cli._terminal import counted, note, print_json
+    from trit.errors import UsageError
+    from trit.evaluate.energy import SECONDS, check_seconds
     from trit.evaluate.speed import bench, speed_tests
 
     name = chosen("bench", model, model_option)
     tests = speed_tests(numbers("-p", n_prompt), numbers("-n", n_gen), numbers("-d", n_depth))
     counts = None if threads is None else numbers("-t", threads)
+    if energy_seconds is not None and not energy:
+        raise UsageError("--energy-seconds: add --energy.")
+    seconds = SECONDS if energy_seconds is None else energy_seconds
+    check_seconds(seconds)
     path = resolve(name, jsonl=jsonl)
     total = len(tests) * len(counts or [0])
     note(
@@ -91,8 +99,8 @@ def command(
                 print(*([header()] if len(results) == 1 else []), row(result), sep="\n", flush=True)
     taken = []
     if energy:
-        announced(total, energy_seconds)
-        taken = consumed(path, tests, counts, energy_seconds, kind, jsonl)
+        announced(total, seconds)
+        taken = consumed(path, tests, counts, seconds, kind, jsonl)
     if json:
         rows = [result.to_dict() for result in results]
         for answer, each in zip(rows, taken, strict=False):

@@ -81,12 +81,12 @@ def _devices(known: "list[Device]") -> str:
 
 def as_text(found: "Estimate", *, all_: bool) -> str:
     """The answer for people, in 80 columns."""
-    from trit.cli._terminal import human, machine_line
+    from trit.cli._terminal import human, machine_line, wrapped
 
     most = f"{human(found.parameters)} weights, a context of {found.context_length:,} at most"
     lines = [f"{found.model}: {most}"]
     if found.note:
-        lines.append(f"({found.note})")
+        lines.append(wrapped(f"({found.note})"))
     lines += [machine_line(found.machine), "", _parts(found)]
     if found.advice:
         lines += ["", "What would fit:", *(f"  {each}" for each in found.advice)]

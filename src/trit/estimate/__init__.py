@@ -49,6 +49,7 @@ BITS = (32.0, 16.0, 8.0, 6.0, 5.0, 4.0, 3.0, 2.0, math.log2(3))
 RAM_GIB = (8, 12, 16, 24, 32, 64)
 SOLD_GIB = (4, *RAM_GIB, 48, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048)
 TERNARY = ("TQ1_0", "TQ2_0")  # for models that were trained so
+MOST_BITS = 8.5  # per weight, that a budget can use: those of Q8_0
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,10 @@ def _chosen(
     if type is None and subject.kind != "shape":
         return of_stored(subject, asked, where)
     name = recipe.mix(type or DEFAULT_TYPE).name
-    return next(each for each in mixes if each.type == name)
+    found = next((each for each in mixes if each.type == name), None)
+    if found is None:
+        raise UsageError(f"--type {name} is for mixtures of experts; {subject.name} is none.")
+    return found
 
 
 def _canyon(subject: Subject, bits: float, asked: Asked, threads: int) -> Canyon:
@@ -231,7 +235,8 @@ def _advice(
     bits = 8 * room / subject.parameters
     if fitting:
         said.append(f"{fitting[0].type} fits ({fitting[0].bits:.2f} bits per weight).")
-        said.append(f"'trit quantize --bpw {math.floor(100 * bits) / 100:.2f}' would fill it.")
+        if bits < MOST_BITS and not subject.is_quantized:
+            said.append(f"'trit quantize --bpw {math.floor(100 * bits) / 100:.2f}' would fill it.")
     elif bits > 0:
         said.append(f"No mix fits: {bits:.2f} bits per weight are left; the least is "
                     f"{min(each.bits for each in mixes):.2f}.")  # fmt: skip

@@ -120,7 +120,9 @@ def machine(
 
 
 def _kept(total: int) -> str:
-    return f"{min(KEPT, total // KEPT_SHARE) / 2**30:.1f} GiB left to the system"
+    kept = min(KEPT, total // KEPT_SHARE)
+    size = f"{kept / 2**30:.1f} GiB" if kept >= 1 << 30 else f"{kept / 2**20:.0f} MiB"
+    return f"{size} left to the system"
 
 
 def _device(name: str) -> Machine:

@@ -15,6 +15,7 @@ spends far more on a product than its multiplier does.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -146,8 +147,7 @@ def energies(
     on_progress   called with (what, seconds done, of all)
     Errors: as for `bench`; none for a machine without counters.
     """
-    if seconds <= 0:
-        raise UsageError(f"--energy-seconds {seconds:g}: expected more than 0.")
+    check_seconds(seconds)
     counters, why = meter(powercap)
     report = on_progress or (lambda what, done, total: None)
     idle = None if counters is None else _idle(counters, seconds, report)
@@ -159,6 +159,12 @@ def energies(
                 if counters is not None and idle is not None:
                     measured = _measured(opened, test, counters, idle, seconds, report)
                 yield Energy(test, count, modelled(opened, test), measured, why)
+
+
+def check_seconds(seconds: float) -> None:
+    """UsageError for a time that nothing can be measured in."""
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise UsageError(f"--energy-seconds {seconds:g}: expected a number above 0.")
 
 
 def modelled(opened: Opened, test: SpeedTest) -> Modelled:
@@ -175,7 +181,8 @@ def modelled(opened: Opened, test: SpeedTest) -> Modelled:
     for tokens, middle, passes in _phases(test):
         counts["fp16"] += tokens * _attention(opened, middle)
         cached = cached_bytes(opened.plan, opened.engine.cache_type, middle)
-        read += passes * (body + cached)  # rows of a pass share the cache
+        rows = min(tokens // passes, BATCH)
+        read += passes * (body + _more_experts(opened, rows) + cached)  # rows share the cache
     each = {kind: count / test.tokens for kind, count in counts.items()}
     return Modelled(**each, bytes=read / test.tokens)
 
@@ -188,6 +195,16 @@ def _phases(test: SpeedTest) -> Iterator[tuple[int, int, int]]:
     if test.generate:
         start = test.depth + test.prompt
         yield test.generate, start + test.generate // 2, test.generate
+
+
+def _more_experts(opened: Opened, rows: int) -> float:
+    """Bytes of experts that a pass of so many rows reads beyond those of one token, if each row
+    chooses evenly and by itself."""
+    more = 0.0
+    for stack, top_k in stacks(opened.plan):
+        one = top_k / stack.experts
+        more += opened.file.tensors[stack.weight].nbytes * (1 - (1 - one) ** rows - one)
+    return more
 
 
 def _heads(test: SpeedTest) -> int:

@@ -26,9 +26,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trit.errors import UsageError
-from trit.estimate import Asked, Machine, Option, Subject, asked_of, machine, of_mix, of_stored
+from trit.estimate import (
+    TERNARY,
+    Asked,
+    Machine,
+    Option,
+    Subject,
+    asked_of,
+    machine,
+    of_mix,
+    of_stored,
+)
 from trit.estimate._subject import Announce, open_subject
-from trit.recommend._candidate import Candidate, beats, speed
+from trit.recommend._candidate import TRAINED, Candidate, beats, speed
 from trit.recommend._curve import Curve, curve_for
 from trit.recommend._words import described
 
@@ -109,10 +119,11 @@ def recommend(
     marked = [_marked(each, found) for each in found]
     chosen = pick(marked)
     model = subjects[0].name if len(subjects) == 1 else "these files"
+    source = "SRC" if subjects[0].kind == "shape" else model  # of a shape there is nothing yet
     return Recommendation(
         model=model,
         chosen=chosen,
-        words=described(model, chosen, marked, where, asked.ctx, READABLE),
+        words=described(model, source, chosen, marked, where, asked.ctx, READABLE),
         candidates=tuple(sorted(marked, key=lambda each: (each.kld, each.option.needs.weights))),
         asked=asked,
         machine=where,
@@ -147,6 +158,8 @@ def _candidate(
     kld, basis, measured = 0.0, "floats", True
     if path is not None and subject.card is not None:
         kld, basis = subject.card.kld.mean, "card"
+    elif path is not None and option.type in TERNARY:
+        basis = TRAINED
     elif option.bits < 16:
         kld, measured = curve.kld(option.type, option.bits), False
         basis = "curve" if curve.reaches(option.bits) else "curve, prolonged"

@@ -7,6 +7,8 @@ from typing import Any
 
 from trit.estimate import Option
 
+TRAINED = "trained so"  # a ternary model, of which no other exists
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -16,7 +18,7 @@ class Candidate:
     path         None: to be made
     option       its memory and speed
     kld, basis   nats per token, and how they are known: its "card", the "curve" of a model that
-                 was measured (prolonged beyond its points), "floats"
+                 was measured (prolonged beyond its points), "floats", TRAINED
     measured     on this very file, or floats that lose nothing
     fits         with HEADROOM
     beaten_by    what fits, loses less and is faster; None where nothing does

@@ -2,7 +2,8 @@
 
 `curves.toml` holds mean KL divergences of trit's own files to their F16 source, by type and bits
 per weight, each with where it is from. Between two points ln KLD is taken as straight in the bits;
-beyond the last ones the line goes on, down to what int8 activations cost.
+above the last one the line goes on, down to what int8 activations cost; below the first it goes on
+as steep as it is on the whole, up to a guess at random.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 TABLE = Path(__file__).with_name("curves.toml")
+MOST = math.log(50_000)  # nats: nothing is further off than a guess among all tokens
 NEAR = 0.4  # bits: a type is the same thing in two models only if it takes about as many
 KINSHIP = math.log(4)  # a curve of the same architecture counts as nearer in size by this factor
 
@@ -52,8 +54,10 @@ class Curve:
         above = next((i for i, p in enumerate(line) if p.bits >= bits), len(line))
         above = min(max(above, 1), len(line) - 1)
         low, high = line[above - 1], line[above]
+        if bits < low.bits:
+            high = line[-1]
         slope = math.log(high.kld / low.kld) / (high.bits - low.bits)
-        return max(self.floor, low.kld * math.exp(slope * (bits - low.bits)))
+        return min(MOST, max(self.floor, low.kld * math.exp(slope * (bits - low.bits))))
 
     def _line(self) -> list[Point]:
         """The points that none of fewer bits is better than."""

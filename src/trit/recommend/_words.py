@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from trit.recommend._candidate import TRAINED
+
 if TYPE_CHECKING:
     from trit.estimate import Machine
     from trit.recommend._candidate import Candidate
@@ -12,13 +14,14 @@ if TYPE_CHECKING:
 
 def described(
     model: str,
+    source: str,
     chosen: Candidate | None,
     candidates: Sequence[Candidate],
     where: Machine,
     ctx: int,
     readable: float,
 ) -> tuple[str, str, str]:
-    """What to take, what it takes, what it loses and why no other."""
+    """What to take, what it takes, what it loses and why no other. `source`: to quantize from."""
     if chosen is None:
         least = min(candidates, key=lambda each: each.option.needs.total)
         return (
@@ -27,19 +30,24 @@ def described(
             f"{_size(where.memory)}.",
             "Take a smaller model, a shorter context or a larger machine ('trit estimate').",
         )
-    how = "" if chosen.path is not None else f": trit quantize {model} OUT.gguf {chosen.type}"
+    how = "" if chosen.path is not None else f": trit quantize {source} OUT.gguf {chosen.type}"
     taken = f"It takes {_size(chosen.option.needs.total)} of {_size(where.memory)}"
     taken += f" with {ctx:,} tokens of context"
     speed = chosen.option.tokens_per_second
     if speed is not None:
         taken += f": about {speed:.2g} tokens/s"
-    known = "measured" if chosen.measured else "expected"
     return (
         f"Take {chosen.label}{how}",
         f"{taken}.",
-        f"It loses {chosen.kld:.2g} nats a token ({known}); "
-        f"{_others(chosen, candidates, readable)}.",
+        f"{_loss(chosen)}; {_others(chosen, candidates, readable)}.",
     )
+
+
+def _loss(chosen: Candidate) -> str:
+    if chosen.basis == TRAINED:
+        return "It was trained in this type, so it is the model itself"
+    known = "measured" if chosen.measured else "expected"
+    return f"It loses {chosen.kld:.2g} nats a token ({known})"
 
 
 def _size(count: int) -> str:
