@@ -213,6 +213,7 @@ def test_a_model_is_not_put_away_in_the_middle_of_a_step(path: Path) -> None:
     settings = Settings(sleep_idle_seconds=0.2)
     with live.served({"talker": live.opener(path, ctx=1024)}, settings) as (address, app):
         entry = app.state.service.shelf.entries["talker"]
+        entry.users += 1  # so that it is not put away before it is patched
         live.until(lambda: live.ask(address, "/tokenize", {"content": "x"}).status == 200)
         model, stepping, closed = entry.model, threading.Event(), []
         forward, close = model.engine.forward, model.close
@@ -228,6 +229,7 @@ def test_a_model_is_not_put_away_in_the_middle_of_a_step(path: Path) -> None:
         connection = HTTPConnection(address, timeout=120)
         connection.request("POST", "/v1/chat/completions", json.dumps({"messages": HELLO}))
         assert stepping.wait(60)
+        entry.users -= 1
         connection.sock.close()
         live.until(lambda: closed)
         assert entry.state == "unloaded"
