@@ -4,13 +4,14 @@
 
 MODEL: a name of the zoo or a file; without, smollm2-135m-instruct. The server is a process:
 
-    throughput   the same questions of one client and of `clients`, in pairs whose order alternates;
-                 tokens per second of the whole, the median of the pairs' ratios
+    throughput   questions of one kind, no two the same, of one client and of `clients`, in pairs
+                 whose order alternates; tokens per second of the whole, the median of the ratios
     abuse        `requests` of `clients` at a time: 30% leave in the middle, 10% are malformed; the
                  others are seeded, and each answer is compared with the one that it got alone.
                  Resident memory after every tenth of them
 
-Prints JSON. The exit code is 1 for an answer that differs or a status that is not documented.
+Prints JSON. The exit code is 1 for an answer that differs or does not come, and for a status that
+is not documented.
 """
 
 from __future__ import annotations
@@ -134,7 +135,7 @@ def abuse(port: int, pid: int, clients: int, tokens: int, requests: int) -> dict
         if kind < LEAVE + MALFORMED:
             return ask(port, {**body, "temperature": "hot"})[0], True
         status, answer = ask(port, body)
-        return status, status != 200 or answer["choices"] == alone[number]
+        return status, status == 200 and answer["choices"] == alone[number]
 
     memory = [resident(pid)]
     with ThreadPoolExecutor(clients) as pool:

@@ -28,6 +28,10 @@ PERSON: dict[str, Any] = {
     "required": ["name", "kind", "tall"],
     "additionalProperties": False,
 }
+COSTLY = [
+    {"type": "string", "pattern": f".*{chr(97 + n)}.{{0,{n + 3}}}{chr(98 + n)}.*"}
+    for n in range(16)
+]
 
 
 @pytest.fixture(scope="module")
@@ -74,11 +78,22 @@ def test_an_end_only_where_the_form_is_complete(model: Model) -> None:
         {"type": "string", "pattern": "("},
         {"$ref": "http://example.org/schema"},
         {"enum": ["x" * constrain.MOST_SCHEMA_CHARS]},
+        {"allOf": COSTLY},
+        {"allOf": [{"$ref": "#/$defs/x"}] * 16, "$defs": {"x": COSTLY[0]}},
+        {
+            "$ref": "#/$defs/0",
+            "$defs": {str(n): {**one, "$ref": f"#/$defs/{n + 1}"} for n, one in enumerate(COSTLY)},
+        },
     ],
 )
 def test_schemas_that_cannot_be_used(model: Model, schema: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         json_schema(model.tokenizer, schema)
+
+
+def test_many_patterns_of_different_texts_are_none_too_many(model: Model) -> None:
+    fields = {f"f{n}": one for n, one in enumerate(COSTLY)}
+    json_schema(model.tokenizer, {"type": "object", "properties": fields})
 
 
 def test_a_vocabulary_goes_with_its_model(model: Model) -> None:

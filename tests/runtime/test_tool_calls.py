@@ -48,10 +48,11 @@ def test_what_is_no_call_stays_text(pieces: list[str]) -> None:
 def test_arguments_are_never_null() -> None:
     for body, arguments in (
         ('{"name": "f"}', "{}"),
+        ('{"name": "f", "arguments": null}', "{}"),
         ('{"name": "f", "parameters": {"a": 1}}', '{"a": 1}'),
         ('{"name": "f", "arguments": "{\\"a\\": 1}"}', '{"a": 1}'),
     ):
         assert parsed([OPEN + body + CLOSE])[1] == [Found("f", arguments)]
-    for body in ('{"name": "f", "arguments": null}', '{"name": 1}', "{" * 100_000):
+    for body in ('{"name": "f", "arguments": {"a": NaN}}', '{"name": 1}', "{" * 100_000):
         text, calls = parsed([OPEN + body + CLOSE])
         assert not calls and text == OPEN + body + CLOSE

@@ -74,7 +74,7 @@ def test_tool_calls(client: openai.OpenAI, says: Callable[[str], None]) -> None:
     says(f"I look. {CALL}")
     got = client.chat.completions.create(model="talker", messages=HELLO, tools=TOOLS)
     choice = got.choices[0]
-    assert (choice.finish_reason, choice.message.content) == ("tool_calls", "I look.")
+    assert (choice.finish_reason, choice.message.content) == ("tool_calls", "I look. ")
     (call,) = choice.message.tool_calls or []
     assert call.type == "function" and call.function.name == "weather"
     assert json.loads(call.function.arguments) == {"city": "Rome"}
@@ -82,12 +82,12 @@ def test_tool_calls(client: openai.OpenAI, says: Callable[[str], None]) -> None:
 
 def test_streamed_tool_calls(client: openai.OpenAI, says: Callable[[str], None]) -> None:
     """Each has its index and arguments that are a text."""
-    says(f"I look.{CALL}{CALL}")
+    says(f"I look. {CALL}{CALL}")
     chunks = list(
         client.chat.completions.create(model="talker", messages=HELLO, tools=TOOLS, stream=True)
     )
     deltas = [chunk.choices[0].delta for chunk in chunks]
-    assert "".join(delta.content or "" for delta in deltas) == "I look."
+    assert "".join(delta.content or "" for delta in deltas) == "I look. "
     calls = [call for delta in deltas for call in delta.tool_calls or []]
     assert [call.index for call in calls] == [0, 1] and calls[0].id != calls[1].id
     for call in calls:
@@ -103,6 +103,21 @@ def test_without_tools_calls_are_text(client: openai.OpenAI, says: Callable[[str
         got = client.chat.completions.create(model="talker", messages=HELLO, **kwargs)
         assert got.choices[0].message.content == CALL
         assert got.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_offsets_of_tokens(
+    client: openai.OpenAI, says: Callable[[str], None], stream: bool
+) -> None:
+    """Of split characters, and where text is held back because a stop string may begin there."""
+    says("a😀bSTä STOP")
+    got: Any = client.completions.create(
+        model="talker", prompt="x", logprobs=0, stop="STOP", stream=stream
+    )
+    choices = [chunk.choices[0] for chunk in (got if stream else [got])]
+    found = [at for choice in choices if choice.logprobs for at in choice.logprobs.text_offset]
+    assert "".join(choice.text for choice in choices) == "a😀bSTä "
+    assert found == [0, 1, 1, 1, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10]
 
 
 def test_calls_and_results_reach_the_template(address: str) -> None:
@@ -213,6 +228,7 @@ def test_a_model_is_not_put_away_in_the_middle_of_a_step(path: Path) -> None:
     settings = Settings(sleep_idle_seconds=0.2)
     with live.served({"talker": live.opener(path, ctx=1024)}, settings) as (address, app):
         entry = app.state.service.shelf.entries["talker"]
+        entry.users += 1  # so that it is not put away before it is patched
         live.until(lambda: live.ask(address, "/tokenize", {"content": "x"}).status == 200)
         model, stepping, closed = entry.model, threading.Event(), []
         forward, close = model.engine.forward, model.close
@@ -228,6 +244,7 @@ def test_a_model_is_not_put_away_in_the_middle_of_a_step(path: Path) -> None:
         connection = HTTPConnection(address, timeout=120)
         connection.request("POST", "/v1/chat/completions", json.dumps({"messages": HELLO}))
         assert stepping.wait(60)
+        entry.users -= 1
         connection.sock.close()
         live.until(lambda: closed)
         assert entry.state == "unloaded"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import http.client
 import logging
 import socket
 import time
@@ -13,7 +15,8 @@ import pytest
 
 from server import live
 from trit.errors import UsageError
-from trit.server import run
+from trit.server import _gate, run
+from trit.server._metrics import Metrics
 from trit.server.settings import Settings, is_loopback
 
 TOKENIZE = {"content": "the"}
@@ -151,6 +154,40 @@ def test_heads_that_never_end(open_server: str, monkeypatch: pytest.MonkeyPatch)
                 time.sleep(0.02)
         assert silent.recv(10) == b""
     assert 0.25 < time.monotonic() - begun < 30
+
+
+def test_who_reads_nothing_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that cannot be sent ends with its time, and so does the word that it has ended."""
+    monkeypatch.setattr(_gate, "_FAREWELL_SECONDS", 0.01)
+    aborted, metrics = [], Metrics()
+
+    async def stuck(message: Any) -> None:
+        if message["type"] != "http.response.start":
+            await asyncio.Event().wait()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"data: {}", "more_body": True})
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    scope = {"type": "http", "method": "GET", "path": "/x", "headers": [(b"host", b"localhost")],
+             "state": {"abort": lambda: aborted.append(True)}}  # fmt: skip
+    asyncio.run(_gate.Gate(app, Settings(timeout=0.01), metrics)(scope, receive, stuck))
+    assert aborted == [True]
+    assert 'trit_requests_total{path="other",status="200"} 1' in metrics.text({})
+
+
+def test_a_dropped_connection_is_gone(open_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stuck(*arguments: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(_gate, "_FAREWELL_SECONDS", 0.01)
+    monkeypatch.setattr(_gate._Visit, "_say", stuck)
+    with pytest.raises((http.client.HTTPException, OSError)):
+        live.ask(open_server, "/nowhere", headers={"Host": "example.org"})
 
 
 def test_texts_are_never_logged(

@@ -42,7 +42,8 @@ def _models(host: str, port: int, api_key: str | None) -> Any:
     from http.client import HTTPConnection, HTTPException
 
     place = f"http://{host}:{port}"
-    headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
+    key = None if api_key is None else api_key.split(",")[0].strip()  # TRIT_API_KEY may be several
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     connection = HTTPConnection(host, port, timeout=PATIENCE)
     try:
         connection.request("GET", "/v1/models", headers=headers)

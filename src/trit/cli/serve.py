@@ -165,6 +165,7 @@ def _loader(
             draft_max=DRAFT_MAX if draft_max is None else draft_max, parallel=parallel,
             cache_type=cache, repack=repack, chat=True,
         )  # fmt: skip
+        model.tokenizer  # noqa: B018 - read now, not while the first request waits
         note(f"{path}: loaded, {size(model.weight_bytes)} of weights, context {model.ctx:,}")
         if "trit.synth.shape" in model.metadata:
             warn(f"{path}: the weights are random ('trit synth'); the answers mean nothing")

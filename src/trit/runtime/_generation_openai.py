@@ -208,7 +208,7 @@ class CompletionStream:
         self._id, self._created = unique("chatcmpl"), int(time.time())
         self._parsers = [ToolCallParser() for _ in range(count)] if tools else []
         self._calls = [0] * count
-        self._stats: list[Stats] = []
+        self._stats: dict[int, Stats] = {}
 
     def begin(self) -> list[ChatCompletionChunk]:
         """The role of every answer."""
@@ -225,14 +225,15 @@ class CompletionStream:
             made.append(self._chunk(chunk.index, Delta(tool_calls=(call,))))
         if chunk.finish_reason is not None:
             assert chunk.stats is not None
-            self._stats.append(chunk.stats)
+            self._stats[chunk.index] = chunk.stats
             reason = _reason(chunk.finish_reason, self._calls[chunk.index] > 0)
             made.append(self._chunk(chunk.index, Delta(), reason))
         return made
 
     def usage(self) -> ChatCompletionChunk:
         """What all answers took, once they have ended."""
-        total = usage(self._stats, len(self._calls))
+        stats = [self._stats[index] for index in sorted(self._stats)]
+        total = usage(stats, len(self._calls))
         return ChatCompletionChunk(self._id, self._created, self._model, (), total)
 
     def _parsed(self, chunk: Chunk) -> tuple[str, list[ToolCall]]:
@@ -271,7 +272,7 @@ def _choice(index: int, answer: Generation, tokenizer: Tokenizer, tools: bool) -
     calls = tuple(_call(one) for one in found)
     return Choice(
         index,
-        Message("assistant", text.strip() or None if calls else text, calls or None),
+        Message("assistant", text or None if calls else text, calls or None),
         _reason(answer.finish_reason, bool(calls)),
         None if answer.logprobs is None else _logprobs(answer.logprobs, tokenizer),
     )

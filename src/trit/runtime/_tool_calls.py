@@ -62,14 +62,22 @@ class ToolCallParser:
 
 def _parse(body: str) -> Found | None:
     try:
-        call = json.loads(body)
+        call = json.loads(body, parse_constant=_refuse)  # NaN is no JSON
     except (ValueError, RecursionError):
         return None
     if not isinstance(call, dict) or not isinstance(call.get("name"), str):
         return None
-    arguments = call.get("arguments", call.get("parameters", {}))
+    arguments = call.get("arguments")
+    if arguments is None:
+        arguments = call.get("parameters")
+    if arguments is None:
+        arguments = {}
     if isinstance(arguments, str):
         return Found(call["name"], arguments)
     if not isinstance(arguments, dict):
         return None
     return Found(call["name"], json.dumps(arguments, ensure_ascii=False))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(constant)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 Float32 = NDArray[np.float32]
 _AS_JSON_DUMPS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 MOST_SCHEMA_CHARS = 100_000
+MOST_JOINED = 12
 
 
 class Grammar:
@@ -83,10 +84,32 @@ def json_schema(tokenizer: Tokenizer, schema: Mapping[str, Any]) -> Grammar:
             raise UsageError(
                 f"the schema has {len(text)} characters; at most {MOST_SCHEMA_CHARS} are allowed."
             )
+        if (joined := _joined(schema)) > MOST_JOINED:
+            raise UsageError(
+                f"the schema joins {joined} patterns, formats and references (by allOf, or beside "
+                f"each other); at most {MOST_JOINED} are allowed."
+            )
         grammar = LLMatcher.grammar_from_json_schema(text, overrides=_AS_JSON_DUMPS)  # type: ignore[arg-type]
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the schema cannot be used: {error}.") from None
     return Grammar(tokenizer, grammar)
+
+
+def _joined(schema: Any, inside: bool = False) -> int:
+    """How many regular expressions one text may have to match at once, at most.
+
+    Whether any text can match them all is exponential work, which no limit of llguidance ends:
+    half a second for 12, twenty for 16.
+    """
+    if isinstance(schema, list):
+        return sum(_joined(one, inside) for one in schema)
+    if not isinstance(schema, Mapping):
+        return 0
+    own = sum(isinstance(schema.get(key), str) for key in ("pattern", "format"))
+    beside = own > 0 and any(key in schema for key in ("$ref", "anyOf", "oneOf"))
+    here = inside or beside
+    count = own + isinstance(schema.get("$ref"), str) if here else 0
+    return count + sum(_joined(one, here or key == "allOf") for key, one in schema.items())
 
 
 _known: WeakKeyDictionary[Tokenizer, LLTokenizer] = WeakKeyDictionary()

@@ -6,6 +6,7 @@ the model ends it or the context is full, as llama-server has it, not for 16 tok
 
 from __future__ import annotations
 
+import codecs
 import json
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -30,7 +31,8 @@ from trit.server.settings import Settings
 
 @dataclass(frozen=True)
 class TextLogprobs:
-    """Natural log probabilities by token; `text_offset` is where each begins in the answer."""
+    """Natural log probabilities by token; `text_offset` is where each begins in the answer,
+    in characters; of one that is split, all tokens are where it begins."""
 
     tokens: list[str]
     token_logprobs: list[float]
@@ -114,7 +116,7 @@ async def _whole(work: Work, body: CompletionRequest) -> dict[str, Any]:
         TextChoice(
             answer.text,
             index,
-            _logprobs(answer.logprobs, 0, work.model.tokenizer) if answer.logprobs else None,
+            _Spelling(work.model.tokenizer).logprobs(answer.logprobs) if answer.logprobs else None,
             answer.finish_reason,
         )
         for index, answer in enumerate(answers)
@@ -125,7 +127,7 @@ async def _whole(work: Work, body: CompletionRequest) -> dict[str, Any]:
 
 async def _events(work: Work, body: CompletionRequest) -> AsyncIterator[str]:
     name, created = unique("cmpl"), int(time.time())
-    offsets = [0] * len(work.requests)
+    spelling = [_Spelling(work.model.tokenizer) for _ in work.requests]
     stats: dict[int, Stats] = {}
 
     def event(choices: tuple[TextChoice, ...], took: Usage | None = None) -> str:
@@ -135,25 +137,34 @@ async def _events(work: Work, body: CompletionRequest) -> AsyncIterator[str]:
         at = chunk.index
         if chunk.text or chunk.logprobs or chunk.finish_reason is not None:
             found = chunk.logprobs
-            logprobs = _logprobs(found, offsets[at], work.model.tokenizer) if found else None
+            logprobs = spelling[at].logprobs(found) if found else None
             yield event((TextChoice(chunk.text, at, logprobs, chunk.finish_reason),))
-            offsets[at] += len(chunk.text)
         if chunk.stats is not None:
             stats[at] = chunk.stats
     if body.stream_options is not None and body.stream_options.include_usage:
         yield event((), usage([stats[at] for at in sorted(stats)], body.n or 1))
 
 
-def _logprobs(tokens: Iterable[TokenLogprob], offset: int, tokenizer: Tokenizer) -> TextLogprobs:
-    made = TextLogprobs([], [], [], [])
-    for one in tokens:
-        made.tokens.append(one.text)
-        made.token_logprobs.append(one.logprob)
-        made.top_logprobs.append({_spelled(tokenizer, token): p for token, p in one.top})
-        made.text_offset.append(offset)
-        offset += len(one.text)
-    return made
+class _Spelling:
+    """Follows the text of one answer, of which a stream may hold back the last words."""
 
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._offset = 0
 
-def _spelled(tokenizer: Tokenizer, token: int) -> str:
-    return tokenizer.token_bytes(token).decode("utf-8", "replace")
+    def logprobs(self, tokens: Iterable[TokenLogprob]) -> TextLogprobs:
+        """Of the tokens that come next."""
+        made = TextLogprobs([], [], [], [])
+        for one in tokens:
+            made.tokens.append(one.text)
+            made.token_logprobs.append(one.logprob)
+            made.top_logprobs.append({self._spelled(token): p for token, p in one.top})
+            made.text_offset.append(self._offset)
+            if not self._tokenizer.is_control(one.token):  # which adds nothing to the text
+                raw = self._tokenizer.token_bytes(one.token)
+                self._offset += len(self._decoder.decode(raw))
+        return made
+
+    def _spelled(self, token: int) -> str:
+        return self._tokenizer.token_bytes(token).decode("utf-8", "replace")

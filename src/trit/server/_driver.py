@@ -26,14 +26,15 @@ _News = list[Chunk | Exception | None]  # None: that was all
 
 
 class Job:
-    """The answers to one request, while they are written. Made by `Driver.start`."""
+    """The answers to one request, while they are written. Made in any thread: the tables of a
+    long prompt take their time."""
 
     def __init__(
         self, model: Model, requests: Sequence[Request], begun: float, on_end: Callable[[], None]
     ) -> None:
         """Errors as for `generate.stream`. `begun`: when the request came, on perf_counter.
         `on_end`: told in the event loop when all is written, which may be before all is read."""
-        self.on_end = on_end
+        self.on_end, self.requests = on_end, requests
         self.scheduler = model.scheduler
         self.runs = generation.answers(model.scheduler, model.tokenizer, requests, begun)
         self.news: asyncio.Queue[Chunk | Exception | None] = asyncio.Queue()
@@ -77,17 +78,13 @@ class Driver:
         self._thread = threading.Thread(target=self._run, name="trit-driver", daemon=True)
         self._thread.start()
 
-    def start(
-        self, model: Model, requests: Sequence[Request], begun: float, on_end: Callable[[], None]
-    ) -> Job:
-        """Let the requests take part from the next step on; otherwise as `Job`."""
-        job = Job(model, requests, begun, on_end)
+    def start(self, job: Job) -> None:
+        """Let a job take part from the next step on. UsageError for unknown tokens."""
         for run in job.runs:
             job.scheduler.add(run)
         with self._wake:
             self._jobs.append(job)
             self._wake.notify()
-        return job
 
     async def call(self, work: Callable[[], Any]) -> Any:
         """What `work` returns, run between two steps; its errors are raised here."""

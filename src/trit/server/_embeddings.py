@@ -64,11 +64,11 @@ def router(service: Service) -> APIRouter:
     )
     async def embed(body: EmbeddingsRequest) -> Response:
         """The vectors of texts, or of token ids."""
-        service.queue.require_room()
         async with AsyncExitStack() as stack:
+            place = stack.enter_context(service.queue.place())
             name, model = await stack.enter_async_context(service.shelf.use(body.model))
+            await place.turn()
             inputs: list[Sequence[int]] = await in_thread(lambda: _inputs(model, body))
-            await stack.enter_async_context(service.queue.slot())
             vectors = [await _vector(service, model, tokens) for tokens in inputs]
             count = sum(len(tokens) for tokens in inputs)
             return JSONResponse(_answer(name, vectors, count, body.encoding_format == "base64"))

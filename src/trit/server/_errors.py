@@ -83,6 +83,7 @@ def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
     """The first thing that is wrong with a body. It names the place and repeats no text of it."""
     first = errors[0]
     place = [str(part) for part in first["loc"] if part != "body"]
+    place += [first["ctx"]["field"]] if "field" in first.get("ctx", {}) else []  # Body's own
     param = ".".join(place)[:200]
     message = str(first["msg"])
     if first["type"] == "json_invalid":

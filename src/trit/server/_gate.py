@@ -6,7 +6,8 @@ Origin   pages of this machine are let in, with CORS; a request of any other pag
          one that its browser would send without asking and not let it read
 key      compared in constant time
 body     bounded in bytes and in time
-time     a request that takes too long ends with an error
+time     a request that takes too long ends with an error; where its client reads nothing, not even
+         that, with the connection
 a client that goes away cancels its request: CancelledError in whatever it waits for
 
 Whatever goes wrong inside becomes an error of OpenAI's shape. Nothing of a request but its method,
@@ -36,6 +37,7 @@ from trit.server.settings import BODY_SECONDS, Settings, is_loopback
 log = logging.getLogger("trit.server")
 _OPEN_PATHS = ("/health",)  # without a key
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]*)?")
+_FAREWELL_SECONDS = 5.0  # for a client to take in why its request has ended
 _TOO_LARGE = "The body has more than {} bytes, which is the most that this server takes."
 
 
@@ -180,7 +182,18 @@ class _Visit:
         await self.send({"type": "http.response.body", "body": b""})
 
     async def refuse(self, error: ApiError) -> None:
-        """Answer with an error; within a stream of events as its last one."""
+        """Answer with an error; within a stream of events as its last one. A client that does not
+        read has been waited for long enough: its connection is given up."""
+        try:
+            async with asyncio.timeout(_FAREWELL_SECONDS):
+                await self._say(error)
+        except TimeoutError:
+            self._whole = True
+            abort = self._scope.get("state", {}).get("abort")  # see run.Connection
+            if abort is not None:
+                abort()
+
+    async def _say(self, error: ApiError) -> None:
         if not self.status:
             await error.response()(self._scope, self._receive, self.send)
         elif self._events and not self._whole:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from trit.server._errors import unavailable
 
@@ -14,33 +14,48 @@ class Queue:
 
     def __init__(self, slots: int, length: int) -> None:
         self._free = asyncio.Semaphore(slots)
-        self._length = length
+        self._most = slots + length
         self.running = self.waiting = 0
 
-    def require_room(self) -> None:
-        """ApiError 503 if a request that comes now could not even wait."""
-        if self._free.locked() and self.waiting >= self._length:
-            raise unavailable(
-                f"{self.running} requests are answered and {self.waiting} wait: the queue is full."
-            )
-
-    @asynccontextmanager
-    async def slot(self) -> AsyncIterator[Callable[[], None]]:
-        """Wait for a slot and hold it until the context is left, or what it yields is called.
+    @contextmanager
+    def place(self) -> Iterator[Place]:
+        """A place in the line, and the slot that it becomes, until the context is left.
 
         ApiError 503 at once if the queue is full.
         """
-        self.require_room()
-        self.waiting += 1
+        if self.running + self.waiting >= self._most:
+            raise unavailable(
+                f"{self.running} requests are answered and {self.waiting} wait: the queue is full."
+            )
+        place = Place(self, self._free)
         try:
-            await self._free.acquire()
+            yield place
         finally:
-            self.waiting -= 1
-        self.running += 1
-        with ExitStack() as held:
-            held.callback(self._release)
-            yield held.close
+            place.leave()
 
-    def _release(self) -> None:
-        self.running -= 1
-        self._free.release()
+
+class Place:
+    """One request's; it counts as waiting, then as running, then as neither."""
+
+    def __init__(self, queue: Queue, free: asyncio.Semaphore) -> None:
+        self._queue, self._free = queue, free
+        self._holds = self._left = False
+        queue.waiting += 1
+
+    async def turn(self) -> None:
+        """Wait for a slot."""
+        await self._free.acquire()
+        self._holds = True
+        self._queue.waiting -= 1
+        self._queue.running += 1
+
+    def leave(self) -> None:
+        """Give the slot back, or the place in the line; a second time, nothing."""
+        if self._left:
+            return
+        self._left = True
+        if self._holds:
+            self._queue.running -= 1
+            self._free.release()
+        else:
+            self._queue.waiting -= 1

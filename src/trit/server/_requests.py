@@ -2,33 +2,69 @@
 
 Types are strict (no "5" for 5) and a field that is not listed is refused, as OpenAI refuses it: a
 setting that is not understood changes nothing, and its sender should know. Fields that cannot
-change an answer (`user`, `metadata` …) are taken and have no effect.
+change an answer (`user`, `metadata`, a function's `strict` …) are taken and have no effect.
+
+The first thing that is wrong with a list, or with the names of an object's fields, is the last one
+looked for: a megabyte of wrong things would else make a million errors, of which one is told.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 MOST_CHOICES = 16
 MOST_LOGPROBS = 20
 MOST_INPUTS = 256
 MOST_TOKEN = 2**31 - 1
+MOST_BIASES = 1024
+MOST_METADATA = 16  # OpenAI's own bound
 
 _STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True)
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=500)]
 TokenKey = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,9}$")]
 Token = Annotated[int, Field(ge=0, le=MOST_TOKEN)]
-Tokens = Annotated[list[Token], Field(min_length=1)]
+Tokens = Annotated[list[Token], Field(min_length=1, fail_fast=True)]
+Several = Field(min_length=1, max_length=MOST_INPUTS, fail_fast=True)
+Inputs = str | Tokens | Annotated[list[str], Several] | Annotated[list[Tokens], Several]
 Unit = Annotated[float, Field(ge=0, le=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
+
+
+def _at_most(count: int) -> BeforeValidator:
+    """Refuses an object of more than `count` fields before any of them is looked at."""
+
+    def check(given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > count:
+            raise PydanticCustomError("too_long", "at most {count} fields", {"count": count})
+        return given
+
+    return BeforeValidator(check)
 
 
 class Body(BaseModel):
     """A JSON object of exactly these fields."""
 
     model_config = _STRICT
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_many(cls, given: Any) -> Any:
+        """Where there are more fields than can be known, one that is not is all that is told."""
+        if isinstance(given, dict) and len(given) > len(cls.model_fields):
+            known = {field.alias or name for name, field in cls.model_fields.items()}
+            first = next(name for name in given if name not in known)
+            raise PydanticCustomError("extra_forbidden", "not known", {"field": str(first)[:100]})
+        return given
 
 
 class StreamOptions(Body):
@@ -50,11 +86,15 @@ class Sampling(Body):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     logit_bias: (
-        Annotated[dict[TokenKey, Annotated[float, Field(ge=-100, le=100)]], Field(max_length=1024)]
+        Annotated[
+            dict[TokenKey, Annotated[float, Field(ge=-100, le=100)]],
+            Field(max_length=MOST_BIASES),
+            _at_most(MOST_BIASES),
+        ]
         | None
     ) = None
     seed: Annotated[int, Field(ge=-1, lt=2**63)] | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=16, fail_fast=True)] | None = None
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -72,7 +112,7 @@ class TextPart(Body):
     text: str
 
 
-Content = str | list[TextPart]
+Content = str | Annotated[list[TextPart], Field(fail_fast=True)]
 
 
 class SystemMessage(Body):
@@ -113,7 +153,7 @@ class AssistantMessage(Body):
     role: Literal["assistant"]
     content: Content | None = None
     name: str | None = None
-    tool_calls: Annotated[list[CalledTool], Field(max_length=128)] | None = None
+    tool_calls: Annotated[list[CalledTool], Field(max_length=128, fail_fast=True)] | None = None
     reasoning_content: str | None = None
     refusal: str | None = None
     annotations: list[Any] | None = None
@@ -133,11 +173,12 @@ class ToolMessage(Body):
 Message = Annotated[
     SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")
 ]
-Messages = Annotated[list[Message], Field(min_length=1, max_length=4096)]
+Messages = Annotated[list[Message], Field(min_length=1, max_length=4096, fail_fast=True)]
 
 
 class Function(Body):
-    """A function that the model may call; `parameters` is a JSON schema."""
+    """A function that the model may call; `parameters` is a JSON schema that the template is told.
+    What the model calls is not held to it, with `strict` or without."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
     description: str | None = None
@@ -193,12 +234,12 @@ class ChatRequest(Sampling):
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128, fail_fast=True)] | None = None
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: Literal[True] | None = None
     response_format: ResponseFormat | None = None
     # Without effect on an answer.
-    metadata: dict[str, str] | None = None
+    metadata: Annotated[dict[str, str], _at_most(MOST_METADATA)] | None = None
     store: Literal[False] | None = None
     service_tier: Literal["auto", "default"] | None = None
 
@@ -206,12 +247,7 @@ class ChatRequest(Sampling):
 class CompletionRequest(Sampling):
     """/v1/completions: the prompt is a text, token ids, or several of them."""
 
-    prompt: (
-        str
-        | Tokens
-        | Annotated[list[str], Field(min_length=1, max_length=MOST_INPUTS)]
-        | Annotated[list[Tokens], Field(min_length=1, max_length=MOST_INPUTS)]
-    )
+    prompt: Inputs
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
     echo: Literal[False] | None = None
@@ -223,12 +259,7 @@ class EmbeddingsRequest(Body):
     """/v1/embeddings."""
 
     model: str | None = None
-    input: (
-        str
-        | Tokens
-        | Annotated[list[str], Field(min_length=1, max_length=MOST_INPUTS)]
-        | Annotated[list[Tokens], Field(min_length=1, max_length=MOST_INPUTS)]
-    )
+    input: Inputs
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: None = None
     user: str | None = None
@@ -248,7 +279,7 @@ class DetokenizeRequest(Body):
     """/detokenize."""
 
     model: str | None = None
-    tokens: Annotated[list[Token], Field(max_length=1 << 20)]
+    tokens: Annotated[list[Token], Field(max_length=1 << 20, fail_fast=True)]
 
 
 class TemplateRequest(Body):
@@ -256,5 +287,5 @@ class TemplateRequest(Body):
 
     model: str | None = None
     messages: Messages
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128, fail_fast=True)] | None = None
     add_generation_prompt: bool = True

@@ -12,8 +12,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from trit.runtime import generate as generation
-from trit.runtime.generate import Chunk, Generation, Request
+from trit.runtime.generate import Chunk, Generation, Request, join
 from trit.runtime.model import Model
 from trit.server._driver import Driver, Job
 from trit.server._errors import ApiError, translated
@@ -47,7 +46,7 @@ class Work:
         chunks: list[list[Chunk]] = [[] for _ in self.requests]
         async for chunk in self.chunks():
             chunks[chunk.index].append(chunk)
-        return [generation.join(*pair) for pair in zip(chunks, self.requests, strict=True)]
+        return [join(*pair) for pair in zip(chunks, self.requests, strict=True)]
 
 
 class Service:
@@ -82,25 +81,19 @@ class Service:
     async def answering(self, name: str | None, prepare: Prepare) -> AsyncIterator[Work]:
         """Wait for a turn, and let the model write until the context is left.
 
-        `prepare` makes the model's requests from a body, in a thread. ApiError for what is refused.
+        `prepare` makes the model's requests from a body, in a thread and with a slot: no more are
+        prepared at a time than are answered. ApiError for what is refused.
         """
         begun = time.perf_counter()
-        self.queue.require_room()
-        async with self.shelf.use(name) as (found, model):
-            requests = await in_thread(lambda: _prepared(model, prepare))
-            async with self.queue.slot() as release:
-                job = self.driver.start(model, requests, begun, release)
+        with self.queue.place() as place:
+            async with self.shelf.use(name) as (found, model):
+                await place.turn()
+                job: Job = await in_thread(lambda: Job(model, prepare(model), begun, place.leave))
+                self.driver.start(job)
                 try:
-                    yield Work(found, model, requests, job, self.metrics)
+                    yield Work(found, model, job.requests, job, self.metrics)
                 finally:
                     job.cancel()
-
-
-def _prepared(model: Model, prepare: Prepare) -> Sequence[Request]:
-    requests = prepare(model)
-    for request in requests:
-        generation.require_room(model.engine, request)
-    return requests
 
 
 async def in_thread(work: Callable[[], Any]) -> Any:

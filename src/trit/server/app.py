@@ -52,7 +52,7 @@ def create_app(
 
     app = FastAPI(
         title="trit", summary="OpenAI's interface to local models", lifespan=lifespan,
-        docs_url=None, redoc_url=None,
+        docs_url=None, redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
     app.state.service = service
     for part in (_chat, _completions, _embeddings, _texts, _models):

@@ -67,6 +67,8 @@ class Connection(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.access_log = False  # the gate's line has no query
+        # What ASGI has no word for: to drop a connection with all that is unsent.
+        self.app_state = {**self.app_state, "abort": transport.abort}
         self._watch()
 
     def data_received(self, data: bytes) -> None:
