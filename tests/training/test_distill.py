@@ -177,12 +177,17 @@ def test_the_teacher_writes(teacher: Path, tmp_path: Path) -> None:
     assert about["texts"] == [{"name": "text by teacher.gguf", "seed": 3}]
     assert "temperature 1" in about["provenance"]
 
+    begun: list[DistillSettings] = []
+
     def die(what: str, done: int, total: int) -> None:
-        if what == "the teacher writes" and (tmp_path / "two/run/sampled-00000.bin").exists():
+        if len(list(tmp_path.glob("two/run/sampled-*-00000.bin"))) > len(begun):
             raise Killed
 
-    with pytest.raises(Killed):
-        distill(teacher, settings, tmp_path / "two" / "run", threads=1, on_progress=die)
+    other = tiny.settings(data=(), steps=4, measure_every=2, seed=4)
+    for killed in (other, settings):  # what another seed wrote is not taken for its own
+        with pytest.raises(Killed):
+            distill(teacher, killed, tmp_path / "two" / "run", threads=1, on_progress=die)
+        begun.append(killed)
     same(distill(teacher, settings, tmp_path / "two" / "run", threads=1), first)
 
 

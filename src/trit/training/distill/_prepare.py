@@ -155,7 +155,7 @@ def prepare(
             _check_same(settings, folder, sha256)
         else:
             count = threads or default_threads()
-            remarks = _make.make(path, source, settings, folder, count, report)
+            remarks = _make.make(path, source, sha256, settings, folder, count, report)
             more = {
                 "seed": settings.seed,
                 "teacher": path.name,
