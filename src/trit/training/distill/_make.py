@@ -47,7 +47,7 @@ def make(
     _folder.refuse_others(folder, ours)
     held = tokenizer(source)
     if settings.data:
-        config = configs.Data(settings.data, held_out=settings.held_out)
+        config = configs.Data(settings.data, held_out=settings.share)
         datas.pack(datas.read(config, Path()), config, held, folder)
     else:
         _sample(path, sha256, settings, held, folder, threads, report)
