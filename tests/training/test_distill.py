@@ -22,7 +22,7 @@ import small_model
 import text_model
 import tiny_distillation as tiny
 import tiny_run
-from trit.errors import UnsupportedError, UsageError
+from trit.errors import TritError, UnsupportedError, UsageError
 from trit.files import gguf
 from trit.training import log as logs
 from trit.training import state as states
@@ -308,6 +308,12 @@ def test_texts_of_one_name(teacher: Path, tmp_path: Path) -> None:
     paths[1].write_text("other\n")
     with pytest.raises(UsageError, match=r"the text t.txt has changed"):
         prepare(teacher, settings, tmp_path / "run", 1)
+
+
+def test_a_measurement_that_is_no_number(teacher: Path, tmp_path: Path) -> None:
+    settings = tiny.settings(student=str(teacher), calibration=None, rate=1e30, measure_every=1)
+    with pytest.raises(TritError, match=r"after step 1 is no longer a number. Lower --rate"):
+        distill(teacher, settings, tmp_path / "run", threads=1)
 
 
 def test_without_torch(teacher: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
