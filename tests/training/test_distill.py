@@ -22,7 +22,7 @@ import small_model
 import text_model
 import tiny_distillation as tiny
 import tiny_run
-from trit.errors import UnsupportedError, UsageError
+from trit.errors import TritError, UnsupportedError, UsageError
 from trit.files import gguf
 from trit.training import log as logs
 from trit.training import state as states
@@ -88,13 +88,15 @@ def test_the_file_decodes_to_what_was_trained(whole: DistillResult, teacher: Pat
 
 
 @pytest.mark.parametrize("student", ["Q4_0", "Q5_1", "Q4_K_M", "Q3_K_S", "IQ4_XS"])
-def test_every_format_is_written_as_trained(student: str, teacher: Path, tmp_path: Path) -> None:
+def test_every_format_is_written_as_trained(
+    student: str, whole: DistillResult, teacher: Path, tmp_path: Path
+) -> None:
     settings = tiny.settings(
         student=student,
         steps=2,
         measure_every=1,
         calibration=None,
-        imatrix=teacher.parent / "whole" / "start.imatrix.gguf",
+        imatrix=whole.path / "start.imatrix.gguf",
     )
     result = distill(teacher, settings, tmp_path / "run", threads=1)
     with prepare(teacher, settings, result.path, 1) as prepared:
@@ -167,7 +169,7 @@ def test_a_start_that_is_never_beaten_is_what_is_written(teacher: Path, tmp_path
 
 
 def test_the_teacher_writes(teacher: Path, tmp_path: Path) -> None:
-    settings = tiny.settings(data=(), steps=4, measure_every=2)
+    settings = tiny.settings(data=(), held_out=None, steps=4, measure_every=2)
     first = distill(teacher, settings, tmp_path / "one" / "run", threads=1)
     tokens = np.fromfile(first.path / "train.bin", "<u4")
     assert len(tokens) >= settings.steps * settings.batch * settings.context
@@ -177,12 +179,17 @@ def test_the_teacher_writes(teacher: Path, tmp_path: Path) -> None:
     assert about["texts"] == [{"name": "text by teacher.gguf", "seed": 3}]
     assert "temperature 1" in about["provenance"]
 
+    begun: list[DistillSettings] = []
+
     def die(what: str, done: int, total: int) -> None:
-        if what == "the teacher writes" and (tmp_path / "two/run/sampled-00000.bin").exists():
+        if len(list(tmp_path.glob("two/run/sampled-*-00000.bin"))) > len(begun):
             raise Killed
 
-    with pytest.raises(Killed):
-        distill(teacher, settings, tmp_path / "two" / "run", threads=1, on_progress=die)
+    other = tiny.settings(data=(), held_out=None, steps=4, measure_every=2, seed=4)
+    for killed in (other, settings):  # what another seed wrote is not taken for its own
+        with pytest.raises(Killed):
+            distill(teacher, killed, tmp_path / "two" / "run", threads=1, on_progress=die)
+        begun.append(killed)
     same(distill(teacher, settings, tmp_path / "two" / "run", threads=1), first)
 
 
@@ -231,6 +238,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"steps": 0}, "--steps 0: expected 1 or more"),
     ({"rate": -1.0}, "--rate"),
     ({"held_out": 0.9}, "--held-out"),
+    ({"data": ()}, "--held-out is a share of --data"),
     ({"seed": 1 << 32}, "--seed"),
     ({"device": "tpu"}, "--device tpu: expected one of auto, cpu, cuda"),
     ({"context": 4096}, "--context 4096: .* was made for 128 tokens"),
@@ -284,6 +292,28 @@ def test_experts_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UnsupportedError, match="mixture of experts"):
         distill(mixed, tiny.settings(student="Q8_0"), tmp_path / "run")
+
+
+def test_texts_of_one_name(teacher: Path, tmp_path: Path) -> None:
+    """They are compared in order, so a run of two goes on."""
+    lines = tiny.ESSAY.read_text("utf-8").splitlines(keepends=True)
+    paths = tmp_path / "a" / "t.txt", tmp_path / "b" / "t.txt"
+    for path, part in zip(paths, (lines[::2], lines[1::2]), strict=True):
+        path.parent.mkdir()
+        path.write_text("".join(part), "utf-8")
+    settings = tiny.settings(student=str(teacher), calibration=None, data=paths)
+    for _ in range(2):
+        with prepare(teacher, settings, tmp_path / "run", 1):
+            pass
+    paths[1].write_text("other\n")
+    with pytest.raises(UsageError, match=r"the text t.txt has changed"):
+        prepare(teacher, settings, tmp_path / "run", 1)
+
+
+def test_a_measurement_that_is_no_number(teacher: Path, tmp_path: Path) -> None:
+    settings = tiny.settings(student=str(teacher), calibration=None, rate=1e30, measure_every=1)
+    with pytest.raises(TritError, match=r"after step 1 is no longer a number. Lower --rate"):
+        distill(teacher, settings, tmp_path / "run", threads=1)
 
 
 def test_without_torch(teacher: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def command(
         Number, typer.Option(help="Weight of the cross entropy with the text. Default: 0.")
     ] = None,
     held_out: Annotated[
-        Number, typer.Option(help="Share of the data that is measured on. Default: 0.05.")
+        Number, typer.Option(help="Share of --data that is measured on. Default: 0.05.")
     ] = None,
     measure_every: Annotated[
         Whole, typer.Option(help="Steps between measurements. Default: 25.")

@@ -83,6 +83,12 @@ def run(work: Work, report: Progress, event: Event, stop: Callable[[], bool]) ->
 
         def look() -> None:
             for kind, values in work.look():
+                numbers = [each for each in values.values() if isinstance(each, float)]
+                if not all(map(math.isfinite, numbers)):
+                    raise TritError(
+                        f"{work.folder}: the measurement after step {work.step} is no longer a "
+                        f"number. {work.remedy}"
+                    )
                 write(kind, values)
 
         if work.step == 0:

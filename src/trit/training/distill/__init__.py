@@ -4,7 +4,8 @@
 
 The student is the teacher in another type, trained through its roundings (LLM-QAT: Liu et al. 2023,
 arXiv:2305.17888; scales as in LSQ), or a model of its own with the teacher's tokenizer. Its file is
-as large as the one it began as, and decodes to the very numbers that were trained.
+as large as the one it began as, and decodes to the very numbers that were trained,
+but for TQ1_0 and TQ2_0: there the embedding is Q6_K and scales are float16.
 
 A run is a folder: settings, data, first file, state, diary, plot, student. The same call on a
 folder that is not finished goes on where it stopped; on a CPU to the same bits. Extra `train`.

@@ -31,12 +31,14 @@ Report = Callable[[str, int, int], None]
 def make(
     path: Path,
     source: Source,
+    sha256: str,
     settings: DistillSettings,
     folder: Path,
     threads: int,
     report: Report,
 ) -> list[str]:
-    """Fill the folder of a distillation from the teacher at `path`, which `source` has open.
+    """Fill the folder of a distillation from the teacher at `path`, which `source` has open and
+    `sha256` identifies.
 
     What is said of the student then: tensors that are not in the type that was asked for.
     """
@@ -45,10 +47,10 @@ def make(
     _folder.refuse_others(folder, ours)
     held = tokenizer(source)
     if settings.data:
-        config = configs.Data(settings.data, held_out=settings.held_out)
+        config = configs.Data(settings.data, held_out=settings.share)
         datas.pack(datas.read(config, Path()), config, held, folder)
     else:
-        _sample(path, settings, held, folder, threads, report)
+        _sample(path, sha256, settings, held, folder, threads, report)
     datas.Packed(folder, held, settings.context)  # long enough, or nothing is begun
     _check_held_out(folder, held, settings)
     if settings.ternary:
@@ -70,6 +72,7 @@ def tokenizer(source: Source) -> Tokenizer:
 
 def _sample(
     path: Path,
+    sha256: str,
     settings: DistillSettings,
     held: Tokenizer,
     folder: Path,
@@ -81,7 +84,14 @@ def _sample(
     trained = settings.steps * settings.batch * settings.context + 2 * settings.context
     tokens = np.concatenate(
         sampled.write(
-            path, folder, trained + measured, settings.context, settings.seed, threads, report
+            path,
+            sha256,
+            folder,
+            trained + measured,
+            settings.context,
+            settings.seed,
+            threads,
+            report,
         )
     )
     cut = len(tokens) - measured

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trit import archs, zoo
 from trit.errors import UnsupportedError, UsageError
+from trit.evaluate._text import read_text
 from trit.files.gguf import Tensor
 from trit.files.source import Source, open_source
 from trit.machine.processors import default_threads
@@ -155,7 +156,7 @@ def prepare(
             _check_same(settings, folder, sha256)
         else:
             count = threads or default_threads()
-            remarks = _make.make(path, source, settings, folder, count, report)
+            remarks = _make.make(path, source, sha256, settings, folder, count, report)
             more = {
                 "seed": settings.seed,
                 "teacher": path.name,
@@ -185,15 +186,11 @@ def _check_same(settings: DistillSettings, folder: Path, teacher_sha256: str) ->
     lacks = configs.differences(about["config"], settings.flat(), settings_.FREE)
     if about["teacher_sha256"] != teacher_sha256:
         lacks.append("the teacher is another file")
-    had = {
-        text["name"]: text["sha256"]
-        for text in datas.read_about(folder)["texts"]
-        if "sha256" in text
-    }
-    there = tuple(path for path in settings.data if path.exists())
-    for text in datas.read(configs.Data(there, held_out=settings.held_out), Path()):
-        if had.get(text.name) != text.sha256:
-            lacks.append(f"the text {text.name} has changed")
+    if not lacks:  # the names are the same, in the same order
+        had = datas.read_about(folder)["texts"] if settings.data else []
+        for old, path in zip(had, settings.data, strict=True):
+            if path.exists() and old["sha256"] != read_text(path)[1].sha256:
+                lacks.append(f"the text {path.name} has changed")
     _folder.refuse_differences(folder, lacks)
 
 

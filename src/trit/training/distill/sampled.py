@@ -3,11 +3,14 @@
 Sequences are drawn at temperature 1 by the runtime's scheduler, many at a time. Each begins with
 the token that begins a text, or, every second one, with the first words of one of trit's passages;
 the draws are keyed by seed, sequence and position. A piece of some sequences is a file of its own,
-so a run that was killed writes on from the last whole piece, and what it writes is the same.
+so a run that was killed writes on from the last whole piece, and what it writes is the same. Its
+name tells the job, so what another teacher, seed or context wrote is not taken for it.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 
 from trit import calibrate
 from trit.files import checkpoint
+from trit.files.source import core_sha256, trit_version
 from trit.runtime import generate
 from trit.runtime.generate import Request
 from trit.runtime.model import Model
@@ -35,15 +39,27 @@ Tokens = NDArray[np.uint32]
 
 
 def write(
-    teacher: Path, folder: Path, tokens: int, length: int, seed: int, threads: int, report: Report
+    teacher: Path,
+    sha256: str,
+    folder: Path,
+    tokens: int,
+    length: int,
+    seed: int,
+    threads: int,
+    report: Report,
 ) -> list[Tokens]:
-    """At least `tokens` tokens in sequences of `length` at most, written or found in `folder`."""
+    """At least `tokens` tokens in sequences of `length` at most, written or found in `folder`.
+
+    `sha256`: the teacher's.
+    """
+    facts = [sha256, seed, length, tokens, MIN_P, trit_version(), core_sha256()]
+    job = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
     found: list[Tokens] = []
     with Model(checkpoint.open(teacher), length, threads, draft_max=0) as model:
         openings = _openings(model, length)
         count = piece = 0
         while count < tokens:
-            path = folder / f"sampled-{piece:05}.bin"
+            path = folder / f"sampled-{job}-{piece:05}.bin"
             if not path.exists():
                 rows = _piece(model, openings, piece, length, seed, count, tokens, report)
                 with whole(path) as file:

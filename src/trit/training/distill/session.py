@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from trit.errors import InvalidFileError
 from trit.files.gguf import Tensor as FileTensor
 from trit.training import log as logs
 from trit.training import loop
@@ -184,7 +185,11 @@ class Session:
             self.student.show(start)
             return 0
         about = states.load(self.folder / BEST, self.student.parameters, self.fingerprint)
-        assert about is not None, f"{BEST} is written before the diary speaks of it"
+        if about is None or about["step"] != self.best[1]:
+            raise InvalidFileError(
+                self.folder / BEST, "", f"expected the student of step {self.best[1]}. "
+                f"Remove {states.FILE} to begin again."
+            )  # fmt: skip
         self.student.push()
         return int(str(about["step"]))
 
@@ -196,6 +201,11 @@ def _best(folder: Path, step: int) -> tuple[float, int]:
         for entry in logs.read(folder)
         if entry["event"] == "held_out" and entry["step"] <= step
     ]
+    if not found:
+        raise InvalidFileError(
+            folder / logs.FILE, "", "expected the measurements of this run, got none. "
+            f"Remove {states.FILE} to begin again."
+        )  # fmt: skip
     return min(found)
 
 

@@ -14,6 +14,7 @@ from trit.errors import UsageError
 
 DEVICES = ("auto", "cpu", "cuda")
 TERNARY = ("TQ1_0", "TQ2_0")
+HELD_OUT = 0.05
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class DistillSettings:
     top_k          see losses.divergence
     relation       share of the gradient that relations have, see losses.Relations; 0: none
     cross_entropy  weight of the cross entropy with the text itself; the KL has 1
-    held_out       share of the data that is not trained on
+    held_out       share of `data` that is not trained on, HELD_OUT unless given
     measure_every, measure_windows   steps between measurements; sequences that each reads
     imatrix, calibration, effort, tensor_types   of the quantization a type begins with, as
                    quantize() has them
@@ -49,7 +50,7 @@ class DistillSettings:
     top_k: int = 0
     relation: float = 0.0
     cross_entropy: float = 0.0
-    held_out: float = 0.05
+    held_out: float | None = None
     measure_every: int = 25
     measure_windows: int = 16
     checkpoint_every: int = 25
@@ -68,6 +69,11 @@ class DistillSettings:
         return not recipe.is_mix(self.student)
 
     @property
+    def share(self) -> float:
+        """Of `data`, what is not trained on."""
+        return HELD_OUT if self.held_out is None else self.held_out
+
+    @property
     def ternary(self) -> bool:
         """Whether the student is to be a BitNet."""
         return self.student.upper() in TERNARY
@@ -81,6 +87,7 @@ class DistillSettings:
             return value.name if isinstance(value, Path) else value
 
         found = {name: plain(value) for name, value in asdict(self).items()}
+        found["held_out"] = self.share if self.data else None
         if self.is_file:
             found["student"] = Path(self.student).name
         return found
@@ -103,8 +110,13 @@ def check(settings: DistillSettings) -> None:
             raise UsageError(f"{flag(name)} {value}: expected {least} or more.")
     if settings.seed >= 1 << 32:
         raise UsageError(f"--seed {settings.seed}: expected less than 2^32.")
-    if not 0 < settings.held_out <= 0.5:
-        raise UsageError(f"--held-out {settings.held_out}: expected a share, 0.5 at most.")
+    if settings.held_out is not None and not settings.data:
+        raise UsageError(
+            "--held-out is a share of --data, and there is none: leave it out. The teacher writes "
+            "sequences to measure on besides."
+        )
+    if not 0 < settings.share <= 0.5:
+        raise UsageError(f"--held-out {settings.share}: expected a share, 0.5 at most.")
     if settings.device not in DEVICES:
         raise UsageError(f"--device {settings.device}: expected one of {', '.join(DEVICES)}.")
     if settings.is_file and not Path(settings.student).exists():
