@@ -168,9 +168,18 @@ class Packed:
 
 
 def read_about(folder: Path) -> dict[str, Any]:
-    """data.json of a folder."""
-    found: dict[str, Any] = json.loads(folder.joinpath(ABOUT).read_text("utf-8"))
-    return found
+    """data.json of a folder. InvalidFileError where it is missing or damaged."""
+    try:
+        found = json.loads(folder.joinpath(ABOUT).read_text("utf-8"))
+        hashes = [found[part]["sha256"] for part in ("train", "held_out")]
+    except (OSError, ValueError, KeyError, TypeError):
+        hashes = [None]
+    if not all(isinstance(each, str) for each in hashes):
+        raise InvalidFileError(
+            folder / ABOUT, "", "is missing or damaged. Begin in a new folder."
+        ) from None
+    about: dict[str, Any] = found
+    return about
 
 
 def _tokens(folder: Path, part: str, about: dict[str, Any]) -> Tokens:
@@ -179,7 +188,7 @@ def _tokens(folder: Path, part: str, about: dict[str, Any]) -> Tokens:
 
 
 def _check(folder: Path, name: str, sha256: str) -> None:
-    if _sha256(folder / name) != sha256:
+    if not (folder / name).is_file() or _sha256(folder / name) != sha256:
         raise InvalidFileError(
             folder / name, "", f"is not what {ABOUT} says it is. Begin in a new folder."
         )
