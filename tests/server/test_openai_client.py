@@ -242,6 +242,7 @@ def test_what_is_no_request(client: openai.OpenAI) -> None:
     assert live.ask(address, "/nowhere").status == 404
     assert live.ask(address, "/v1/models/").error["code"] == "model_not_found"
     assert live.ask(address, path + "/").error["code"] == "not_found"
+    assert live.ask(address, "/metrics/").error["code"] == "not_found"
     assert live.ask(address, path).status == 405
     assert live.ask(address, path).headers["allow"] == "POST"
     for given in (live.ask(address, "/nowhere"), live.ask(address, path)):
