@@ -20,7 +20,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +84,7 @@ class Importance:
             "path": os.fspath(self.path),
             "gram": None if self.gram is None else os.fspath(self.gram),
             "model": self.model,
-            "texts": [
-                {"name": text.name, "bytes": text.bytes, "sha256": text.sha256}
-                for text in self.texts
-            ],
+            "texts": [asdict(text) for text in self.texts],
             "ctx": self.ctx,
             "chunks": self.chunks,
             "tokens": self.tokens,

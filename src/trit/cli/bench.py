@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trit.cli._cache_type import CacheTypes, cache_type
+from trit.cli._options import Json, Jsonl, ModelOption
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,9 +28,7 @@ def command(
     model: Annotated[
         str | None, typer.Argument(metavar="MODEL", help="Folder, GGUF file or model name.")
     ] = None,
-    model_option: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="MODEL", help="The same as MODEL.")
-    ] = None,
+    model_option: ModelOption = None,
     n_prompt: Annotated[
         str, typer.Option("--n-prompt", "-p", metavar="N,…", help="Prompt lengths; 0: none.")
     ] = "512",
@@ -58,8 +57,8 @@ def command(
         ),
     ] = None,
     cache: CacheTypes = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
+    json: Json = False,
+    jsonl: Jsonl = False,
 ) -> None:
     """Measure tokens per second: prompts (pp) and generation (tg).
 

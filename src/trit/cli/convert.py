@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from trit.cli._options import Json, Jsonl, Threads
+
 
 def command(
     source: Annotated[str, typer.Argument(metavar="SRC", help="Folder, GGUF file or model name.")],
@@ -16,16 +18,14 @@ def command(
         str,
         typer.Option("--type", "--outtype", help="f16, bf16, f32, q8_0, or auto."),
     ] = "f16",
-    threads: Annotated[
-        int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
-    ] = None,
+    threads: Threads = None,
     max_size: Annotated[
         str | None,
         typer.Option("--max-size", "--split-max-size", metavar="SIZE", help="Shards of a size."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the size.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
+    json: Json = False,
+    jsonl: Jsonl = False,
 ) -> None:
     """Convert a Hugging Face folder, or a quantized GGUF, to a GGUF.
 

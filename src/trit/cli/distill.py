@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trit.cli._options import Json, Jsonl, Threads
+
 if TYPE_CHECKING:
     from trit.cli._progress import Progress
     from trit.training import Cost
@@ -91,14 +93,12 @@ def command(
         list[str] | None,
         typer.Option("--tensor-type", metavar="PATTERN=TYPE", help="As for trit quantize."),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
-    ] = None,
+    threads: Threads = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Prepare the folder, say what it will cost.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
+    json: Json = False,
+    jsonl: Jsonl = False,
 ) -> None:
     """Train a student of a model through the roundings of its file.
 
@@ -142,9 +142,9 @@ def _distill(
     jsonl: bool,
 ) -> "DistillResult | tuple[Path, Cost]":
     """A run, from its folder to its result; a dry run gives folder and cost."""
-    from trit.cli._interrupts import Interrupts
     from trit.cli._progress import Progress
     from trit.cli._terminal import note, warn
+    from trit.cli._training import followed
     from trit.training.distill import prepare
 
     with Progress(jsonl=jsonl) as progress:
@@ -156,33 +156,17 @@ def _distill(
         note(_announcement(prepared, cost))
         if dry_run:
             return prepared.folder, cost
-        with Progress(jsonl=jsonl, unit="token") as progress, Interrupts() as interrupts:
-            try:
-                result = prepared.run(
-                    progress,
-                    lambda entry: _tell(progress, entry, jsonl),
-                    lambda: interrupts.asked,
-                )
-            except KeyboardInterrupt:
-                progress.__exit__(None, None, None)
-                if (prepared.folder / "state.npz").exists():
-                    note(f"the state is kept in {prepared.folder}; the same command goes on there")
-                raise
-        return result
+        return followed(prepared, _tell, jsonl)[0]
 
 
 def _announcement(prepared: "Preparation", cost: "Cost") -> str:
     """What it will cost, before it starts."""
-    from trit.cli._terminal import counted, size
-    from trit.training import duration
+    from trit.cli._terminal import counted
+    from trit.cli._training import cost_text
 
-    done = f" of {prepared.settings.steps:,}, {prepared.step:,} are done" if prepared.step else ""
     return (
         f"{prepared.folder}: {prepared.start.path.name}, {counted(cost.parameters, 'parameter')}\n"
-        f"{counted(cost.steps, 'step')}{done}; {counted(cost.tokens, 'token')}, "
-        f"{cost.flops:.2g} operations; {size(cost.memory_bytes)} of memory and activations, "
-        f"{size(cost.disk_bytes)} of disk; about {duration(cost.seconds)} with "
-        f"{counted(cost.threads, 'thread')}, and measurements"
+        f"{cost_text(cost, prepared.step, prepared.settings.steps)}, and measurements"
     )
 
 
@@ -206,6 +190,7 @@ def _tell(progress: "Progress", entry: dict[str, Any], jsonl: bool) -> None:
 def as_text(result: "DistillResult") -> str:
     """The answer for people."""
     from trit.cli._terminal import size
+    from trit.cli._training import NO_PLOT
     from trit.training import duration
 
     change = result.kld_after / result.kld_before - 1
@@ -222,5 +207,5 @@ def as_text(result: "DistillResult") -> str:
         f"{result.tokens:,} tokens in {duration(result.seconds)}",
     ]
     if result.plot is None:
-        lines.append("no plot: it needs matplotlib (pip install 'trit[plot]')")
+        lines.append(NO_PLOT)
     return "\n".join(lines)

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trit.cli._options import Json
+
 if TYPE_CHECKING:
     from trit.doctor import Doctor
 
@@ -13,7 +15,7 @@ def command(
         bool,
         typer.Option("--measure/--no-measure", help="Measure bandwidth and int8 products."),
     ] = True,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Describe this machine, its limits, and what would be faster."""
     from trit.cli._terminal import note, print_json

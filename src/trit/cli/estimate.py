@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trit.cli._cache_type import CacheTypes, cache_type
+from trit.cli._options import Context, Json, Measure, Ram
 
 if TYPE_CHECKING:
     from trit.estimate import Canyon, Device, Estimate, Option
@@ -18,10 +19,7 @@ def command(
     model: Annotated[
         str, typer.Argument(help="File, folder, model name, config.json, or a shape: 70B.")
     ],
-    ctx: Annotated[
-        int | None,
-        typer.Option("--ctx", "--ctx-size", "-c", metavar="N", help="Context. Default: 4096."),
-    ] = None,
+    ctx: Context = None,
     type: Annotated[
         str | None,
         typer.Option("--type", metavar="TYPE", help="The mix. Default: the file as it is, Q4_K_M."),
@@ -33,20 +31,14 @@ def command(
     parallel: Annotated[
         int, typer.Option("--parallel", "-np", min=1, metavar="N", help="Contexts at a time.")
     ] = 1,
-    ram: Annotated[
-        str | None,
-        typer.Option("--ram", metavar="SIZE", help="A machine of so much memory: 16GiB."),
-    ] = None,
+    ram: Ram = None,
     device: Annotated[
         str | None,
         typer.Option("--device", metavar="NAME", help="A known device; 'list' names them."),
     ] = None,
-    measure: Annotated[
-        bool,
-        typer.Option("--measure/--no-measure", help="Measure the memory's bandwidth, once a boot."),
-    ] = True,
+    measure: Measure = True,
     all_: Annotated[bool, typer.Option("--all", help="Every mix, not only the usual.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    json: Json = False,
 ) -> int:
     """Say what fits: a model's weights, context, scratch, and its speed.
 

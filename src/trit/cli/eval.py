@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trit.cli._cache_type import CacheTypes, cache_type
+from trit.cli._options import Json, Jsonl, ModelOption, Threads
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,9 +21,7 @@ def command(
         Path | None,
         typer.Option("--text", "--file", "-f", metavar="FILE", help="UTF-8 text to read."),
     ] = None,
-    model_option: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="MODEL", help="The same as MODEL.")
-    ] = None,
+    model_option: ModelOption = None,
     reference: Annotated[
         str | None,
         typer.Option("--reference", metavar="MODEL", help="Measure the divergence from it too."),
@@ -37,12 +36,10 @@ def command(
     chunks: Annotated[
         int | None, typer.Option("--chunks", metavar="N", help="Windows to read; -1: all.")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
-    ] = None,
+    threads: Threads = None,
     cache: CacheTypes = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
+    json: Json = False,
+    jsonl: Jsonl = False,
 ) -> None:
     """Measure a model: perplexity, divergence from a reference, facts.
 

@@ -5,6 +5,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trit.cli._options import (
+    Chunks,
+    ChunkTokens,
+    Exact,
+    Json,
+    Jsonl,
+    MeasuredText,
+    ModelOption,
+    Threads,
+)
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,47 +25,25 @@ def command(
     model: Annotated[
         str | None, typer.Argument(metavar="MODEL", help="Folder, GGUF file or model name.")
     ] = None,
-    text: Annotated[
-        Path | None,
-        typer.Option(
-            "--text",
-            "--file",
-            "-f",
-            metavar="FILE",
-            help="UTF-8 text to measure on. Default: passages of trit's and what the model writes.",
-        ),
-    ] = None,
+    text: MeasuredText = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", "--output-file", metavar="OUT.gguf", help="File to write."),
     ] = None,
-    model_option: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="MODEL", help="The same as MODEL.")
-    ] = None,
-    ctx: Annotated[
-        int | None,
-        typer.Option(
-            "--ctx", "--ctx-size", "-c", metavar="N", min=1, help="Tokens of a chunk; default: 512."
-        ),
-    ] = None,
-    chunks: Annotated[
-        int, typer.Option("--chunks", metavar="N", help="Chunks to read; -1: all.")
-    ] = -1,
+    model_option: ModelOption = None,
+    ctx: ChunkTokens = None,
+    chunks: Chunks = -1,
     process_output: Annotated[
         bool, typer.Option("--process-output", help="Measure the output matrix too.")
     ] = False,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Do not round float weights to Q8_0 on the way: slow.")
-    ] = False,
+    exact: Exact = False,
     gram: Annotated[
         Path | None,
         typer.Option("--gram", metavar="FILE", help="Write Gram matrices too; they are large."),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
+    threads: Threads = None,
+    json: Json = False,
+    jsonl: Jsonl = False,
 ) -> None:
     """Measure importance data; llama-quantize reads them, too.
 

@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
+from trit.cli._options import Json, Jsonl
+
 
 def command(
     source: Annotated[Path, typer.Argument(metavar="SHARD.gguf", help="Any of the shards.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.gguf", help="The file to write.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the size.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
+    json: Json = False,
+    jsonl: Jsonl = False,
 ) -> None:
     """Put the shards of a model together into one GGUF file.
 

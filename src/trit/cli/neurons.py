@@ -5,6 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trit.cli._options import (
+    Chunks,
+    ChunkTokens,
+    Exact,
+    Json,
+    Jsonl,
+    MeasuredText,
+    ModelOption,
+    Threads,
+)
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,31 +25,11 @@ def command(
     model: Annotated[
         str | None, typer.Argument(metavar="MODEL", help="Folder, GGUF file or model name.")
     ] = None,
-    text: Annotated[
-        Path | None,
-        typer.Option(
-            "--text",
-            "--file",
-            "-f",
-            metavar="FILE",
-            help="UTF-8 text to measure on. Default: passages of trit's and what the model writes.",
-        ),
-    ] = None,
-    model_option: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="MODEL", help="The same as MODEL.")
-    ] = None,
-    ctx: Annotated[
-        int | None,
-        typer.Option(
-            "--ctx", "--ctx-size", "-c", metavar="N", min=1, help="Tokens of a chunk; default: 512."
-        ),
-    ] = None,
-    chunks: Annotated[
-        int, typer.Option("--chunks", metavar="N", help="Chunks to read; -1: all.")
-    ] = -1,
-    exact: Annotated[
-        bool, typer.Option("--exact", help="Do not round float weights to Q8_0 on the way: slow.")
-    ] = False,
+    text: MeasuredText = None,
+    model_option: ModelOption = None,
+    ctx: ChunkTokens = None,
+    chunks: Chunks = -1,
+    exact: Exact = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw the curves, .svg or .png.")
     ] = None,
@@ -74,11 +64,9 @@ def command(
             help="Text to measure the pruned model on. Default: that of the quality card.",
         ),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
+    threads: Threads = None,
+    json: Json = False,
+    jsonl: Jsonl = False,
 ) -> None:
     """Measure how often neurons fire, and how few carry the output.
 

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
+from trit.cli._options import Json
 from trit.errors import SourceError
 
 PATIENCE = 10  # seconds for the server to answer
@@ -17,7 +18,7 @@ def command(
     api_key: Annotated[
         str | None, typer.Option("--api-key", metavar="KEY", help="If the server wants one.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """List the models of a running server: loaded or not, memory, idle."""
     from trit.cli._terminal import print_json, size, table

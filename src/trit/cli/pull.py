@@ -4,11 +4,13 @@ from typing import Annotated
 
 import typer
 
+from trit.cli._options import Jsonl
+
 
 def command(
     name: Annotated[str, typer.Argument(help="A name of 'trit list', or hf:org/repo[:QUANT].")],
     json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
+    jsonl: Jsonl = False,
 ) -> None:
     """Download a model and check it."""
     from trit import zoo

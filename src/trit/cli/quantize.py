@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 import typer
 
+from trit.cli._options import Json, Jsonl, Threads
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -102,9 +103,7 @@ def command(
         str | None,
         typer.Option("--max-size", "--split-max-size", metavar="SIZE", help="Shards of a size."),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
-    ] = None,
+    threads: Threads = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the size.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="TQ1_0 and TQ2_0 from weights that are not ternary.")
@@ -112,8 +111,8 @@ def command(
     allow_requantize: Annotated[
         bool, typer.Option("--allow-requantize", hidden=True, help="Always allowed, and warned of.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
+    json: Json = False,
+    jsonl: Jsonl = False,
 ) -> None:
     """Quantize a model to a named mix, or the best for a budget.
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trit.cli._cache_type import CacheTypes, cache_type
+from trit.cli._options import Context, Json, Measure, Ram
 
 if TYPE_CHECKING:
     from trit.recommend import Candidate, Recommendation
@@ -17,24 +18,15 @@ def command(
         list[str],
         typer.Argument(metavar="MODEL...", help="A model, a shape such as 8B, or several files."),
     ],
-    ctx: Annotated[
-        int | None,
-        typer.Option("--ctx", "--ctx-size", "-c", metavar="N", help="Context. Default: 4096."),
-    ] = None,
+    ctx: Context = None,
     cache: CacheTypes = None,
-    ram: Annotated[
-        str | None,
-        typer.Option("--ram", metavar="SIZE", help="A machine of so much memory: 16GiB."),
-    ] = None,
+    ram: Ram = None,
     device: Annotated[
         str | None,
         typer.Option("--device", metavar="NAME", help="A device that 'trit estimate' knows."),
     ] = None,
-    measure: Annotated[
-        bool,
-        typer.Option("--measure/--no-measure", help="Measure the memory's bandwidth, once a boot."),
-    ] = True,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    measure: Measure = True,
+    json: Json = False,
 ) -> int:
     """Say which quant to take: quality, memory and speed weighed.
 

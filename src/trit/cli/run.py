@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trit.cli._cache_type import CacheTypes, cache_type
+from trit.cli._options import BatchSize, Json, ModelOption, Repack, RunThreads
 from trit.errors import InvalidFileError, UsageError
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ def command(
             show_default=False,
         ),
     ] = None,
-    model_option: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="MODEL", help="The same as MODEL.")
-    ] = None,
+    model_option: ModelOption = None,
     prompt: Annotated[
         str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="Answer this and leave.")
     ] = None,
@@ -76,16 +75,8 @@ def command(
             help="Context in tokens; 0: the model's own. Default: 4096 or the model's own.",
         ),
     ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", "-t", min=1, metavar="N", help="Default: all cores."),
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-size", "-b", min=1, metavar="N", help="Prompt tokens per pass; default: 64."
-        ),
-    ] = None,
+    threads: RunThreads = None,
+    batch: BatchSize = None,
     draft_max: Annotated[
         int | None,
         typer.Option(
@@ -99,13 +90,7 @@ def command(
         ),
     ] = None,
     cache: CacheTypes = None,
-    repack: Annotated[
-        bool | None,
-        typer.Option(
-            "--repack/--no-repack",
-            help="Copy the weights into an order read faster; default: if memory allows.",
-        ),
-    ] = None,
+    repack: Repack = None,
     temp: Annotated[
         float | None, typer.Option("--temp", "--temperature", metavar="T", help="0: no chance.")
     ] = None,
@@ -146,7 +131,7 @@ def command(
         ),
     ] = None,
     color: Annotated[str, typer.Option("--color", metavar="auto|on|off")] = "auto",
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Answer a prompt, or chat on a terminal.
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trit.cli._cache_type import CacheTypes, cache_type
+from trit.cli._options import BatchSize, ModelOption, Repack, RunThreads
 from trit.errors import InvalidFileError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -24,9 +25,7 @@ def command(
             metavar="MODEL", help="Folders, GGUF files or model names.", show_default=False
         ),
     ] = None,
-    model_option: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="MODEL", help="The same as MODEL.")
-    ] = None,
+    model_option: ModelOption = None,
     alias: Annotated[
         str | None, typer.Option("--alias", "-a", metavar="NAME", help="What requests call MODEL.")
     ] = None,
@@ -65,16 +64,8 @@ def command(
             "--n-predict", "--predict", "-n", metavar="N", help="Most tokens of an answer; -1: any."
         ),
     ] = -1,
-    threads: Annotated[
-        int | None,
-        typer.Option("--threads", "-t", min=1, metavar="N", help="Default: all cores."),
-    ] = None,
-    batch: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-size", "-b", min=1, metavar="N", help="Prompt tokens per pass; default: 64."
-        ),
-    ] = None,
+    threads: RunThreads = None,
+    batch: BatchSize = None,
     draft_max: Annotated[
         int | None,
         typer.Option(
@@ -82,13 +73,7 @@ def command(
         ),
     ] = None,
     cache: CacheTypes = None,
-    repack: Annotated[
-        bool | None,
-        typer.Option(
-            "--repack/--no-repack",
-            help="Copy the weights into an order read faster; default: if memory allows.",
-        ),
-    ] = None,
+    repack: Repack = None,
     timeout: Annotated[
         float, typer.Option("--timeout", "-to", metavar="S", help="Seconds for a request, in all.")
     ] = 3600.0,

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trit.cli._options import Json
+
 if TYPE_CHECKING:
     from trit.files.checkpoint import Checkpoint
 
@@ -26,7 +28,7 @@ def command(
     model: Annotated[str, typer.Argument(help="Folder, GGUF file or model name.")],
     tensors: Annotated[bool, typer.Option("--tensors", help="List the tensors too.")] = False,
     hash_: Annotated[bool, typer.Option("--hash", help="The sha256 of the file too.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Describe a model: parameters, types, tokenizer, licence, card."""
     from trit.cli._resolve import resolve

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from trit.cli._options import Json, Jsonl
+
 
 def command(
     source: Annotated[Path, typer.Argument(metavar="MODEL.gguf", help="The file to cut.")],
@@ -21,8 +23,8 @@ def command(
         typer.Option("--max-tensors", "--split-max-tensors", min=1, help="Tensors of a shard."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the shards.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
+    json: Json = False,
+    jsonl: Jsonl = False,
 ) -> None:
     """Cut a GGUF file into shards of a size; 'trit merge' undoes it.
 

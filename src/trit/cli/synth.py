@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trit.cli._options import Json
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def command(
     kv_heads: Count = None,
     ffn: Count = None,
     vocab: Count = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Write a GGUF of random weights in the shape of a known model.
 

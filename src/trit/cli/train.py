@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from trit.cli._options import Json, Jsonl, Threads
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
     from trit.cli._progress import Progress
-    from trit.training import Preparation, TrainResult
+    from trit.training import Cost, Preparation, TrainResult
 
 TWINS = ("float",)
 
@@ -27,14 +28,12 @@ def command(
     twin: Annotated[
         str | None, typer.Option(metavar="float", help="Train the float twin instead.")
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
-    ] = None,
+    threads: Threads = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Prepare the folder, say what it will cost.")
     ] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
+    json: Json = False,
+    jsonl: Jsonl = False,
 ) -> None:
     """Train a ternary model from texts, and write it as a GGUF file.
 
@@ -77,8 +76,8 @@ def _train(
     from dataclasses import asdict
 
     from trit.cli._interrupts import Interrupts
-    from trit.cli._progress import Progress
     from trit.cli._terminal import note, warn
+    from trit.cli._training import followed
     from trit.training import prepare
 
     with prepare(config, out, twin, threads) as prepared:
@@ -93,43 +92,24 @@ def _train(
         note(_announcement(prepared, cost))
         if dry_run:
             return {"path": str(prepared.folder), "vocab": prepared.vocab} | asdict(cost)
-        with Progress(jsonl=jsonl, unit="token") as progress, Interrupts() as interrupts:
-            try:
-                result = prepared.run(
-                    progress,
-                    lambda entry: _tell(progress, entry, jsonl),
-                    lambda: interrupts.asked,
-                )
-            except KeyboardInterrupt:
-                progress.__exit__(None, None, None)
-                if (prepared.folder / "state.npz").exists():
-                    note(f"the state is kept in {prepared.folder}; the same command goes on there")
-                raise
-        if interrupts.asked:  # too late for this run, not for what would follow it
+        result, asked = followed(prepared, _tell, jsonl)
+        if asked:  # too late for this run, not for what would follow it
             note(f"{result.gguf} is whole; the same command tells its figures, and goes on")
             raise KeyboardInterrupt
         return result
 
 
-def _announcement(prepared: "Preparation", cost: Any) -> str:
+def _announcement(prepared: "Preparation", cost: "Cost") -> str:
     """What it will cost, before it starts."""
-    from trit.cli._terminal import counted, size
-    from trit.training import duration
+    from trit.cli._terminal import counted
+    from trit.cli._training import cost_text
 
     kind = "its float twin" if prepared.twin else "ternary"
     model = prepared.config.model
-    begun = (
-        f" of {prepared.config.training.steps:,}, {prepared.step:,} are done"
-        if prepared.step
-        else ""
-    )
     return (
         f"{prepared.folder}: BitNet b1.58, {kind}: {model.layers} layers of {model.width}, "
         f"{prepared.vocab:,} tokens, {counted(cost.parameters, 'parameter')}\n"
-        f"{counted(cost.steps, 'step')}{begun}; {counted(cost.tokens, 'token')}, "
-        f"{cost.flops:.2g} operations; {size(cost.memory_bytes)} of memory and activations, "
-        f"{size(cost.disk_bytes)} of disk; about {duration(cost.seconds)} with "
-        f"{counted(cost.threads, 'thread')}"
+        f"{cost_text(cost, prepared.step, prepared.config.training.steps)}"
     )
 
 
@@ -152,6 +132,7 @@ def _tell(progress: "Progress", entry: dict[str, Any], jsonl: bool) -> None:
 def as_text(result: "TrainResult") -> str:
     """The answer for people."""
     from trit.cli._terminal import size
+    from trit.cli._training import NO_PLOT
     from trit.training import duration
 
     lines = [
@@ -164,7 +145,7 @@ def as_text(result: "TrainResult") -> str:
         *(f"fallback: {each}" for each in result.fallbacks),
     ]
     if result.plot is None:
-        lines.append("no plot: it needs matplotlib (pip install 'trit[plot]')")
+        lines.append(NO_PLOT)
     return "\n".join(lines)
 
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trit.cli._options import Json, Jsonl, Threads
+
 if TYPE_CHECKING:
     from trit.verify import Proof
 
@@ -23,11 +25,9 @@ def command(
     card: Annotated[
         bool, typer.Option("--card", help="Measure its quality card again in any case.")
     ] = False,
-    threads: Annotated[
-        int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")
-    ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")] = False,
-    jsonl: Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")] = False,
+    threads: Threads = None,
+    json: Json = False,
+    jsonl: Jsonl = False,
 ) -> None:
     """Make a quantized file again and compare bytes, or its card.
 

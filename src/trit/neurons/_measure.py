@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -105,10 +105,7 @@ class Neurons:
             "model": self.model,
             "activation": self.activation,
             "sub_norm": self.sub_norm,
-            "texts": [
-                {"name": text.name, "bytes": text.bytes, "sha256": text.sha256}
-                for text in self.texts
-            ],
+            "texts": [asdict(text) for text in self.texts],
             "ctx": self.ctx,
             "chunks": self.chunks,
             "tokens": self.tokens,

@@ -1,0 +1,68 @@
+"""Flags that several commands have, each with one meaning and one wording."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Threads = Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", "-m", metavar="MODEL", help="The same as MODEL.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+Jsonl = Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")]
+
+# What is measured on a text, a layer at a time.
+MeasuredText = Annotated[
+    Path | None,
+    typer.Option(
+        "--text",
+        "--file",
+        "-f",
+        metavar="FILE",
+        help="UTF-8 text to measure on. Default: passages of trit's and what the model writes.",
+    ),
+]
+ChunkTokens = Annotated[
+    int | None,
+    typer.Option(
+        "--ctx", "--ctx-size", "-c", metavar="N", min=1, help="Tokens of a chunk; default: 512."
+    ),
+]
+Chunks = Annotated[int, typer.Option("--chunks", metavar="N", help="Chunks to read; -1: all.")]
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Do not round float weights to Q8_0 on the way: slow.")
+]
+
+# What a model is planned for.
+Context = Annotated[
+    int | None,
+    typer.Option("--ctx", "--ctx-size", "-c", metavar="N", help="Context. Default: 4096."),
+]
+Ram = Annotated[
+    str | None,
+    typer.Option("--ram", metavar="SIZE", help="A machine of so much memory: 16GiB."),
+]
+Measure = Annotated[
+    bool,
+    typer.Option("--measure/--no-measure", help="Measure the memory's bandwidth, once a boot."),
+]
+
+# How a model runs.
+RunThreads = Annotated[
+    int | None,
+    typer.Option("--threads", "-t", min=1, metavar="N", help="Default: all cores."),
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-size", "-b", min=1, metavar="N", help="Prompt tokens per pass; default: 64."
+    ),
+]
+Repack = Annotated[
+    bool | None,
+    typer.Option(
+        "--repack/--no-repack",
+        help="Copy the weights into an order read faster; default: if memory allows.",
+    ),
+]
