@@ -10,6 +10,7 @@
     _requests.py    the bodies that are understood
     _prompts.py     from a body to what the runtime is asked
     _chat.py _completions.py _embeddings.py _texts.py _models.py   the endpoints
+    _page.py page/   the web page at /: its sources, put together into one file at the start
 
 It generates nothing itself: that is the runtime's.
 """

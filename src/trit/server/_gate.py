@@ -35,7 +35,7 @@ from trit.server._metrics import Metrics
 from trit.server.settings import BODY_SECONDS, Settings, is_loopback
 
 log = logging.getLogger("trit.server")
-_OPEN_PATHS = ("/health",)  # without a key
+_OPEN_PATHS = ("/health", "/")  # without a key; the page holds no secret, and asks for the key
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]*)?")
 _FAREWELL_SECONDS = 5.0  # for a client to take in why its request has ended
 _TOO_LARGE = "The body has more than {} bytes, which is the most that this server takes."

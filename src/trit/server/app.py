@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from trit.runtime.model import Model
-from trit.server import _chat, _completions, _embeddings, _models, _texts
+from trit.server import _chat, _completions, _embeddings, _models, _page, _texts
 from trit.server._errors import ApiError, of_status, of_validation
 from trit.server._gate import Gate
 from trit.server._service import Service
@@ -55,8 +55,10 @@ def create_app(
         docs_url=None, redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
     app.state.service = service
-    for part in (_chat, _completions, _embeddings, _texts, _models):
-        app.include_router(part.router(service))
+    parts = (_chat, _completions, _embeddings, _texts, _models)
+    routers = [part.router(service) for part in parts]
+    for router in [*routers, _page.router(routers)]:
+        app.include_router(router)
     app.add_middleware(Gate, settings=settings, metrics=service.metrics)
     _shape_errors(app)
     return app
