@@ -101,7 +101,7 @@ STATES = [empty, talk, settings, talks, keys, card, quality]
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", ["phone", "desktop"])
 def test_nothing_that_axe_calls_serious(
     browser: Browser, address: str, size: str, scheme: str
 ) -> None:
@@ -114,6 +114,15 @@ def test_nothing_that_axe_calls_serious(
             found = axe.run(page)
             bad = [v for v in found.response["violations"] if v["impact"] != "minor"]
             assert not bad, f"{state.__name__}: {found.generate_report()}"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_it_is_never_wider_than_the_screen(browser: Browser, address: str, size: str) -> None:
+    for state in STATES:
+        with visit(browser, address, size) as made:
+            page = made.open()
+            empty(page)
+            state(page)
             wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert wide <= 0, f"{state.__name__} is {wide} pixels too wide"
 
