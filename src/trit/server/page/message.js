@@ -3,7 +3,7 @@
 const { button, copier, el, markdown, number, tree } = trit;
 
 const ENDS = {
-  length: "Cut: the context is full, or the answer has as many tokens as it may have.",
+  length: "Cut: it has as many tokens as it may have, or the context is full.",
   stopped: "Stopped.",
   lost: "The page was closed in the middle of this answer.",
 };
