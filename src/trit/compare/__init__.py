@@ -8,8 +8,9 @@
 line and page ask people by.
 """
 
-from trit.compare._comparison import Comparison, compare, results
-from trit.compare.making import Making
+from trit.compare._comparison import Comparison, begin, compare, results
+from trit.compare.judge import judge
+from trit.compare.making import Making, make
 from trit.compare.store import Store
 from trit.compare.study import Settings, read_prompts
 from trit.compare.voting import Presentation, Voting
@@ -21,7 +22,10 @@ __all__ = [
     "Settings",
     "Store",
     "Voting",
+    "begin",
     "compare",
+    "judge",
+    "make",
     "read_prompts",
     "results",
 ]

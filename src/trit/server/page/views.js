@@ -114,5 +114,5 @@ addEventListener("hashchange", show);
 addEventListener("load", () => {  // when every view is registered
   trit.key("?", "this list");
   show();
-  start();
+  if (paths.includes("/v1/models")) start();
 });
