@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 import pytest
-import voters
 
+from compare import voters
 from trit.compare import _shares, _signs, _strengths, figures
 from trit.evaluate._interval import Interval
 

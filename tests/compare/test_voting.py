@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import studies
 
+from compare import studies
 from trit.compare.plan import following, schedule
 from trit.compare.store import Store
 from trit.compare.study import Settings
