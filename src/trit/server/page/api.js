@@ -10,6 +10,8 @@ trit.Refusal = class extends Error {
 };
 
 const KEY = "trit.key";  // in sessionStorage: it goes with the tab
+let key = null;
+try { key = sessionStorage.getItem(KEY); } catch { /* a browser that keeps nothing */ }
 
 /** The JSON of a GET. Throws Refusal. */
 trit.get = async (path) => (await ask(path)).json();
@@ -20,15 +22,16 @@ trit.post = async (path, body, signal) => (await ask(path, body, signal)).json()
 /** The events of a stream, parsed, until [DONE]. Throws as post(), also in the middle. */
 trit.events = async function* (path, body, signal) {
   const response = await ask(path, body, signal);
-  for await (const line of lines(response.body, signal)) {
-    if (!line.startsWith("data: ")) continue;
-    const data = line.slice(6);
-    if (data === "[DONE]") return;
+  let whole = false;
+  for await (const line of lines(response.body)) {
+    const data = line.startsWith("data: ") ? line.slice(6) : null;
+    if (data === "[DONE]") whole = true;
+    if (data === null || whole) continue;
     const event = JSON.parse(data);
     if (event.error) throw refusal(event.error.code === "unavailable" ? 503 : 500, event);
     yield event;
   }
-  throw new trit.Refusal(0, "The connection was lost in the middle of the answer.");
+  if (!whole) throw new trit.Refusal(0, "The connection was lost in the middle of the answer.");
 };
 
 async function ask(path, body, signal) {
@@ -41,7 +44,6 @@ async function ask(path, body, signal) {
 }
 
 async function send(path, body, signal) {
-  const key = sessionStorage.getItem(KEY);
   const headers = key === null ? {} : { Authorization: `Bearer ${key}` };
   const post = body === undefined ? {} : { method: "POST", body: JSON.stringify(body) };
   try {
@@ -51,7 +53,7 @@ async function send(path, body, signal) {
   }
 }
 
-async function* lines(stream, signal) {
+async function* lines(stream) {
   const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   try {
@@ -79,6 +81,11 @@ function refusal(status, body) {
   return new trit.Refusal(status, details.message ?? `The server answered ${status}.`, details);
 }
 
+function keep(given) {
+  key = given;
+  try { sessionStorage.setItem(KEY, key); } catch { /* then until the page is left */ }
+}
+
 let asking = null;  // all who are refused wait for the one dialog
 
 /** Whether a key was given, which is then in use; false if the person will not give one. */
@@ -86,16 +93,15 @@ function askForKey() {
   asking ??= new Promise((resolve) => {
     const dialog = document.getElementById("key");
     const field = document.getElementById("key-field");
-    const refused = sessionStorage.getItem(KEY) !== null;
     document.getElementById("key-title").textContent =
-      refused ? "That key is not valid here" : "This server wants a key";
+      key === null ? "This server wants a key" : "That key is not valid here";
     field.value = "";
     document.getElementById("key-cancel").onclick = () => dialog.close("cancel");
     dialog.returnValue = "cancel";
     dialog.onclose = () => {
       asking = null;
       const given = dialog.returnValue !== "cancel" && field.value.trim();
-      if (given) sessionStorage.setItem(KEY, given);
+      if (given) keep(given);
       field.value = "";
       resolve(Boolean(given));
     };

@@ -3,7 +3,7 @@
 // The server sends both answers whole; that they appear bit by bit, so many characters a second
 // whoever wrote them, is this page's doing. Who votes is a random name kept in this browser.
 
-const { el, get, post, say } = trit;
+const { button, el, get, kept, post, say } = trit;
 const PACE = 160;  // characters a second, of each answer
 const CHOICES = [
   ["1", "1 is better", "1"], ["tie", "Tie", "t"], ["bad", "Neither is any good", "n"],
@@ -16,12 +16,13 @@ let turn = null;  // as /compare/next has it
 let reveal = null;  // the answers while they appear
 let keys = new Map();  // what a key does now
 
+let name = kept.get("trit.voter");
+
 function voter() {
-  let name = localStorage.getItem("trit.voter");
   if (name === null) {
     const bytes = crypto.getRandomValues(new Uint8Array(12));
     name = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-    localStorage.setItem("trit.voter", name);
+    kept.set("trit.voter", name);
   }
   return name;
 }
@@ -55,9 +56,9 @@ function open(section) {
     pair: el("div", { class: "pair" }, answers.map((answer) => answer.article)),
     question: el("p", { id: "blind-question" }),
     buttons: el("div", { class: "choices", role: "group", "aria-labelledby": "blind-question" }),
-    undo: el("button", { type: "button", class: "quiet", onclick: undo }, "Undo the last vote"),
+    undo: button("Undo the last vote", undo),
     results: el("div", { class: "results" }),
-    look: el("button", { type: "button", class: "quiet", onclick: () => results() }, "Results"),
+    look: button("Results", () => results()),
   };
   section.append(
     el("header", {}, parts.title, parts.count, parts.progress),
@@ -69,13 +70,12 @@ function open(section) {
   trit.key("1 2", "that answer is better (blind test)");
   trit.key("t n", "a tie; neither is any good");
   trit.key("s u", "show all of both answers; undo the last vote");
-  document.addEventListener("keydown", pressed);
+  section.tabIndex = -1;  // letters are keys only while the view has the focus
+  section.addEventListener("keydown", pressed);
 }
 
 function pressed(event) {
-  const busy = event.target.closest?.("input, textarea, select") ||
-    document.querySelector("dialog[open]") || parts.section.hidden;
-  if (busy || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
   keys.get(event.key.toLowerCase())?.();
 }
 
