@@ -108,6 +108,25 @@ def _holds(interval: Interval | None, truth: float) -> bool:
     return interval is None or interval.low <= truth <= interval.high
 
 
+def needed(share: float) -> tuple[int, int]:
+    """Decided votes, each on a prompt of its own, that settle a true share with a chance of 80%:
+    for the sign test from there on (its power goes in steps), and for looking at any time."""
+    always = _signs.more_votes(0, 0, share)
+    assert always is not None
+    enough = always
+    while _power(enough - 1, share) >= _signs.POWER:
+        enough -= 1
+    return enough, always
+
+
+def _power(count: int, share: float) -> float:
+    """Of the two-sided sign test."""
+    even, chances = _signs._binomial(count, 0.5), _signs._binomial(count, share)
+    tails = np.cumsum(even)
+    lost = np.flatnonzero(2 * tails < _signs.ALPHA)  # so few wins, or as few losses
+    return float(chances[lost].sum() + chances[::-1][lost].sum())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=1000)
@@ -122,8 +141,11 @@ def main() -> None:
             columns = (f"{name} {value:g}" for name, value in asdict(setting).items())
             figures = (f"{name} {value:.3f}" for name, value in asdict(found).items())
             print(", ".join(columns), "->", ", ".join(figures), flush=True)
+    shares = {share: needed(share) for share in (0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9)}
     if asked.json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps({"settings": rows, "needed": shares}, indent=2))
+    else:
+        print("decided votes needed (fixed, always):", shares)
 
 
 if __name__ == "__main__":
