@@ -35,7 +35,7 @@ async function write(made, onchange) {
     await models.loaded(controller.signal);
     for await (const event of trit.events("/v1/chat/completions", body(made), controller.signal)) {
       take(made, event);
-      draw(made.first === null ? waiting(made) : "");
+      draw(made.first === null ? waiting(made) : trit.took(stats(made)));
     }
   } catch (error) {
     if (error.name === "AbortError") node.finish = "stopped";

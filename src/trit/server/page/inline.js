@@ -2,7 +2,7 @@
 // HTML, stays the text that it is. An image becomes a link: nothing is asked for unasked.
 
 const { el } = trit;
-const LONGEST = 20_000;  // characters that are looked at; longer is plain text
+const LONGEST = 10_000;  // characters that are looked at; longer is plain text
 const DEEPEST = 8;
 const MARK = /`+|\*{1,3}|_{1,2}|~~|!?\[|https?:\/\/|\\[!-/:-@[-`{-~]/g;
 const ADDRESS = /https?:\/\/[^\s<>"`]+/y;
@@ -32,7 +32,7 @@ function parse(text, depth) {
 function read(text, { 0: sign, index }, depth, missing) {
   if (sign[0] === "\\") return { nodes: [sign[1]], end: index + 2 };
   if (sign[0] === "`") return code(text, sign, index, missing);
-  if (sign.endsWith("[")) return link(text, sign, index, depth, missing);
+  if (sign.endsWith("[")) return link(text, sign, index, missing);
   if (sign[0] === "h") return address(text, index);
   return emphasis(text, sign, index, depth, missing);
 }
@@ -71,7 +71,7 @@ function closer(text, sign, from, missing, fits) {
   return at;
 }
 
-function link(text, sign, index, depth, missing) {
+function link(text, sign, index, missing) {
   const begin = index + sign.length;
   const middle = closer(text, "](", begin, missing, () => true);
   const end = middle < 0 ? -1 : closer(text, ")", middle + 2, missing, () => true);
@@ -79,17 +79,16 @@ function link(text, sign, index, depth, missing) {
   const [to] = text.slice(middle + 2, end).trim().split(/\s/);
   if (!SAFE.test(to)) return null;
   const words = text.slice(begin, middle) || to;
-  const inside = sign === "![" ? [`image: ${words}`] : parse(words, DEEPEST - 1);
-  return { nodes: [anchor(to, inside)], end: end + 1 };
+  return { nodes: [anchor(to, sign === "![" ? `image: ${words}` : words)], end: end + 1 };
 }
 
 function address(text, index) {
   ADDRESS.lastIndex = index;
   const [whole] = ADDRESS.exec(text) ?? [""];
   const to = whole.replace(/[.,;:!?'*_)\]]+$/, "");
-  return to.length < 10 ? null : { nodes: [anchor(to, [to])], end: index + to.length };
+  return to.length < 10 ? null : { nodes: [anchor(to, to)], end: index + to.length };
 }
 
-function anchor(to, inside) {
-  return el("a", { href: to, target: "_blank", rel: "noopener noreferrer nofollow" }, inside);
+function anchor(to, words) {
+  return el("a", { href: to, title: to, target: "_blank", rel: "noopener noreferrer" }, words);
 }

@@ -4,11 +4,11 @@
 const { code, el, inline } = trit;
 const DEEPEST = 6;  // lists and quotes within each other; what is deeper is text
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^\s`]*)/;
-const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$/;
+const HEADING = /^ {0,3}(#{1,6})\s+(.*)$/;
 const RULE = /^ {0,3}([-*_])\s*(?:\1\s*){2,}$/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^(\s*)([-*+]|\d{1,9}[.)])(\s+)/;
-const BETWEEN = /^\s*\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?\s*$/;  // a table's second line
+const BETWEEN = /^[\s:|-]+$/;  // a table's second line
 
 /** Draw a text into an element; again with a longer text, the blocks that are the same stay. */
 trit.markdown = (text, into) => {
@@ -42,7 +42,7 @@ function block(lines, at) {
   if (RULE.test(line)) return { end: at + 1, draw: () => el("hr") };
   if (QUOTE.test(line)) return quote(lines, at);
   if (ITEM.test(line)) return list(lines, at);
-  if (line.includes("|") && BETWEEN.test(lines[at + 1] ?? "")) return table(lines, at);
+  if (heads(line, lines[at + 1] ?? "")) return table(lines, at);
   return paragraph(lines, at);
 }
 
@@ -58,7 +58,8 @@ function fenced(lines, at) {
 function heading(line, at) {
   const [, signs, text] = HEADING.exec(line);
   const level = Math.min(6, signs.length + 2);  // the page and the message have the first two
-  return { end: at + 1, draw: () => el(`h${level}`, {}, inline(text)) };
+  const words = text.trim().replace(/ #+$/, "");
+  return { end: at + 1, draw: () => el(`h${level}`, {}, inline(words)) };
 }
 
 function quote(lines, at) {
@@ -120,6 +121,12 @@ function tight(nodes) {
   const [head, ...rest] = nodes;
   if (head?.tagName !== "P" || rest.some((node) => node.tagName === "P")) return nodes;
   return [...head.childNodes, ...rest];
+}
+
+/** Whether a line with the next one is the head of a table. */
+function heads(line, next) {
+  return line.includes("|") && next.includes("-") && BETWEEN.test(next) &&
+    cells(line).length === cells(next).length;
 }
 
 function table(lines, at) {
