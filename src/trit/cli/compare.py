@@ -24,8 +24,7 @@ from trit.cli._options import (
 from trit.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
-    from trit.cli._chat_settings import Asked
-    from trit.compare import Settings, Store
+    from trit.compare import Store
     from trit.compare.study import Arm
 
 EPSILON = 0.02  # compare/judge.py's, which is not imported for --help
@@ -59,7 +58,11 @@ def command(
     ctx: Annotated[
         int | None,
         typer.Option(
-            "--ctx", "--ctx-size", "-c", metavar="N", help="Prompt and answer; default: 4096."
+            "--ctx",
+            "--ctx-size",
+            "-c",
+            metavar="N",
+            help="Prompt and answer; default: 4096 or less.",
         ),
     ] = None,
     threads: RunThreads = None,
@@ -120,6 +123,7 @@ def command(
     many votes more would settle it. --judge adds a machine's opinion.
     """  # fmt: skip
     from trit.cli._chat_settings import Asked
+    from trit.cli._study import judged, make, study
 
     if results and (page or named):
         raise UsageError("--results prints and leaves: it goes with neither --page nor --named.")
@@ -138,10 +142,11 @@ def command(
     asked.check()
     if page:
         _require_server()
-    with _study(models or [], prompts, output, asked, ctx, catch_every, belief) as store:
-        _make(store, threads, jsonl)
+    with study(models or [], prompts, output, asked, ctx, catch_every, belief) as store:
+        if not results:
+            make(store, threads, jsonl)
         if judge is not None:
-            _judge(store, judge, threads, jsonl)
+            judged(store, judge, threads, jsonl)
         if results or json or (judge is not None and not page):
             _print(store, epsilon, json)
         elif page:
@@ -152,110 +157,6 @@ def command(
             vote(store, "named" if named else "blind", voter)
         else:
             _say_what_next(output)
-
-
-def _study(
-    models: list[str],
-    prompts: Path | None,
-    output: Path,
-    asked: "Asked",
-    ctx: int | None,
-    catch_every: int | None,
-    belief: bool | None,
-) -> "Store":
-    """The study of the file, begun if there is none."""
-    from trit.cli._resolve import resolve
-    from trit.cli._terminal import note
-    from trit.compare import Store, begin, read_prompts
-
-    if not output.exists() and (len(models) < 2 or prompts is None):
-        raise UsageError(
-            f"{output}: there is no such study. To begin one: trit compare A B --prompts FILE"
-        )
-    texts = [] if prompts is None else read_prompts(prompts)
-    paths = [resolve(model) for model in models]
-    if output.exists():
-        with Store.open(output) as store:
-            base, known = store.settings, len(store.prompts())
-    else:
-        base, known = _first_settings(paths[0]), 0
-        note("reading the files for their hashes")
-    settings = _with(base, asked, ctx, catch_every, belief)
-    store = begin(paths, texts, output, settings)
-    if 0 < known < len(store.prompts()):
-        note(f"{len(store.prompts()) - known} new prompts")
-    return store
-
-
-def _first_settings(path: Path) -> "Settings":
-    """The defaults, with the first model's own sampling."""
-    from trit.compare import Settings
-    from trit.files import checkpoint
-    from trit.runtime.model import own_sampling
-
-    with checkpoint.open(path) as file:
-        return Settings(sampling=own_sampling(file))
-
-
-def _with(
-    base: "Settings",
-    asked: "Asked",
-    ctx: int | None,
-    catch_every: int | None,
-    belief: bool | None,
-) -> "Settings":
-    """`base` with the flags that were given."""
-    from dataclasses import replace
-
-    return replace(
-        base,
-        seed=base.seed if asked.seed is None else asked.seed,
-        max_tokens=asked.max_tokens or base.max_tokens,
-        system=base.system if asked.system is None else asked.system,
-        ctx=ctx or base.ctx,
-        catch_every=base.catch_every if catch_every is None else catch_every,
-        ask_belief=base.ask_belief if belief is None else belief,
-        sampling=replace(asked.sampling(base.sampling), seed=None),
-    )
-
-
-def _make(store: "Store", threads: int | None, jsonl: bool) -> None:
-    """Answers, with their cost before and how far they are on the way."""
-    from trit.cli._chat_settings import described
-    from trit.cli._progress import Progress
-    from trit.cli._terminal import counted, note
-    from trit.compare import Making, make
-
-    missing = len(store.wanted()) - len(store.answers())
-    if not missing:
-        return
-    settings = store.settings
-    sampling = described(settings.sampling).rpartition(", ")[0]
-    note(
-        f"{counted(missing, 'answer')} to make, at most {missing * settings.max_tokens:,} tokens; "
-        f"the time is known after the first ones\nsampling: {sampling}, seed {settings.seed}"
-    )
-    with Progress(jsonl=jsonl, unit="token") as progress:
-
-        def report(making: Making) -> None:
-            progress.remark = f"{making.done} of {making.total} answers"
-            progress(f"answers of {making.model}", making.tokens, making.most_tokens)
-
-        make(store, threads, report)
-    note(f"{store.path}: {counted(len(store.answers()), 'answer')}")
-
-
-def _judge(store: "Store", reference: str, threads: int | None, jsonl: bool) -> None:
-    from trit.cli._progress import Progress
-    from trit.cli._resolve import resolve
-    from trit.compare import judge
-
-    path = resolve(reference)
-    with Progress(jsonl=jsonl, unit="answer") as progress:
-        judge(
-            store, path, path.stem, threads,
-            lambda done, total: progress(f"judging by {path.stem}", done, total),
-        )  # fmt: skip
 
 
 def _print(store: "Store", epsilon: float, json: bool) -> None:

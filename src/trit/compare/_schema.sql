@@ -1,6 +1,5 @@
--- A study in one file. What was shown, voted, undone and looked at is only ever added to: triggers
--- refuse to change it. Times are seconds since 1970 (UTC). A choice or belief of '1' is the answer
--- that was shown first.
+-- A study in one file. Rows are only ever added: triggers of store.py refuse to change or delete any.
+-- Times are seconds since 1970 (UTC). A choice or belief of '1' is the answer that was shown first.
 
 CREATE TABLE study (
     id           INTEGER PRIMARY KEY CHECK (id = 1),
@@ -54,7 +53,8 @@ CREATE TABLE presentation (
 CREATE TABLE vote (
     id           INTEGER PRIMARY KEY,
     presentation INTEGER NOT NULL UNIQUE REFERENCES presentation,
-    choice       TEXT NOT NULL CHECK (choice IN ('1', '2', 'tie', 'bad', 'same')),  -- same texts: not asked
+    -- 'same': the texts were, and nobody was asked
+    choice       TEXT NOT NULL CHECK (choice IN ('1', '2', 'tie', 'bad', 'same')),
     seconds      REAL NOT NULL,  -- since it was shown
     voted_at     REAL NOT NULL
 );

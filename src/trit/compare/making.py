@@ -62,7 +62,7 @@ def describe(path: Path, name: str, id: int = 0) -> ModelRow:
 def make(store: Store, threads: int | None = None, on_progress: OnProgress | None = None) -> None:
     """Write what is missing. TritError where a model's file is no longer the one that the study
     began with; errors of `trit.load` and of generating."""
-    made = store.answers().keys()
+    made = store.made()
     missing = [wanted for wanted in store.wanted() if wanted not in made]
     total, done, tokens = len(store.wanted()), len(made), 0
     most = len(missing) * store.settings.max_tokens

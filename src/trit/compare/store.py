@@ -1,8 +1,8 @@
 """A study in one SQLite file: everything that is needed to audit it, and to go on with it.
 
-What was shown, voted, undone or looked at is only ever added to (_schema.sql has triggers for it).
-One connection behind a lock serves all threads of a process; several processes may write at a
-time, one of them making answers, another taking votes.
+Rows are only ever added; triggers refuse to change one. What is undone has a row that says so. One
+connection behind a lock serves all threads of a process; several processes may write at a time, one
+of them making answers, another taking votes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ from trit.files.source import trit_version
 
 _APPLICATION = 0x74726974  # "trit", SQLite's application_id
 _FORMAT = 1
-_KEPT = ("answer", "presentation", "vote", "undo", "belief", "look", "likelihood")
+_TABLES = (
+    "study", "model", "prompt", "answer", "presentation", "vote", "undo", "belief", "look", "judge",
+    "likelihood",
+)  # fmt: skip
 _WAIT_SECONDS = 30.0  # for another process that writes
 
 
@@ -48,23 +51,24 @@ class Store:
         stay = "".join(
             f"CREATE TRIGGER {table}_{verb.lower()} BEFORE {verb} ON {table} "
             f"BEGIN SELECT RAISE(ABORT, '{table}: rows are only added'); END;"
-            for table in _KEPT
+            for table in _TABLES
             for verb in ("UPDATE", "DELETE")
         )
-        connection.executescript(
-            f"BEGIN; {schema} {stay} PRAGMA application_id = {_APPLICATION}; "
-            f"PRAGMA user_version = {_FORMAT};"
-        )
-        with connection:  # ends the transaction: a study is whole or empty
-            connection.execute(
-                "INSERT INTO study VALUES (1, ?, ?, ?)",
-                (trit_version(), settings.to_json(), time.time()),
+        with _in_words(path):
+            connection.executescript(
+                f"BEGIN; {schema} {stay} PRAGMA application_id = {_APPLICATION}; "
+                f"PRAGMA user_version = {_FORMAT};"
             )
-            connection.executemany(
-                "INSERT INTO model VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [(m.id, m.name, m.path, m.bytes, m.sha256, m.type, m.recipe) for m in models],
-            )
-        connection.execute("PRAGMA journal_mode = WAL")
+            with connection:  # ends the transaction: a study is whole or empty
+                connection.execute(
+                    "INSERT INTO study VALUES (1, ?, ?, ?)",
+                    (trit_version(), settings.to_json(), time.time()),
+                )
+                connection.executemany(
+                    "INSERT INTO model VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    [(m.id, m.name, m.path, m.bytes, m.sha256, m.type, m.recipe) for m in models],
+                )
+            connection.execute("PRAGMA journal_mode = WAL")
         return cls(path, connection)
 
     @classmethod
@@ -75,17 +79,18 @@ class Store:
         with ExitStack() as stack:
             connection = _connect(path)
             stack.callback(connection.close)
-            try:
+            with _in_words(path):
                 found = [
                     connection.execute(f"PRAGMA {name}").fetchone()[0]
                     for name in ("application_id", "user_version")
                 ]
-                store = cls(path, connection) if found == [_APPLICATION, _FORMAT] else None
-            except (sqlite3.DatabaseError, ValueError, TypeError, KeyError) as error:
-                raise InvalidFileError(path, "", f"expected a study, got: {error}.") from None
-            if store is None:
+            if found != [_APPLICATION, _FORMAT]:
                 problem = f"expected a study of 'trit compare', format {_FORMAT}; got another file."
                 raise InvalidFileError(path, "", problem)
+            try:
+                store = cls(path, connection)
+            except (ValueError, TypeError, KeyError) as error:
+                raise InvalidFileError(path, "", f"expected a study, got: {error}.") from None
             stack.pop_all()
             return store
 
@@ -136,6 +141,11 @@ class Store:
         rows = self._rows("SELECT model, draw, prompt, text FROM answer")
         return {((row["model"], row["draw"]), row["prompt"]): row["text"] for row in rows}
 
+    def made(self) -> set[tuple[Draw, int]]:
+        """Which there are."""
+        rows = self._rows("SELECT model, draw, prompt FROM answer")
+        return {((row["model"], row["draw"]), row["prompt"]) for row in rows}
+
     def text(self, draw: Draw, prompt: int) -> str:
         """One of them."""
         row = self._one(
@@ -156,7 +166,7 @@ class Store:
 
     def answered(self) -> list[int]:
         """The prompts that all models have answered, by number."""
-        made = self.answers().keys()
+        made = self.made()
         missing = {prompt for draw, prompt in self.wanted() if (draw, prompt) not in made}
         return [prompt for prompt in self.prompts() if prompt not in missing]
 
@@ -290,11 +300,11 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, self._connection:
+        with self._lock, _in_words(self.path), self._connection:
             yield self._connection
 
     def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
-        with self._lock:
+        with self._lock, _in_words(self.path):
             return self._connection.execute(query, values).fetchall()
 
     def _first(self, query: str, *values: object) -> sqlite3.Row | None:
@@ -307,12 +317,23 @@ class Store:
         return row
 
 
-def _connect(path: Path) -> sqlite3.Connection:
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    """SQLite's refusals: a disk that is full, a folder that may not be written, a damaged file."""
     try:
+        yield
+    except sqlite3.IntegrityError:
+        raise  # ours
+    except sqlite3.OperationalError as error:
+        raise TritError(f"{path}: {error}. Make room, or name another place: -o FILE.") from None
+    except sqlite3.DatabaseError as error:
+        raise InvalidFileError(path, "", f"expected a study, got: {error}.") from None
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    with _in_words(path):
         connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, check_same_thread=False)
         connection.execute("PRAGMA foreign_keys = ON")
-    except sqlite3.OperationalError as error:
-        raise TritError(f"{path}: {error}. Name another place: -o FILE.") from None
     connection.row_factory = sqlite3.Row
     return connection
 

@@ -28,7 +28,7 @@ class Settings:
     seed         of answers, orders and sides
     max_tokens   of an answer, at most
     system       message before each prompt; None: none
-    ctx          tokens of prompt and answer together
+    ctx          tokens of prompt and answer together; None: as for `trit.load`
     catch_every  on every so manieth prompt two answers of the heaviest model are compared as well:
                  what voters see between those is chance. 0: never
     ask_belief   whether voters are asked which file they believe to be the heavier one
@@ -38,7 +38,7 @@ class Settings:
     seed: int = 0
     max_tokens: int = 200
     system: str | None = None
-    ctx: int = 4096
+    ctx: int | None = None
     catch_every: int = CATCH_EVERY
     ask_belief: bool = True
     sampling: SamplerSettings = field(default_factory=SamplerSettings)
@@ -47,7 +47,7 @@ class Settings:
         checks = (
             ("seed", 0 <= self.seed < 1 << 32, "from 0 to 2^32 - 1"),
             ("max_tokens", self.max_tokens >= 1, "1 or more"),
-            ("ctx", self.ctx >= 1, "1 or more"),
+            ("ctx", self.ctx is None or self.ctx >= 1, "1 or more"),
             ("catch_every", self.catch_every >= 0, "0 (never) or more"),
         )
         for name, ok, expected in checks:
