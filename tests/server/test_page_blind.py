@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +40,7 @@ def address(store: Store) -> Iterator[str]:
 
 
 def ready(page: Page, question: str = "Which answer is better?") -> None:
-    page.get_by_text(question).wait_for()
+    page.locator("#blind-question", has_text=question).wait_for()
 
 
 def test_votes_undo_and_results(browser: Browser, address: str, store: Store) -> None:
@@ -94,24 +93,21 @@ def test_both_answers_appear_at_one_pace(browser: Browser, tmp_path: Path) -> No
         )  # fmt: skip
         app = create_study_app(Voting(store), server.Settings())
         with live.listening(app) as address, visit(browser, address) as made:
+            made.page.clock.install()
             page = made.open("blind")
             page.get_by_text("Comparison 1 of 1").wait_for()
-            seen = []
-            for _ in range(6):
-                seen.append(
-                    page.evaluate(
-                        "[...document.querySelectorAll('.blind .text')]"
-                        ".map((one) => one.textContent.length)"
-                    )
-                )
-                time.sleep(0.15)
-            growing = [pair for pair in seen if 0 < max(pair) < 500]
-            assert len(growing) >= 2 and all(one == other for one, other in growing), seen
+            texts = page.locator(".blind .text")
+            for seconds in (1, 2, 3):
+                page.clock.run_for(1000)
+                first, second = map(len, texts.all_text_contents())
+                assert first == second and abs(first - 160 * seconds) < 10
+            page.clock.run_for(2000)
+            assert sorted(map(len, texts.all_text_contents()))[0] == 500
+            assert 780 < max(map(len, texts.all_text_contents())) < 820
             assert page.get_by_role("button", name="Tie").count() == 0, "not before all is there"
             page.get_by_role("button", name="Show all").click()
             ready(page)
-            lengths = page.locator(".blind .text").all_text_contents()
-            assert sorted(map(len, lengths)) == [500, 1200]
+            assert sorted(map(len, texts.all_text_contents())) == [500, 1200]
 
 
 def test_the_page_says_no_name(browser: Browser, address: str) -> None:
@@ -159,6 +155,7 @@ def test_nothing_that_axe_calls_serious(
             page = made.open("blind")
             for shown in range(4):
                 if shown < 3:
+                    page.get_by_text(f"Comparison {shown + 1} of 3").wait_for()
                     ready(page)
                 else:
                     page.get_by_role("table", name="Pairs").wait_for()
