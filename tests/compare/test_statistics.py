@@ -119,7 +119,7 @@ def test_who_cannot_tell_is_rarely_said_to(people: int, spread: float) -> None:
 
 
 def test_looking_after_every_vote_deceives_nobody() -> None:
-    """The fixed test, looked at each time, would deceive in a quarter of the studies."""
+    """The fixed test, looked at each time, would deceive in three of ten studies."""
     random = np.random.default_rng(6)
     always = fixed = 0
     for _ in range(SEEDS):

@@ -73,7 +73,7 @@ def test_votes_undo_and_results(browser: Browser, address: str, store: Store) ->
         page.get_by_text("All 3 comparisons are voted on").wait_for()
         page.get_by_role("table", name="Pairs").wait_for()
         words = page.locator(".results").inner_text()
-        assert "heavy-f16 over middle-q4: not settled" in words
+        assert "A over B: not settled" in words and "heavy-f16" in words
         assert page.locator("svg.intervals circle").count() == 1
     cast = store.ballots("blind")
     assert sorted(b.choice for b in cast if b.choice not in ("heavier", "lighter")) == [
@@ -97,13 +97,15 @@ def test_both_answers_appear_at_one_pace(browser: Browser, tmp_path: Path) -> No
             page = made.open("blind")
             page.get_by_text("Comparison 1 of 1").wait_for()
             texts = page.locator(".blind .text")
-            for seconds in (1, 2, 3):
-                page.clock.run_for(1000)
+            together = 0
+            for _ in range(12):
+                page.clock.run_for(500)
                 first, second = map(len, texts.all_text_contents())
-                assert first == second and abs(first - 160 * seconds) < 10
-            page.clock.run_for(2000)
-            assert sorted(map(len, texts.all_text_contents()))[0] == 500
-            assert 780 < max(map(len, texts.all_text_contents())) < 820
+                assert first == second or max(first, second) > min(first, second) == 500
+                together += first == second
+                if first != second:
+                    break
+            assert together >= 2 and first != second
             assert page.get_by_role("button", name="Tie").count() == 0, "not before all is there"
             page.get_by_role("button", name="Show all").click()
             ready(page)

@@ -80,7 +80,7 @@ def _effect(values: Doubles, prompts: Ints) -> float:
 def _by_prompt(values: Doubles, prompts: Ints) -> tuple[Doubles, Doubles]:
     """Sums and counts of each prompt that has any."""
     _, places = np.unique(prompts, return_inverse=True)
-    return np.bincount(places, values), np.bincount(places).astype(np.float64)
+    return np.bincount(places, values).astype(np.float64), np.bincount(places).astype(np.float64)
 
 
 def _variance(sums: Doubles, counts: Doubles) -> float:

@@ -90,11 +90,14 @@ def _evidence(wins: Ints, count: Ints) -> Doubles:
 
 def _binomial(count: int, share: float) -> Doubles:
     """Chances of 0 … count wins."""
+    wins = np.arange(count + 1)
+    chances: Doubles
     if share >= 1.0:
-        return np.eye(1, count + 1, count)[0]
-    logs, wins = _log_factorials(_size(count + 1)), np.arange(count + 1)
+        chances = (wins == count).astype(np.float64)
+        return chances
+    logs = _log_factorials(_size(count + 1))
     ways = logs[count] - logs[wins] - logs[count - wins]
-    chances: Doubles = np.exp(ways + wins * math.log(share) + (count - wins) * math.log1p(-share))
+    chances = np.exp(ways + wins * math.log(share) + (count - wins) * math.log1p(-share))
     return chances
 
 

@@ -96,7 +96,7 @@ function show(given) {
   parts.progress.value = turn.voted;
   parts.section.classList.toggle("over", shown === null);
   parts.results.replaceChildren();
-  if (shown === null) return over();
+  if (shown === null) return allVoted();
   parts.count.textContent = `Comparison ${turn.voted + 1} of ${turn.planned}`;
   parts.prompt.textContent = shown.prompt;
   parts.answers.forEach(({ title }, place) => {
@@ -154,7 +154,7 @@ function vote(choice) {
   });
 }
 
-function over() {
+function allVoted() {
   parts.count.textContent = turn.planned === 0
     ? "There is nothing to vote on here yet."
     : `All ${turn.planned} comparisons are voted on. Thank you.`;
@@ -185,15 +185,20 @@ async function results() {
 }
 
 function report(found) {
-  const shown = found.pairs.filter((pair) => pair.score !== null);
+  const letters = new Map(found.models.map(({ name }, place) => [name, letter(place)]));
+  const named = (pairs) => pairs.filter((pair) => pair.score !== null).map((pair) => ({
+    ...pair, heavier: letters.get(pair.heavier), lighter: letters.get(pair.lighter),
+  }));
+  const shown = named(found.pairs);
   const made = [
-    el("p", {}, `${found.votes} votes of ${found.voters} voters on ${found.prompts} prompts; ` +
-      `every interval is of 95%.`),
+    el("p", {}, `Votes: ${found.votes}, voters: ${found.voters}, prompts: ${found.prompts}. ` +
+      "Every interval is of 95%."),
     table("Models, the heaviest first", ["Model", "Type", "Size", "Elo"],
-      found.models.map((model, place) => [model.name, model.type, trit.size(model.bytes),
+      found.models.map((model, place) => [`${letter(place)}: ${model.name}`, model.type,
+        trit.size(model.bytes),
         place === 0 || found.strengths === null ? "0" : range(found.strengths[place], 1)])),
     table("Pairs", ["Pair", "Won", "Lost", "Tied", "Both bad", "Same text", "Score, %"],
-      shown.map((pair) => [`${pair.heavier} over ${pair.lighter}`, pair.wins, pair.losses,
+      shown.map((pair) => [versus(pair), pair.wins, pair.losses,
         pair.ties, pair.bad, pair.same, range(pair.score, 100)])),
     intervals(shown),
     el("ul", {}, shown.map((pair) => el("li", {}, verdict(pair)))),
@@ -208,16 +213,18 @@ function report(found) {
   for (const judge of found.judgements) {
     made.push(table(`Judge ${judge.name}, a machine, by likelihood; not among the votes`,
       ["Pair", "Won", "Lost", "Tied", "Same text", "Score, %"],
-      judge.pairs.filter((pair) => pair.score !== null).map((pair) => [
-        `${pair.heavier} over ${pair.lighter}`, pair.wins, pair.losses, pair.ties, pair.same,
+      named(judge.pairs).map((pair) => [versus(pair), pair.wins, pair.losses, pair.ties, pair.same,
         range(pair.score, 100)])));
   }
   return made;
 }
 
+const letter = (place) => String.fromCharCode(65 + place);
+const versus = (pair) => `${pair.heavier} over ${pair.lighter}`;
+
 function verdict(pair) {
   const p = pair.p < 0.001 ? "p < .001" : `p = ${trit.number(pair.p, 2)}`;
-  const about = `${pair.heavier} over ${pair.lighter}: `;
+  const about = `${versus(pair)}: `;
   if (pair.told) {
     const better = pair.wins > pair.losses ? pair.heavier : pair.lighter;
     return `${about}people can tell, ${better} is preferred (${p}).`;
@@ -259,10 +266,11 @@ function intervals(pairs) {
       draw("text", { x: x(share), y: bottom + 15, "text-anchor":
         share === 0 ? "start" : share === 1 ? "end" : "middle" }, `${100 * share}%`));
   }
-  pairs.forEach(({ heavier, lighter, score }, place) => {
+  pairs.forEach((pair, place) => {
+    const { score } = pair;
     const y = row * place + 22;
     svg.append(
-      draw("text", { x: x(0) + 4, y: y - 9 }, `${heavier} over ${lighter}`),
+      draw("text", { x: x(0) + 4, y: y - 9 }, versus(pair)),
       draw("line", { class: "range", x1: x(score.low), x2: x(score.high), y1: y, y2: y }),
       draw("circle", { class: "point", cx: x(score.value), cy: y, r: 4 }));
   });
