@@ -122,7 +122,7 @@ def _beliefs(found: "Beliefs") -> list[str]:
 
 
 def _judgement(found: "Judgement", letters: dict[str, str]) -> str:
-    head = ["", "PROMPTS", "WON", "LOST", "TIED", "SAME", "SCORE, %", "P", "MARGIN, nats/token"]
+    head = ["", "N", "WON", "LOST", "TIED", "SAME", "SCORE, %", "P", "MARGIN, nats"]
     rows = [head]
     for pair, margin in zip(found.pairs, found.margins, strict=True):
         counts = (pair.votes, pair.wins, pair.losses, pair.ties, pair.same)

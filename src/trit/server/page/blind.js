@@ -197,9 +197,9 @@ function report(found) {
       found.models.map((model, place) => [`${letter(place)}: ${model.name}`, model.type,
         trit.size(model.bytes),
         place === 0 || found.strengths === null ? "0" : range(found.strengths[place], 1)])),
-    table("Pairs", ["Pair", "Won", "Lost", "Tied", "Both bad", "Same text", "Score, %"],
-      shown.map((pair) => [versus(pair), pair.wins, pair.losses,
-        pair.ties, pair.bad, pair.same, range(pair.score, 100)])),
+    table("Pairs", ["Pair", "Score, %", "Won", "Lost", "Tied", "Both bad", "Same text"],
+      shown.map((pair) => [versus(pair), range(pair.score, 100), pair.wins, pair.losses,
+        pair.ties, pair.bad, pair.same])),
     intervals(shown),
     el("ul", {}, shown.map((pair) => el("li", {}, verdict(pair)))),
   ];
@@ -212,9 +212,9 @@ function report(found) {
   }
   for (const judge of found.judgements) {
     made.push(table(`Judge ${judge.name}, a machine, by likelihood; not among the votes`,
-      ["Pair", "Won", "Lost", "Tied", "Same text", "Score, %"],
-      named(judge.pairs).map((pair) => [versus(pair), pair.wins, pair.losses, pair.ties, pair.same,
-        range(pair.score, 100)])));
+      ["Pair", "Score, %", "Won", "Lost", "Tied", "Same text"],
+      named(judge.pairs).map((pair) => [versus(pair), range(pair.score, 100), pair.wins,
+        pair.losses, pair.ties, pair.same])));
   }
   return made;
 }
