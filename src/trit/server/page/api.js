@@ -100,7 +100,7 @@ function askForKey() {
     dialog.returnValue = "cancel";
     dialog.onclose = () => {
       asking = null;
-      const given = dialog.returnValue !== "cancel" && field.value.trim();
+      const given = dialog.returnValue === "use" && field.value.trim();
       if (given) keep(given);
       field.value = "";
       resolve(Boolean(given));

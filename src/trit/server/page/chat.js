@@ -24,7 +24,10 @@ trit.view({
     draw();
     listen();
   },
-  show() { view.field.focus({ preventScroll: true }); },
+  show() {
+    const keyboard = !matchMedia("(pointer: coarse)").matches;  // which else would come up
+    if (keyboard) view.field.focus({ preventScroll: true });
+  },
 });
 
 function build(section) {
@@ -126,8 +129,8 @@ function toggleSettings() {
 }
 
 function begin() {
+  view.field.focus();  // first: what is in a field that has the focus is left as it is
   open(tree.create(talk));
-  view.field.focus();
 }
 
 function open(other) {
@@ -226,7 +229,11 @@ function ask(parent, text) {
   answer(at);
 }
 
-function edit(at, text) { ask(talk.nodes[at].parent, text); }
+function edit(at, text) {
+  if (running) return false;
+  ask(talk.nodes[at].parent, text);
+  return true;
+}
 
 function again(at) {
   const { parent, content, error } = talk.nodes[at];

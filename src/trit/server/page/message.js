@@ -3,14 +3,16 @@
 const { button, copier, el, markdown, number, tree } = trit;
 
 const ENDS = {
-  length: "Cut: the context is full, or the answer has as many tokens as it may have.",
+  length: "Cut: it has as many tokens as it may have, or the context is full.",
   stopped: "Stopped.",
   lost: "The page was closed in the middle of this answer.",
 };
 
+const drafts = new WeakMap();  // what is being made of a message, by its node: redrawn, not lost
+
 /**
  * Draw the message at a place of a conversation. `busy`: it is being written, `free`: something else
- * may be. `act` has what buttons do: again(at), edit(at, text), choose(at).
+ * may be. `act` has what buttons do: again(at), choose(at), edit(at, text), which is whether it was.
  * The element's update() shows what was added to an answer.
  */
 trit.message = (talk, at, busy, free, act) => {
@@ -35,6 +37,7 @@ trit.message = (talk, at, busy, free, act) => {
     if (node.error) made.append(failure(node.error, free ? () => act.again(at) : null));
   }
   if (!busy) made.append(actions(talk, at, free, act, made, body));
+  if (drafts.has(node)) edit(node, at, act, made, body);
   return made;
 };
 
@@ -61,7 +64,9 @@ function failure(words, again) {
 function actions(talk, at, free, act, made, body) {
   const node = talk.nodes[at];
   const other = node.role === "user"
-    ? button("Edit", () => edit(node, at, act, made, body), { disabled: !free, "data-act": "edit" })
+    ? button("Edit", () => edit(node, at, act, made, body).focus(), {
+      disabled: !free, "data-act": "edit",
+    })
     : button("Regenerate", () => act.again(at), {
       disabled: !free, "data-act": "again", title: "Another answer, as a branch beside this one",
     });
@@ -83,9 +88,14 @@ function branches(talk, at, free, act) {
     step("›", "Next branch", mine + 1));
 }
 
+/** Put a field in the place of a message's text; the field. */
 function edit(node, at, act, made, body) {
-  const field = el("textarea", { value: node.content, "aria-label": "Edit your message" });
+  const field = el("textarea", {
+    value: drafts.get(node) ?? node.content, "aria-label": "Edit your message",
+    oninput: () => drafts.set(node, field.value),
+  });
   const cancel = () => {
+    drafts.delete(node);
     form.replaceWith(body);
     made.querySelector(".actions").hidden = false;
     made.querySelector('[data-act="edit"]').focus();
@@ -94,7 +104,7 @@ function edit(node, at, act, made, body) {
     class: "editing",
     onsubmit: (event) => {
       event.preventDefault();
-      if (field.value.trim()) act.edit(at, field.value);
+      if (field.value.trim() && act.edit(at, field.value)) drafts.delete(node);
     },
     onkeydown: (event) => {
       if (event.key !== "Escape") return;
@@ -107,7 +117,7 @@ function edit(node, at, act, made, body) {
   made.querySelector(".actions").hidden = true;
   trit.grow(field);
   trit.sends(field, () => form.requestSubmit());
-  field.focus();
+  return field;
 }
 
 /** "42 tokens · 18.3 a second · the first after 0.4 s" of an answer's figures. */

@@ -48,10 +48,9 @@ trit.models.card = (id) => {
 
 /** A choice between the models, always up to date; the name alone where there is no choice. */
 trit.models.chooser = () => {
-  const select = el("select", { onchange: () => choose(select.value) });
+  const select = el("select", { "aria-label": "Model", onchange: () => choose(select.value) });
   const name = el("span", { class: "name" });
-  const made = el("label", { class: "chooser" }, el("span", { class: "unseen" }, "Model"),
-    select, name);
+  const made = el("div", { class: "chooser" }, select, name);
   choosers.add({ made, select, name });
   draw();
   return made;

@@ -46,7 +46,7 @@ trit.settings = {
       fields.map((field) => field.row), reset);
     /** Show what the current conversation has, and the model's own. */
     form.show = () => {
-      system.value = current().system;
+      if (document.activeElement !== system) system.value = current().system;
       fields.forEach((field) => field.show());
     };
     return form;
@@ -68,6 +68,7 @@ function row({ name, label, min, max, step, own, hint }, current, onchange) {
     onchange();
   }
   function show() {
+    if (document.activeElement === input) return;  // somebody is writing in it
     input.value = current().settings[name] ?? "";
     input.placeholder = own ?? trit.number(models.current()?.meta?.sampling[name] ?? NaN);
     if (input.placeholder === "NaN") input.placeholder = "the model's";
