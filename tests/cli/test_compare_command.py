@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import pytest
 import talking_model
 import trit
 from compare import studies
+from server import live
 from trit import cli
 from trit.cli import _voting
 from trit.compare import Store, Voting
@@ -209,3 +211,25 @@ def test_a_text_cannot_steer_the_terminal_or_its_pace(
         assert sum(slept) == pytest.approx(letters / _voting.PACE)
         written.append(sys.stdout.getvalue())  # type: ignore[attr-defined]
     assert shown.texts[0] in written[0] and shown.texts[1] in written[0]
+
+
+def test_the_page_is_served(tmp_path: Path) -> None:
+    """At the address that is said, until Ctrl-C; a vote is kept."""
+    path = tmp_path / "study.sqlite"
+    studies.written(path, prompts=2).close()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trit", "compare", "-o", str(path), "--page", "--port", "0"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    found = re.search(r"vote at http://(\S+)/#blind", process.stderr.readline())
+    assert found is not None
+    turn = live.ask(found[1], "/compare/next", {"voter": "somebody"}).json
+    vote = {"token": turn["presentation"]["token"], "choice": "bad"}
+    assert live.ask(found[1], "/compare/votes", vote).status == 200
+    assert "<title>trit</title>" in live.ask(found[1], "/").body
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    with Store.open(path) as store:
+        assert [ballot.choice for ballot in store.ballots("blind")] == ["bad"]

@@ -10,7 +10,8 @@ import pytest
 
 import talking_model
 import trit
-from trit.compare import Making, Settings, Store
+from compare import studies
+from trit.compare import Making, Settings, Store, Voting, results
 from trit.compare.judge import judgement, likelihood
 from trit.compare.making import TOGETHER, ids
 from trit.compare.study import checked_prompts, read_prompts
@@ -176,3 +177,22 @@ def test_prompts_of_files(tmp_path: Path) -> None:
         read_prompts(tmp_path / "missing.txt")
     with pytest.raises(UsageError, match="prompts 1 and 3 are the same"):
         checked_prompts(["One", "Two", "One"])
+
+
+def test_an_earlier_look_counts(tmp_path: Path) -> None:
+    """Also where a vote was undone and cast anew since: it is the votes ever cast that count."""
+    with studies.written(tmp_path / "s.sqlite") as store:
+        voting = Voting(store)
+        for _ in range(8):
+            shown = voting.next("ann")
+            assert shown is not None
+            voting.vote(shown.token, "1" if studies.author(shown.texts[0]) == 0 else "2")
+        first, again = results(store), results(store)
+        assert first.looks == [] and again.looks == [8]
+        assert first.pairs[0].p == again.pairs[0].p == again.pairs[0].p_fixed < 0.01
+        shown = voting.undo("ann")
+        assert shown is not None
+        voting.vote(shown.token, "1" if studies.author(shown.texts[0]) == 0 else "2")
+        later = results(store)
+        assert later.votes == 8 and later.pairs[0].p == later.pairs[0].p_always > 0.03
+        assert later.to_dict()["pairs"][0]["told"] is True

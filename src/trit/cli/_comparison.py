@@ -79,8 +79,9 @@ def _verdict(pair: "Pair", letters: dict[str, str]) -> str:
 
 def _remarks(found: "Comparison") -> list[str]:
     lines = []
-    if any(0 < look < found.votes for look in found.looks):
-        earlier = ", ".join(str(look) for look in found.looks if look < found.votes)
+    cast = found.votes + found.undone
+    if any(look < cast for look in found.looks):
+        earlier = ", ".join(str(look) for look in found.looks if look < cast)
         lines.append(
             f"Results were seen before, after {earlier} votes: p is the one that holds at any time."
         )

@@ -32,8 +32,8 @@ class Comparison:
     answer_tokens  mean of each model
     planned        comparisons of one pass over the study
     undone         votes that were taken back, which count for nothing
-    looks          numbers of votes when results were seen before; with fewer votes than now, only
-                   p_always holds
+    looks          votes cast, undone ones too, when results were seen before; if more came since,
+                   only p_always holds
     strengths      Elo of each model less the heaviest's; None below two prompts
     named          votes cast with names shown
     judgements     of machines, never mixed with votes
@@ -63,8 +63,11 @@ class Comparison:
         answer: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
         for name, value in answer.items():
             answer[name] = _plain(value)
-        for pair, found in zip(answer["pairs"], self.pairs, strict=True):
-            pair |= {"told": found.told, "alike": found.alike}
+        told = [self.pairs, *(each.pairs for each in self.judgements)]
+        plain = [answer["pairs"], *(each["pairs"] for each in answer["judgements"])]
+        for pairs, dicts in zip(told, plain, strict=True):
+            for pair, own in zip(pairs, dicts, strict=True):
+                own |= {"told": pair.told, "alike": pair.alike}
         return answer
 
 
@@ -172,7 +175,9 @@ def results(store: Store, epsilon: float = EPSILON) -> Comparison:
     """What the votes say by now; it is noted that somebody looked. `epsilon`: as for `compare`."""
     blind, named = store.ballots("blind"), store.ballots("named")
     asked = [ballot for ballot in blind if ballot.choice != "same"]
-    looks = store.add_look(len(asked)) if asked else []
+    undone = store.undone()
+    cast = len(asked) + undone
+    looks = store.add_look(cast) if cast else []
     names = [model.name for model in store.models]
     tokens = store.answer_tokens()
     return Comparison(
@@ -184,9 +189,9 @@ def results(store: Store, epsilon: float = EPSILON) -> Comparison:
         planned=Voting(store).planned(),
         voters=len({ballot.voter for ballot in asked}),
         votes=len(asked),
-        undone=store.undone(),
+        undone=undone,
         looks=looks,
-        pairs=figures.pairs(blind, names, looked=any(0 < look < len(asked) for look in looks)),
+        pairs=figures.pairs(blind, names, looked=any(look < cast for look in looks)),
         strengths=figures.strengths(blind, len(names), store.settings.seed),
         first_chosen=figures.first_chosen(blind),
         catches=figures.catches(blind),

@@ -67,7 +67,7 @@ CREATE TABLE belief (  -- which answer a voter took for the heavier file's
     heavier      TEXT NOT NULL CHECK (heavier IN ('1', '2', 'unsure')),
     said_at      REAL NOT NULL
 );
-CREATE TABLE look (  -- whenever results were shown, and how many votes there were
+CREATE TABLE look (  -- whenever results were shown, and how many votes had been cast, undone ones too
     id        INTEGER PRIMARY KEY,
     votes     INTEGER NOT NULL,
     looked_at REAL NOT NULL

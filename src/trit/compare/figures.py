@@ -218,6 +218,8 @@ def _more_votes(winners: Sequence[Ballot], votes: int) -> int | None:
     if not winners:
         return None
     firsts = _firsts(winners)
+    if _signs.always(firsts) < _signs.ALPHA:
+        return 0
     share = sum(b.choice == "heavier" for b in winners) / len(winners)
     more = _signs.more_votes(sum(firsts), len(firsts) - sum(firsts), share)
     return None if more is None else math.ceil(more * votes / len(winners))
