@@ -116,7 +116,7 @@ def command(
     json: Json = False,
     jsonl: Jsonl = False,
 ) -> None:
-    """Blind test: which of several quants do people prefer, and can they tell?
+    """Blind test: which quant do people prefer, and can they tell?
 
     Makes the answers, then asks for votes on a terminal, or with --page in a browser. --results
     prints win rates with 95% intervals, Bradley-Terry strengths, whether people can tell, and how

@@ -4,8 +4,8 @@ A presentation has a random token that is good for one vote. Until then it is sh
 also after an undo, so that nobody can have sides dealt anew. Answers that are the same are a tie
 that nobody is asked about; it is written down as such.
 
-In the *named* arm the names are shown: pairs that this voter has voted on blind, in the same order
-of sides as chance has it then. What changes between the two votes is what names do.
+In the *named* arm the names are shown: pairs that this voter has voted on blind, sides dealt anew.
+What changes between the two votes is what names do.
 """
 
 from __future__ import annotations
