@@ -1,5 +1,5 @@
--- A study in one file. Rows are only ever added: triggers of store.py refuse to change or delete any.
--- Times are seconds since 1970 (UTC). A choice or belief of '1' is the answer that was shown first.
+-- A study in one file. Rows are only ever added: triggers of store.py refuse to change or delete
+-- any. Times are seconds since 1970 (UTC). A choice or belief of '1' is the answer shown first.
 
 CREATE TABLE study (
     id           INTEGER PRIMARY KEY CHECK (id = 1),
@@ -67,7 +67,7 @@ CREATE TABLE belief (  -- which answer a voter took for the heavier file's
     heavier      TEXT NOT NULL CHECK (heavier IN ('1', '2', 'unsure')),
     said_at      REAL NOT NULL
 );
-CREATE TABLE look (  -- whenever results were shown, and how many votes had been cast, undone ones too
+CREATE TABLE look (  -- when results were shown, and how many votes had been cast, undone ones too
     id        INTEGER PRIMARY KEY,
     votes     INTEGER NOT NULL,
     looked_at REAL NOT NULL
