@@ -35,7 +35,7 @@ LEVELS = [
     {"estimate", "doctor"},
     {"recommend"},
     {"verify"},
-    {"training"},
+    {"training", "compare"},
     {"server"},
     {"cli"},
     {"__init__", "__main__"},

@@ -5,6 +5,7 @@
     model.chat([{"role": "user", "content": "Hi"}], stream=True)
     trit.quantize("model-f16.gguf", "model.gguf", "Q4_K_M")
     trit.estimate("70B", ctx=8192, ram="32GB")
+    trit.compare(["q8_0.gguf", "q2_k.gguf"], Path("prompts.txt"), "study.sqlite").to_dict()
     trit.evaluate("model.gguf", reference="model-f16.gguf", text=Path("text.txt")).to_dict()
 
 The public API, and nothing else. A name is imported when it is first used, so `import trit` is
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from trit.calibrate import Importance, imatrix
+    from trit.compare import Comparison, compare
     from trit.convert import ConvertResult, convert
     from trit.doctor import Doctor, doctor
     from trit.errors import TritError
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Chunk",
+    "Comparison",
     "ConvertResult",
     "DistillResult",
     "DistillSettings",
@@ -54,6 +57,7 @@ __all__ = [
     "TrainResult",
     "TritError",
     "__version__",
+    "compare",
     "convert",
     "distill",
     "doctor",
@@ -71,6 +75,7 @@ __all__ = [
 
 _MODULES = {
     "Chunk": "trit.runtime.generate",
+    "Comparison": "trit.compare",
     "ConvertResult": "trit.convert",
     "DistillResult": "trit.training.distill",
     "DistillSettings": "trit.training.distill",
@@ -87,6 +92,7 @@ _MODULES = {
     "SamplerSettings": "trit.runtime.sample",
     "TrainResult": "trit.training",
     "TritError": "trit.errors",
+    "compare": "trit.compare",
     "convert": "trit.convert",
     "distill": "trit.training.distill",
     "doctor": "trit.doctor",

@@ -46,6 +46,15 @@ def served(
     """The address of a server with these models, the first of them loaded where one waits for it,
     and its application."""
     app = create_app(models, settings or Settings(), paths=paths)
+    with listening(app) as address:
+        if wait:
+            until(lambda: ask(address, "/health").status == 200)
+        yield address, app
+
+
+@contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """The address of a server with this application."""
     config = uvicorn.Config(app, port=0, http=Connection, log_config=None, access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -53,10 +62,7 @@ def served(
     try:
         until(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
-        address = f"127.0.0.1:{port}"
-        if wait:
-            until(lambda: ask(address, "/health").status == 200)
-        yield address, app
+        yield f"127.0.0.1:{port}"
     finally:
         server.should_exit = True
         thread.join()

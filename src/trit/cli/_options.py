@@ -93,3 +93,25 @@ Repack = Annotated[
         help="Copy the weights into an order read faster; default: if memory allows.",
     ),
 ]
+
+# What an answer is drawn by; what is not given is the model's own.
+System = Annotated[
+    str | None,
+    typer.Option("--system", "--system-prompt", "-sys", metavar="TEXT", help="System message."),
+]
+Temp = Annotated[
+    float | None, typer.Option("--temp", "--temperature", metavar="T", help="0: no chance.")
+]
+TopK = Annotated[
+    int | None, typer.Option("--top-k", metavar="N", help="Only the likeliest N; 0: all.")
+]
+TopP = Annotated[
+    float | None, typer.Option("--top-p", metavar="P", help="Only the likeliest, to this sum.")
+]
+MinP = Annotated[
+    float | None,
+    typer.Option("--min-p", metavar="P", help="Only those as likely as P times the best."),
+]
+RepeatPenalty = Annotated[
+    float | None, typer.Option("--repeat-penalty", metavar="X", help="1: off.")
+]

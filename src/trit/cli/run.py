@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trit.cli._cache_type import CacheTypes, cache_type
-from trit.cli._options import BatchSize, Json, ModelOption, Repack, RunThreads
+from trit.cli._options import (
+    BatchSize,
+    Json,
+    MinP,
+    ModelOption,
+    Repack,
+    RepeatPenalty,
+    RunThreads,
+    System,
+    Temp,
+    TopK,
+    TopP,
+)
 from trit.errors import InvalidFileError, UsageError
 
 if TYPE_CHECKING:
@@ -49,10 +61,7 @@ def command(
             help="Most tokens of an answer; -1: until it ends.",
         ),
     ] = -1,
-    system: Annotated[
-        str | None,
-        typer.Option("--system", "--system-prompt", "-sys", metavar="TEXT", help="System message."),
-    ] = None,
+    system: System = None,
     conversation: Annotated[
         bool | None,
         typer.Option(
@@ -91,22 +100,11 @@ def command(
     ] = None,
     cache: CacheTypes = None,
     repack: Repack = None,
-    temp: Annotated[
-        float | None, typer.Option("--temp", "--temperature", metavar="T", help="0: no chance.")
-    ] = None,
-    top_k: Annotated[
-        int | None, typer.Option("--top-k", metavar="N", help="Only the likeliest N; 0: all.")
-    ] = None,
-    top_p: Annotated[
-        float | None, typer.Option("--top-p", metavar="P", help="Only the likeliest, to this sum.")
-    ] = None,
-    min_p: Annotated[
-        float | None,
-        typer.Option("--min-p", metavar="P", help="Only those as likely as P times the best."),
-    ] = None,
-    repeat_penalty: Annotated[
-        float | None, typer.Option("--repeat-penalty", metavar="X", help="1: off.")
-    ] = None,
+    temp: Temp = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    min_p: MinP = None,
+    repeat_penalty: RepeatPenalty = None,
     repeat_last_n: Annotated[
         int | None,
         typer.Option("--repeat-last-n", metavar="N", help="Tokens the penalties see; -1: all."),

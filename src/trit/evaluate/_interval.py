@@ -25,7 +25,7 @@ class Interval:
         return self.low > 0 or self.high < 0
 
 
-def share(hits: int, count: int) -> Interval:
+def share(hits: float, count: float) -> Interval:
     """hits / count with E. B. Wilson's score interval (1927); count ≥ 1."""
     p, z2 = hits / count, Z * Z / count
     middle = (p + z2 / 2) / (1 + z2)
@@ -38,7 +38,7 @@ def mean(values: NDArray[np.float64]) -> Interval:
     return _around(float(values.mean()), float(values.mean()), _variance(values))
 
 
-def change(lost: int, won: int, count: int) -> Interval:
+def change(lost: float, won: float, count: float) -> Interval:
     """(won − lost) / count, of pairs of which so many changed either way.
 
     A. Agresti and Y. Min (2005): half an observation more in each of the four cells, so that no
@@ -60,7 +60,7 @@ def difference_of_means(a: NDArray[np.float64], b: NDArray[np.float64]) -> Inter
     return _around(value, value, _variance(a) + _variance(b))
 
 
-def _adjusted(lost: int, won: int, count: int) -> tuple[float, float]:
+def _adjusted(lost: float, won: float, count: float) -> tuple[float, float]:
     """Agresti's and Min's estimate of the change, and its variance."""
     n = count + 2
     difference = (won - lost) / n

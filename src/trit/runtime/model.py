@@ -144,7 +144,7 @@ class Model:
                     f"{longest}."
                 )
             self.ctx = min(DEFAULT_CTX, longest) if ctx is None else ctx or longest
-            self.sampling = _sampling(file)
+            self.sampling = own_sampling(file)
             self.engine = Engine(
                 self.plan,
                 file.tensors,
@@ -458,7 +458,7 @@ def _chosen(
     )
 
 
-def _sampling(file: Checkpoint) -> SamplerSettings:
+def own_sampling(file: Checkpoint) -> SamplerSettings:
     """The model's own settings (keys general.sampling.*), for the rest trit's."""
     settings = SamplerSettings()
     for key, (name, is_count) in _SAMPLING.items():

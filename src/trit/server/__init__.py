@@ -10,6 +10,7 @@
     _requests.py    the bodies that are understood
     _prompts.py     from a body to what the runtime is asked
     _chat.py _completions.py _embeddings.py _texts.py _models.py _card.py   the endpoints
+    _compare.py     the endpoints of a blind test, which has an application of its own
     _page.py        the web page at /, of the sources in page/
 
 It generates nothing itself: that is the runtime's.

@@ -17,10 +17,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from trit.compare import Voting
 from trit.runtime.model import Model
-from trit.server import _card, _chat, _completions, _embeddings, _models, _page, _texts
+from trit.server import _card, _chat, _compare, _completions, _embeddings, _models, _page, _texts
 from trit.server._errors import ApiError, of_status, of_validation
 from trit.server._gate import Gate
+from trit.server._metrics import Metrics
 from trit.server._service import Service
 from trit.server.settings import Settings
 
@@ -63,6 +65,19 @@ def create_app(
     for router in [*routers, _page.router(routers)]:
         app.include_router(router)
     app.add_middleware(Gate, settings=settings, metrics=service.metrics)
+    _shape_errors(app)
+    return app
+
+
+def create_study_app(voting: Voting, settings: Settings) -> FastAPI:
+    """The application of a blind test: the page and /compare. No model is open, none is named."""
+    app = FastAPI(
+        title="trit", summary="A blind test", docs_url=None, redoc_url=None, redirect_slashes=False
+    )
+    router = _compare.router(voting)
+    for part in (router, _page.router([router])):
+        app.include_router(part)
+    app.add_middleware(Gate, settings=settings, metrics=Metrics())
     _shape_errors(app)
     return app
 

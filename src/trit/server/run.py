@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from trit.compare import Voting
 from trit.errors import TritError, UsageError
 from trit.runtime.model import Model
 from trit.server._shelf import UnloadableError
-from trit.server.app import create_app
+from trit.server.app import create_app, create_study_app
 from trit.server.settings import HEADER_SECONDS, Settings
 
 GRACE_SECONDS = 3  # for answers that are under way when the server is told to stop
@@ -43,26 +45,40 @@ def serve(
             failures.append(error)
             server.should_exit = True
 
-        config = uvicorn.Config(
-            create_app(models, settings, stop, paths),
-            http=Connection,
-            ws="none",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=int(HEADER_SECONDS),
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
-        server = uvicorn.Server(config)
-        on_ready(_address(listener))
-        # Uvicorn raises the signals that it caught once more when it has shut down.
-        before = signal.signal(signal.SIGTERM, lambda *_: None)
-        try:
-            server.run(sockets=[listener])
-        finally:
-            signal.signal(signal.SIGTERM, before)
+        server = _server(create_app(models, settings, stop, paths))
+        _run(server, listener, on_ready)
     for error in failures:
         raise error.cause if isinstance(error, UnloadableError) else error
+
+
+def serve_study(voting: Voting, settings: Settings, on_ready: OnReady) -> None:
+    """Serve a blind test in the same way."""
+    with _listen(settings.host, settings.port) as listener:
+        _run(_server(create_study_app(voting, settings)), listener, on_ready)
+
+
+def _server(app: FastAPI) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=int(HEADER_SECONDS),
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    return uvicorn.Server(config)
+
+
+def _run(server: uvicorn.Server, listener: socket.socket, on_ready: OnReady) -> None:
+    on_ready(_address(listener))
+    # Uvicorn raises the signals that it caught once more when it has shut down.
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    try:
+        server.run(sockets=[listener])
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Connection(H11Protocol):

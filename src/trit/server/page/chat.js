@@ -16,6 +16,7 @@ let said = 0;        // characters of the running answer that a screen reader wa
 trit.view({
   name: "chat",
   title: "Chat",
+  needs: "/v1/chat",
   open(section) {
     view = build(section);
     talk = store.load(kept.get("trit.shown")) ?? tree.create();

@@ -94,5 +94,5 @@ trit.start = () => {
   paint();
   show();
   const ask = () => trit.models.refresh().catch((error) => trit.fail(error, ask));
-  ask();
+  if (paths.includes("/v1/models")) ask();
 };

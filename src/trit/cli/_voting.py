@@ -1,0 +1,86 @@
+"""Blind votes on a terminal: the prompt, one answer after the other at one pace, a key.
+
+Answers appear at so many characters a second, whoever wrote them. What one types is a letter and
+Enter; nothing of a model but its texts is shown, and results are another command's.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from trit.cli._chat_terminal import Screen
+from trit.cli._terminal import note
+
+if TYPE_CHECKING:
+    from trit.compare import Presentation, Store
+    from trit.compare.study import Arm
+    from trit.compare.voting import Voting
+
+PACE = 400  # characters a second
+_STEP = 20  # characters at a time
+_CHOICES = {"1": "1", "a": "1", "2": "2", "b": "2", "t": "tie", "n": "bad"}
+_BELIEFS = {"1": "1", "a": "1", "2": "2", "b": "2", "": "unsure"}
+_KEYS = "1 or 2 is better, t tie, n neither is any good, u undo, q leave: "
+_BELIEF_KEYS = "which do you believe is the heavier file? 1, 2, or Enter for no idea: "
+
+
+def vote(store: "Store", arm: "Arm", voter: str) -> None:
+    """Ask until all is voted on, or the voter leaves."""
+    from trit.compare import Voting
+
+    voting, screen = Voting(store, arm), Screen.of("auto")
+    shown = voting.next(voter)
+    if shown is None and arm == "named":
+        note("nothing to vote on with names: vote blind first, as the same --voter")
+        return
+    with suppress(EOFError):  # Ctrl-D leaves
+        while shown is not None:
+            _show(voting, voter, shown, screen)
+            shown = _turn(voting, voter, shown, store.settings.ask_belief and arm == "blind")
+    progress = voting.progress(voter)
+    more = "" if progress.voted < progress.planned else "; see --results"
+    note(f"{progress.voted} of {progress.planned} comparisons voted on, all kept{more}")
+
+
+def _turn(
+    voting: "Voting", voter: str, shown: "Presentation", ask_belief: bool
+) -> "Presentation | None":
+    """What comes after a key; EOFError to leave."""
+    for key in _typed(_KEYS):
+        if key == "q":
+            raise EOFError
+        if key == "u":
+            before = voting.undo(voter)
+            if before is not None:
+                return before
+            note("there is no vote to take back")
+        elif key in _CHOICES:
+            voting.vote(shown.token, _CHOICES[key])
+            if ask_belief:
+                heavier = next(k for k in _typed(_BELIEF_KEYS) if k in _BELIEFS)
+                voting.believe(shown.token, _BELIEFS[heavier])
+            return voting.next(voter)
+    raise EOFError
+
+
+def _typed(prompt: str) -> Iterator[str]:
+    """Lines, in lower case, until Ctrl-D."""
+    while True:
+        yield input(prompt).strip().lower()
+
+
+def _show(voting: "Voting", voter: str, shown: "Presentation", screen: Screen) -> None:
+    progress = voting.progress(voter)
+    screen.write(f"\n── {progress.voted + 1} of {progress.planned} ".ljust(81, "─") + "\n")
+    screen.write(f"{shown.prompt}\n")
+    for number, text in enumerate(shown.texts, 1):
+        name = "" if shown.names is None else f" {shown.names[number - 1]} "
+        screen.write(f"\n── {number} ──{name}\n")
+        for start in range(0, len(text), _STEP):
+            screen.write(text[start : start + _STEP])
+            time.sleep(len(text[start : start + _STEP]) / PACE)
+        screen.write("\n")
+    screen.write("\n")
+    sys.stdout.flush()

@@ -1,0 +1,131 @@
+"""/compare: the blind test. What an answer's author is stands in no field, header or time.
+
+Both answers come in one response, made long before. A presentation's token is random, and every
+response has the same fields. Names come with results alone, and those once one pass of the study
+is voted on: who saw them grow vote by vote would know the sides.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from trit.compare import Presentation, Voting, results
+from trit.server._documents import refusals
+
+_STRICT = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
+VoterName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
+Token = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+class Voter(BaseModel):
+    """Who votes: any name, random and kept by the voter."""
+
+    model_config = _STRICT
+    voter: VoterName
+
+
+class Vote(BaseModel):
+    """On a presentation: the answer called 1, that called 2, a tie, or both are bad."""
+
+    model_config = _STRICT
+    token: Token
+    choice: Literal["1", "2", "tie", "bad"]
+
+
+class Belief(BaseModel):
+    """Which answer of a presentation that was voted on is taken for the heavier file's."""
+
+    model_config = _STRICT
+    token: Token
+    heavier: Literal["1", "2", "unsure"]
+
+
+class Shown(BaseModel):
+    """Two answers to a prompt; `names` in the arm that shows them."""
+
+    token: str
+    prompt: str
+    answers: Annotated[list[str], Field(min_length=2, max_length=2)]
+    names: list[str] | None
+
+
+class Turn(BaseModel):
+    """What a voter sees: null when all is voted on. `voted` of `planned` comparisons are."""
+
+    presentation: Shown | None
+    voted: int
+    planned: int
+    ask_belief: bool
+
+
+class Done(BaseModel):
+    """It is written down."""
+
+    done: Literal[True] = True
+
+
+class Results(BaseModel):
+    """Of all voters; null until `planned` votes are in. As `trit compare --results --json`."""
+
+    votes: int
+    planned: int
+    results: dict[str, Any] | None
+
+
+def router(voting: Voting) -> APIRouter:
+    """The endpoints of one study."""
+    made = APIRouter(prefix="/compare", responses=refusals())
+
+    @made.post("/next")
+    def next_one(body: Voter) -> Turn:
+        """The next two answers for a voter; the same ones until they are voted on."""
+        return _turn(voting, body.voter, voting.next(body.voter))
+
+    @made.post("/votes")
+    def vote(body: Vote) -> Done:
+        """A vote. A token is good for one."""
+        voting.vote(body.token, body.choice)
+        return Done()
+
+    @made.post("/beliefs")
+    def believe(body: Belief) -> Done:
+        """Which one is believed to be the heavier file's. Whether it is, is not said."""
+        voting.believe(body.token, body.heavier)
+        return Done()
+
+    @made.post("/undo")
+    def undo(body: Voter) -> Turn:
+        """Take back a voter's last vote, and see the two answers once more, as they stood."""
+        shown = voting.undo(body.voter) or voting.next(body.voter)
+        return _turn(voting, body.voter, shown)
+
+    @made.get("/results")
+    def totals() -> Results:
+        """What all votes say."""
+        votes, planned = len(voting.store.ballots("blind")), voting.planned()
+        found = results(voting.store).to_dict() if votes >= planned > 0 else None
+        return Results(votes=votes, planned=planned, results=found)
+
+    return made
+
+
+def _turn(voting: Voting, voter: str, shown: Presentation | None) -> Turn:
+    progress = voting.progress(voter)
+    return Turn(
+        presentation=None if shown is None else _shown(shown),
+        voted=progress.voted,
+        planned=progress.planned,
+        ask_belief=voting.store.settings.ask_belief and voting.arm == "blind",
+    )
+
+
+def _shown(shown: Presentation) -> Shown:
+    return Shown(
+        token=shown.token,
+        prompt=shown.prompt,
+        answers=list(shown.texts),
+        names=None if shown.names is None else list(shown.names),
+    )
