@@ -1,5 +1,6 @@
 """`trit show`: what a model is, from its keys and its list of tensors; no weight is read."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,16 +29,29 @@ def command(
     model: Annotated[str, typer.Argument(help="Folder, GGUF file or model name.")],
     tensors: Annotated[bool, typer.Option("--tensors", help="List the tensors too.")] = False,
     hash_: Annotated[bool, typer.Option("--hash", help="The sha256 of the file too.")] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", metavar="FILE", help="Draw where the bits went, .svg or .png."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Describe a model: parameters, types, tokenizer, licence, card."""
     from trit.cli._resolve import resolve
-    from trit.cli._terminal import print_json
+    from trit.cli._terminal import note, print_json
     from trit.files import checkpoint
 
+    if picture is not None:
+        from trit import pictures
+
+        pictures.check(picture, "--picture")
     path = resolve(model)
     with checkpoint.open(path) as opened:
         answer = describe(opened, with_tensors=tensors)
+        if picture is not None:
+            from trit.pictures import bits
+
+            bits.draw(opened.tensors.values(), picture, title(answer))
+            note(f"written: {picture}")
     if hash_:
         answer["sha256"] = _hash(model, path)
     if json:
@@ -104,6 +118,17 @@ def describe(model: "Checkpoint", *, with_tensors: bool) -> dict[str, Any]:
             for tensor in model.tensors.values()
         ]
     return answer
+
+
+def title(answer: dict[str, Any]) -> str:
+    """Name, bits per weight and size, of `describe`."""
+    from trit.cli._terminal import size
+
+    path = Path(answer["path"])
+    name = path.stem if path.suffix == ".gguf" else path.name
+    return (
+        f"{name}: {answer['bits_per_weight']:.2f} bits per weight, {size(answer['tensor_bytes'])}"
+    )
 
 
 def _card(keys: Any, tensors: list[str]) -> dict[str, Any] | None:
