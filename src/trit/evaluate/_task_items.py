@@ -187,7 +187,7 @@ def load(task: Task, path: Path, limit: int | None = None) -> TaskFile:
         raise InvalidFileError(path, where, "expected UTF-8; convert the file first.") from None
     if task.name == "hellaswag" and path.suffix == ".txt":
         records = _six_lines(path, text)
-        question = _hellaswag
+        question: Callable[[Record], Question] = _hellaswag
     else:
         records = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]
         question = task.question

@@ -24,11 +24,11 @@ except ImportError as error:
         f"lm-evaluation-harness cannot be imported ({error}): pip install lm-eval"
     ) from error
 
-import trit
 from trit.errors import UsageError
 from trit.evaluate._continuations import Continuation, Likelihoods, likelihoods
 from trit.evaluate._opened import encoder
 from trit.evaluate.tasks import continuation, shortened
+from trit.runtime.model import load
 from trit.runtime.sample import SamplerSettings
 from trit.runtime.scheduler import APART
 
@@ -39,7 +39,7 @@ TOKENS = 256  # of an answer, where a task names no number
 class TritLM(LM):  # type: ignore[misc, unused-ignore]
     """A model for the harness.
 
-    pretrained    what `trit.load` takes
+    pretrained    what `trit run` takes
     max_length    tokens of context; None: 4096, or the model's own if that is less
     threads       None: as many as the process may use
     batch_size, max_batch_size, device   the harness passes them; the engine decides by itself
@@ -57,7 +57,7 @@ class TritLM(LM):  # type: ignore[misc, unused-ignore]
         super().__init__()
         if device not in (None, "cpu"):
             raise UsageError(f"device {device}: trit computes on the CPU.")
-        self.model = trit.load(
+        self.model = load(
             pretrained,
             None if max_length is None else int(max_length),
             None if threads is None else int(threads),
