@@ -52,12 +52,13 @@ def save(figure: Any, path: Path) -> None:
 
 def svg(figure: Any, name: str, alt: str) -> str:
     """A figure as an SVG element for a page: no background, text in the page's colour, and nothing
-    named as in another picture of the page, whose `name` is another. `alt` is what it shows."""
+    named as in another picture of the page, whose `name` is another. `alt` is what it shows, escaped."""
     out = io.StringIO()
     with _settings():
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
     text = out.getvalue()
     text = text[text.index("<svg") :].replace(INK, "currentColor")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     used = set(re.findall(r"#([\w-]+)", text))
     text = re.sub(r' id="([\w-]+)"', lambda m: m[0] if m[1] in used else "", text)
     text = re.sub(r'( id="|#)(m|p|C)([\w-]+)', rf"\1{name}-\2\3", text)
@@ -68,11 +69,11 @@ def svg(figure: Any, name: str, alt: str) -> str:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """What figures are made within."""
+    """What figures are made within; names of files and tensors are no formulas."""
     from matplotlib import rc_context
 
     coloured = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    with rc_context(dict.fromkeys(coloured, INK)):
+    with rc_context({**dict.fromkeys(coloured, INK), "text.parse_math": False}):
         yield
 
 

@@ -133,7 +133,7 @@ def _cost(paths: Sequence[Path], measuring: Measuring, settings: Settings) -> st
     texts, questions, runs = measuring.left(paths)
     size = sum(_bytes(path) for path in paths)
     return (
-        f"{len(paths)} models, {size / 2**20:,.0f} MiB; to be measured: {texts} readings of the "
+        f"models: {len(paths)}, {size / 2**20:,.0f} MiB; to be measured: {texts} readings of the "
         f"text in windows of {settings.ctx}, {questions:,} questions, {runs} runs for speed"
     )
 

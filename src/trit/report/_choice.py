@@ -28,13 +28,13 @@ def choose(models: Sequence[Figures]) -> tuple[Words, str | None]:
         found = with_measured(recommend(list(klds), measure=False), klds, speeds)
     except TritError as error:  # of several models, or no room: the figures stand all the same
         return (f"No choice is made: {error}",), None
-    labels = {each.path: each.label for each in models}
+    called = {each.path: each.label for each in models}
     words = [word.rstrip(".") + "." for word in found.words]
-    for path, label in labels.items():
+    for path, label in called.items():
         words = [word.replace(path, label) for word in words]
-    words.append(f"Speed and losses are of this report; the rule is that of 'trit recommend', for "
-                 f"{found.asked.ctx:,} tokens of context.")  # fmt: skip
-    return tuple(words), None if found.chosen is None else labels[str(found.chosen.path)]
+    known = "Speeds and losses are" if speeds else "Losses (speeds were not measured) are"
+    words.append(f"{known} those of this report, the rule is that of 'trit recommend'.")
+    return tuple(words), None if found.chosen is None else called[str(found.chosen.path)]
 
 
 def _kld(model: Figures) -> float | None:

@@ -15,6 +15,7 @@ from trit.report._figures import Figures, Rate, Report
 
 CERTAIN = 1.96  # standard errors of a 95% interval
 NONE = "–"
+HUGE = 1e5
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,8 @@ def plus_minus(value: Estimate | None, digits: int, factor: float = 1.0) -> str:
     """'0.0292 ± 0.0004', or a dash."""
     if value is None:
         return NONE
+    if abs(value.mean) >= HUGE:  # of a model that has lost its mind
+        return f"{factor * value.mean:.3g} ± {factor * value.stderr:.1g}"
     return f"{factor * value.mean:.{digits}f} ± {factor * value.stderr:.{digits}f}"
 
 

@@ -56,7 +56,7 @@ class Measuring:
         self._machine = {"cpu": cpu_name(), "isa": engine.isa(), "threads": threads}
 
     def left(self, paths: Sequence[Path]) -> tuple[int, int, int]:
-        """What is to be done: texts to read, questions to ask, runs of speed tests."""
+        """What is to be done: texts to read, questions to ask, files to time, round by round."""
         texts = sum(not self._notes.has(self._about_quality(path)) for path in paths)
         questions = sum(
             len(file.questions)
@@ -65,10 +65,9 @@ class Measuring:
             if not self._notes.has(self._about_task(path, file))
         )
         runs = sum(
-            not self._notes.has(self._about_speed(path, test, number))
+            not self._notes.has(self._about_speed(path, number))
             for path in paths
-            for test in self._settings.tests
-            for number in range(self._settings.rounds)
+            for number in self._rounds
         )
         return texts, questions, runs
 
@@ -109,20 +108,16 @@ class Measuring:
         return tuple(found)
 
     def speeds(self, paths: Sequence[Path]) -> None:
-        """Every test of every model once a round: what slows the machine hits all of them."""
-        for number in range(self._settings.rounds):
+        """All tests of every model once a round: what slows the machine hits all of them."""
+        for number in self._rounds:
             for path in paths:
-                for test in self._settings.tests:
-                    self._speed(path, test, number)
+                self._speed(path, number)
 
     def rates(self, path: Path) -> tuple[Rate, ...]:
         """Of the samples of `speeds`."""
-        rounds = range(self._settings.rounds)
+        rounds = [self._speed(path, number)["tests"] for number in self._rounds]
         return tuple(
-            Rate(
-                test.label,
-                tuple(self._speed(path, test, number)["samples_ts"][0] for number in rounds),
-            )
+            Rate(test.label, tuple(each[test.label]["samples_ts"][0] for each in rounds))
             for test in self._settings.tests
         )
 
@@ -130,15 +125,13 @@ class Measuring:
         """Of the last round's last test."""
         if not self._settings.tests:
             return None
-        last = self._speed(path, self._settings.tests[-1], self._settings.rounds - 1)
+        last = self._speed(path, self._rounds[-1])["tests"][self._settings.tests[-1].label]
         actual = last["actual_memory_bytes"]
         return int(last["predicted_memory_bytes"] if actual is None else actual)
 
     def busy(self, path: Path) -> bool:
         """Whether other programs computed as well during any speed test."""
-        rounds = range(self._settings.rounds)
-        tests = self._settings.tests
-        return any(self._speed(path, test, n)["busy"] for test in tests for n in rounds)
+        return any(self._speed(path, number)["busy"] for number in self._rounds)
 
     def when(self, path: Path) -> tuple[str, ...]:
         """Commits and days of all that is kept of a model."""
@@ -147,11 +140,7 @@ class Measuring:
     def _kept(self, path: Path) -> Iterator[Result]:
         abouts: list[dict[str, Any]] = [self._about_quality(path)]
         abouts += [self._about_task(path, file) for file in self._settings.files]
-        abouts += [
-            self._about_speed(path, test, number)
-            for test in self._settings.tests
-            for number in range(self._settings.rounds)
-        ]
+        abouts += [self._about_speed(path, number) for number in self._rounds]
         return (self._notes.get(about, dict) for about in abouts if self._notes.has(about))
 
     def _measured(self, about: dict[str, Any], measure: Callable[[], Result]) -> Result:
@@ -161,16 +150,23 @@ class Measuring:
 
         return self._notes.get(about, stamped)
 
-    def _speed(self, path: Path, test: SpeedTest, number: int) -> Result:
-        def measure() -> Result:
-            what = f"speed of {path.name}, {test.label}, round {number + 1}"
-            self._report(what, 0, 2)
-            threads = None if self._settings.threads is None else [self._settings.threads]
-            (found,) = bench(path, [test], threads, 1, with_limits=False)
-            self._report(what, 2, 2)
-            return {**found.to_dict(), "busy": busy()}
+    @property
+    def _rounds(self) -> range:
+        return range(self._settings.rounds if self._settings.tests else 0)
 
-        return self._measured(self._about_speed(path, test, number), measure)
+    def _speed(self, path: Path, number: int) -> Result:
+        tests = self._settings.tests
+
+        def measure() -> Result:
+            threads = None if self._settings.threads is None else [self._settings.threads]
+            made = {}
+            self._report(f"speed of {path.name}, round {number + 1}", 0, len(tests))
+            for found in bench(path, tests, threads, 1, with_limits=False):
+                made[found.test.label] = found.to_dict()
+                self._report(f"speed of {path.name}, round {number + 1}", len(made), len(tests))
+            return {"tests": made, "busy": busy()}
+
+        return self._measured(self._about_speed(path, number), measure)
 
     def _other(self, path: Path) -> Path | None:
         """What a model is compared with; the reference with nothing."""
@@ -201,12 +197,12 @@ class Measuring:
             "isa": self._machine["isa"],
         }
 
-    def _about_speed(self, path: Path, test: SpeedTest, number: int) -> dict[str, Any]:
+    def _about_speed(self, path: Path, number: int) -> dict[str, Any]:
         return {
             "what": "speed",
             "version": VERSION,
             "model": fingerprint(path),
-            "test": test.label,
+            "tests": [test.label for test in self._settings.tests],
             "round": number,
             **self._machine,
         }
