@@ -51,8 +51,9 @@ def save(figure: Any, path: Path) -> None:
 
 
 def svg(figure: Any, name: str, alt: str) -> str:
-    """A figure as an SVG element for a page: no background, text in the page's colour, and nothing
-    named as in another picture of the page, whose `name` is another. `alt` is what it shows, escaped."""
+    """A figure as an SVG element for a page: no background, text in the page's colour, nothing
+    named as in another picture of the page, whose `name` is another. `alt`, escaped, describes.
+    """
     out = io.StringIO()
     with _settings():
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})

@@ -16,9 +16,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
 
-from trit import archs, zoo
+from trit import zoo
 from trit.doctor import doctor
 from trit.errors import UsageError
 from trit.evaluate import card
@@ -26,14 +25,25 @@ from trit.evaluate._text import read_text
 from trit.evaluate.speed import speed_tests
 from trit.evaluate.tasks import read_files
 from trit.files import checkpoint
-from trit.pictures.bits import grid
 from trit.report._choice import choose, labels
 from trit.report._figures import Figures, Quality, Rate, Report, TextRead
+from trit.report._header import described, own_card
 from trit.report._measure import Measuring, Settings, with_card
 from trit.report._notes import Notes
+from trit.report._shelf import zoo_page
 from trit.report._write import ENDINGS, check, write
 
-__all__ = ["ENDINGS", "Figures", "Quality", "Rate", "Report", "check", "report", "write"]
+__all__ = [
+    "ENDINGS",
+    "Figures",
+    "Quality",
+    "Rate",
+    "Report",
+    "check",
+    "report",
+    "write",
+    "zoo_page",
+]
 
 PathLike = str | os.PathLike[str]
 CARD_TEXT = "the text of trit's quality card"
@@ -150,9 +160,9 @@ def _measured(paths: Sequence[Path], base: Path | None, measuring: Measuring) ->
     measuring.speeds(paths)
     found = [
         replace(
-            _described(path, label),
+            described(path, label),
             is_reference=base is not None and path.samefile(base),
-            quality=with_card(quality[path], _card(path)),
+            quality=with_card(quality[path], own_card(path)),
             rates=measuring.rates(path),
             memory=measuring.memory(path),
             busy=measuring.busy(path),
@@ -162,40 +172,6 @@ def _measured(paths: Sequence[Path], base: Path | None, measuring: Measuring) ->
         for path, label in zip(paths, labels(paths), strict=True)
     ]
     return sorted(found, key=lambda each: each.bytes)
-
-
-def _card(path: Path) -> card.Card | None:
-    with checkpoint.open(path) as file:
-        return card.read(file.metadata, list(file.tensors))
-
-
-def _described(path: Path, label: str) -> Figures:
-    """What is read off the file's header."""
-    with checkpoint.open(path) as file:
-        keys: Any = file.metadata
-        tensors = list(file.tensors.values())
-        made = grid(tensors)
-        size = sum(tensor.nbytes for tensor in tensors)
-        sizes = sorted(made.formats.values(), key=lambda cell: -cell.nbytes)
-        recipe = keys.get("trit.recipe")
-        return Figures(
-            label=label,
-            path=str(path),
-            is_reference=False,
-            architecture=str(keys.get("general.architecture")),
-            parameters=archs.parameter_count(file),
-            bytes=size,
-            bits_per_weight=8 * size / sum(tensor.rows * tensor.cols for tensor in tensors),
-            types=tuple(cell.format.upper() for cell in sizes),
-            recipe=recipe if isinstance(recipe, str) else None,
-            quality=None,
-            rates=(),
-            memory=None,
-            busy=False,
-            tasks=(),
-            measured_at=(),
-            grid=made,
-        )
 
 
 def _title(models: Sequence[Figures]) -> str:

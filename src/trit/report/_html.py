@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from html import escape
 
 from trit.pictures import svg
@@ -43,16 +43,20 @@ svg { display: block; width: 100%; height: auto; color: var(--ink); }
 
 
 def html(found: Report) -> str:
-    """The page."""
-    title = f"{escape(found.title)}: a report"
-    body = "\n".join(_sections(found))
+    """The page of a report."""
+    return page(f"{found.title}: a report", _under(found), document(found))
+
+
+def page(title: str, under: str, blocks: Iterable[Block]) -> str:
+    """A page of blocks; `under` is a line below the title."""
+    title, body = escape(title), "\n".join(_sections(blocks))
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n"
-        f'<h1>{title}</h1>\n<p class="soft">{escape(_under(found))}</p>\n{body}\n</body>\n</html>\n'
+        f'<h1>{title}</h1>\n<p class="soft">{escape(under)}</p>\n{body}\n</body>\n</html>\n'
     )
 
 
@@ -62,9 +66,9 @@ def _under(found: Report) -> str:
     return f"{count} file{'s' * (count > 1)}{against}, {found.machine.cpu}, {found.written}"
 
 
-def _sections(found: Report) -> Iterator[str]:
+def _sections(blocks: Iterable[Block]) -> Iterator[str]:
     pair: list[str] = []  # pictures that stand beside each other where there is room
-    for block in document(found):
+    for block in blocks:
         if isinstance(block, Picture) and not block.wide:
             pair.append(_picture(block))
             continue
