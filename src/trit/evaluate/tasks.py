@@ -164,9 +164,9 @@ def ask(
     cache_type: str = "f16",
 ) -> Asked:
     """A model's answers to the questions of some files."""
-    with checkpoint.open(path) as file:
-        encode = encoder(Tokenizer.from_gguf(file.metadata, name=file.path))
-        most = archs.plan(file, context=1).context_length
+    with checkpoint.open(path) as header:
+        encode = encoder(Tokenizer.from_gguf(header.metadata, name=header.path))
+        most = archs.plan(header, context=1).context_length
     texts = [[_continuations(encode, each) for each in file.questions] for file in files]
     cut = [sum(_length(item) > most for item in items) for items in texts]
     fitting = [[[shortened(text, most) for text in item] for item in items] for items in texts]

@@ -53,8 +53,8 @@ def _card(path: Path) -> str:
         return "none; what it lost against its source was not measured by trit"
     return (
         f"KLD {plus_minus(found.kld, 4)} from its source, perplexity {plus_minus(found.ppl, 2)} "
-        f"for {plus_minus(found.ppl_source, 2)}, same top token {plus_minus(found.same_top, 1, 100)}%, "
-        f"of {found.tokens:,} tokens of the card's text"
+        f"for {plus_minus(found.ppl_source, 2)}, same top token "
+        f"{plus_minus(found.same_top, 1, 100)}%, of {found.tokens:,} tokens of the card's text"
     )
 
 
