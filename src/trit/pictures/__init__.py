@@ -74,7 +74,8 @@ def style() -> Iterator[None]:
     from matplotlib import rc_context
 
     coloured = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    with rc_context({**dict.fromkeys(coloured, INK), "text.parse_math": False}):
+    settings: dict[Any, Any] = dict.fromkeys(coloured, INK)
+    with rc_context({**settings, "text.parse_math": False}):
         yield
 
 

@@ -140,10 +140,11 @@ def with_measured(
     """
     known = []
     for each in found.candidates:
-        if each.path in klds:
-            each = replace(each, kld=klds[each.path], basis="measured", measured=True)
-        if each.path in speeds:
-            each = replace(each, option=replace(each.option, tokens_per_second=speeds[each.path]))
+        path = each.path or ""
+        if path in klds:
+            each = replace(each, kld=klds[path], basis="measured", measured=True)
+        if path in speeds:
+            each = replace(each, option=replace(each.option, tokens_per_second=speeds[path]))
         known.append(replace(each, beaten_by=None))
     marked = [_marked(each, known) for each in known]
     chosen = pick(marked)
