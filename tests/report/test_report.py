@@ -142,7 +142,7 @@ def test_json(found: Report, tmp_path: Path) -> None:
     answer = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     assert answer["chosen"] == found.chosen and len(answer["models"]) == 3
     assert answer["models"][0]["bits"]["attn_q"]["0"]["format"] == "q4_k"
-    assert answer["machine"]["isa"] and answer["text"]["ctx"] == 64
+    assert answer["threads"] == 1 and answer["machine"]["isa"] and answer["text"]["ctx"] == 64
 
 
 def test_without_a_reference_no_choice_is_made(folder: Path) -> None:

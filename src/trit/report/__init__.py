@@ -25,6 +25,7 @@ from trit.evaluate._text import read_text
 from trit.evaluate.speed import speed_tests
 from trit.evaluate.tasks import read_files
 from trit.files import checkpoint
+from trit.machine.processors import default_threads
 from trit.report._choice import choose, labels
 from trit.report._figures import Figures, Quality, Rate, Report, TextRead
 from trit.report._header import described, own_card
@@ -119,6 +120,7 @@ def report(
             about, len(content.encode()), ctx, chunks,
         ),
         machine=doctor(),
+        threads=threads or default_threads(),
         rounds=rounds,
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         command=command,

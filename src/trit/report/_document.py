@@ -76,7 +76,9 @@ def document(found: Report) -> Iterator[Block]:
     yield Heading("What it costs to be smaller")
     yield from _frontiers(found)
     yield Heading("Where the bits went")
-    yield Words("Each matrix by its layer and kind, coloured by bits per weight; the bars are MiB.")
+    yield Words(
+        "Each matrix by its layer and kind, coloured by bits per weight; the bars are sizes."
+    )
     yield from (_bits(model, number) for number, model in enumerate(found.models))
     yield Heading("How it was measured")
     yield Items(tuple(_how(found)))
@@ -192,7 +194,10 @@ def _change(metric: Metric) -> str:
 
 
 def _frontiers(found: Report) -> Iterator[Block]:
-    points = [point for model in found.models if (point := _quality_point(model)) is not None]
+    names = {model.label: _short(found, model) for model in found.models}
+    points = [
+        point for m in found.models if (point := _quality_point(m, names[m.label])) is not None
+    ]
     if len(points) > 1:
         yield Picture(
             "kld", "KL divergence against size",
@@ -201,7 +206,7 @@ def _frontiers(found: Report) -> Iterator[Block]:
                 log=all(point.low > 0 for point in points), bars="95%",
             ),
         )  # fmt: skip
-    speeds = [point for model in found.models if (point := _speed_point(model)) is not None]
+    speeds = [point for m in found.models if (point := _speed_point(m, names[m.label])) is not None]
     if len(speeds) > 1:
         yield Picture(
             "speed", "tokens per second against size",
@@ -219,21 +224,26 @@ def _frontiers(found: Report) -> Iterator[Block]:
         )
 
 
-def _quality_point(model: Figures) -> pareto.Point | None:
+def _short(found: Report, model: Figures) -> str:
+    """Its label without what all of them begin with, which is the title."""
+    return model.label.removeprefix(found.title).lstrip("-_. ") or model.label
+
+
+def _quality_point(model: Figures, name: str) -> pareto.Point | None:
     known = None if model.quality is None else model.quality.kld
     if known is None or known.mean <= 0:
         return None
     reach = CERTAIN * known.stderr
     low = known.mean - reach if known.mean > reach else known.mean * math.exp(-reach / known.mean)
-    return pareto.Point(model.label, model.bytes, known.mean, low, known.mean + reach)
+    return pareto.Point(name, model.bytes, known.mean, low, known.mean + reach)
 
 
-def _speed_point(model: Figures) -> pareto.Point | None:
+def _speed_point(model: Figures, name: str) -> pareto.Point | None:
     median = decoding(model)
     if median is None:
         return None
     low, high = next(rate for rate in model.rates if rate.test.startswith("tg")).spread
-    return pareto.Point(model.label, model.bytes, median, low, high)
+    return pareto.Point(name, model.bytes, median, low, high)
 
 
 def _bits(model: Figures, number: int) -> Picture:
@@ -248,8 +258,8 @@ def _bits(model: Figures, number: int) -> Picture:
 def _how(found: Report) -> Iterator[str]:
     machine, text = found.machine, found.text
     yield (
-        f"Machine: {machine.cpu}, {machine.isa}, {machine.threads} of {machine.processors} "
-        f"processors; {_size(machine.memory_total)} of memory; {machine.system}."
+        f"Machine: {machine.cpu}, {machine.isa}, {found.threads} of {machine.processors} "
+        f"processors used; {_size(machine.memory_total)} of memory; {machine.system}."
     )
     if machine.read_bytes_per_second and machine.int8_ops_per_second:
         read, products = machine.read_bytes_per_second, machine.int8_ops_per_second

@@ -110,6 +110,7 @@ class Report:
     words      which file to take and why, a sentence each
     chosen     the label of that file; None where the rule has no answer
     models     smallest first
+    threads    that computed
     rounds     of the speed tests
     """
 
@@ -120,6 +121,7 @@ class Report:
     reference: str | None
     text: TextRead
     machine: Doctor
+    threads: int
     rounds: int
     written: str
     command: str
@@ -133,6 +135,7 @@ class Report:
             "reference": self.reference,
             "models": [model.to_dict() for model in self.models],
             "text": asdict(self.text),
+            "threads": self.threads,
             "rounds": self.rounds,
             "machine": self.machine.to_dict(),
             "written": self.written,
