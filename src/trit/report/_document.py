@@ -77,7 +77,7 @@ def document(found: Report) -> Iterator[Block]:
     yield from _frontiers(found)
     yield Heading("Where the bits went")
     yield Words(
-        "Each matrix by its layer and kind, coloured by bits per weight; the bars are sizes."
+        "Each matrix by its layer and kind, coloured by bits per weight; bars are sizes."
     )
     yield from (_bits(model, number) for number, model in enumerate(found.models))
     yield Heading("How it was measured")
