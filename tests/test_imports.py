@@ -26,7 +26,7 @@ LEVELS = [
     {"engine", "reference"},
     {"runtime"},
     {"evaluate"},
-    {"calibrate"},
+    {"calibrate", "describe"},
     {"quantizers"},
     {"recipe"},
     {"job"},

@@ -41,10 +41,11 @@ def served(
     settings: Settings | None = None,
     *,
     wait: bool = True,
+    paths: Mapping[str, Path] | None = None,
 ) -> Iterator[tuple[str, FastAPI]]:
     """The address of a server with these models, the first of them loaded where one waits for it,
     and its application."""
-    app = create_app(models, settings or Settings())
+    app = create_app(models, settings or Settings(), paths=paths)
     config = uvicorn.Config(app, port=0, http=Connection, log_config=None, access_log=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)

@@ -97,6 +97,19 @@ def test_other_pages_are_refused(open_server: str, origin: str) -> None:
     assert "access-control-allow-origin" not in got.headers
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://192.168.1.7:8080", 200), ("https://192.168.1.7:8080", 200),
+     ("http://192.168.1.7:8081", 403), ("http://example.org", 403)],
+)  # fmt: skip
+def test_the_own_page_wherever_it_is(path: Path, origin: str, status: int) -> None:
+    """Beyond this machine too: the page's requests name the address that they go to."""
+    beyond = Settings(host="0.0.0.0", api_keys=("first",))
+    headers = {"Host": "192.168.1.7:8080", "Origin": origin, "Authorization": "Bearer first"}
+    with live.served({"talker": live.opener(path)}, beyond) as (address, _):
+        assert live.ask(address, "/tokenize", TOKENIZE, headers=headers).status == status
+
+
 def test_keys(locked: str) -> None:
     for given in ({}, {"Authorization": "Bearer third"}, {"Authorization": "Basic first"},
                   {"Authorization": "first"}, {"Authorization": "Bearer \xff"}):  # fmt: skip

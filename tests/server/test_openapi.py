@@ -33,7 +33,8 @@ NOT_PROMISED = [schemathesis.checks.CHECKS.get_one("positive_data_acceptance")]
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     path = live.write(tmp_path_factory.mktemp("models"))
-    with live.served({"talker": live.opener(path)}, LIMITS) as (address, _):
+    models, paths = {"talker": live.opener(path)}, {"talker": path}
+    with live.served(models, LIMITS, paths=paths) as (address, _):
         yield address
 
 

@@ -126,7 +126,10 @@ def command(
     serve(
         {name: lambda path=path: load(path) for name, path in paths.items()},  # type: ignore[misc]
         settings,
-        lambda address: note(f"listening on {address}, OpenAI's base URL is {address}/v1"),
+        lambda address: note(
+            f"listening on {address}, a page for browsers\nOpenAI's base URL is {address}/v1"
+        ),
+        paths,
     )
 
 

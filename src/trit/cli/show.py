@@ -1,5 +1,6 @@
 """`trit show`: what a model is, from its keys and its list of tensors; no weight is read."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,21 +9,9 @@ import typer
 from trit.cli._options import Json
 
 if TYPE_CHECKING:
-    from trit.files.checkpoint import Checkpoint
+    from trit.describe import Description
 
-# Fields of the answer, in order: the label people read, and the key behind `<architecture>.`.
-HYPER_PARAMETERS = {
-    "context": ("context", "context_length"),
-    "layers": ("layers", "block_count"),
-    "embedding": ("embedding", "embedding_length"),
-    "feed_forward": ("feed-forward", "feed_forward_length"),
-    "heads": ("heads", "attention.head_count"),
-    "kv_heads": ("kv heads", "attention.head_count_kv"),
-    "experts": ("experts", "expert_count"),
-    "experts_used": ("experts used", "expert_used_count"),
-    "window": ("window", "attention.sliding_window"),
-}
-SPECIAL_TOKENS = ("bos", "eos", "eot", "unknown", "padding")
+LABELS = {"feed_forward": "feed-forward", "kv_heads": "kv heads", "experts_used": "experts used"}
 
 
 def command(
@@ -38,6 +27,7 @@ def command(
     """Describe a model: parameters, types, tokenizer, licence, card."""
     from trit.cli._resolve import resolve
     from trit.cli._terminal import note, print_json
+    from trit.describe import describe
     from trit.files import checkpoint
 
     if picture is not None:
@@ -46,129 +36,55 @@ def command(
         pictures.check(picture, "--picture")
     path = resolve(model)
     with checkpoint.open(path) as opened:
-        answer = describe(opened, with_tensors=tensors)
+        found = describe(opened)
         if picture is not None:
             from trit.pictures import bits
 
-            bits.draw(opened.tensors.values(), picture, title(answer))
+            bits.draw(opened.tensors.values(), picture, title(found))
             note(f"written: {picture}")
-    if hash_:
-        answer["sha256"] = _hash(model, path)
+    sha256 = _hash(model, path) if hash_ else None
     if json:
-        print_json(answer)
+        print_json(as_json(found, tensors, sha256))
     else:
-        print(as_text(answer))
+        print(as_text(found, tensors, sha256))
 
 
-def describe(model: "Checkpoint", *, with_tensors: bool) -> dict[str, Any]:
-    """Everything `show` says, as JSON would have it; absent facts are None."""
-    keys = model.metadata
-    arch = _text(keys.get("general.architecture"))
-    found = {
-        name: _number(keys.get(f"{arch}.{key}")) for name, (_, key) in HYPER_PARAMETERS.items()
-    }
-    types: dict[str, dict[str, Any]] = {}
-    weights = nbytes = 0
-    for tensor in model.tensors.values():
-        row = types.setdefault(
-            tensor.format.name,
-            {
-                "type": tensor.format.name,
-                "tensors": 0,
-                "parameters": 0,
-                "bytes": 0,
-                "bits_per_weight": tensor.format.bits_per_weight,
-            },
-        )
-        count = tensor.rows * tensor.cols
-        row["tensors"] += 1
-        row["parameters"] += count
-        row["bytes"] += tensor.nbytes
-        weights, nbytes = weights + count, nbytes + tensor.nbytes
-    if model.stored_bytes is not None:
-        nbytes = model.stored_bytes
+def as_json(found: "Description", with_tensors: bool, sha256: str | None) -> dict[str, Any]:
+    """Flat; a fact that is absent is None, the tensors and the hash are there if asked for."""
     answer: dict[str, Any] = {
-        "path": str(model.path),
-        "kind": model.kind,
-        "name": _text(keys.get("general.name")),
-        "architecture": arch,
-        "parameters": weights,
-        "tensor_bytes": nbytes,
-        "file_bytes": model.path.stat().st_size if model.path.is_file() else None,
-        "bits_per_weight": round(8 * nbytes / weights, 4) if weights else None,
-        "quantization": _text(keys.get("trit.source.quantization")),
-        **found,
-        "types": sorted(types.values(), key=lambda row: -row["bytes"]),
-        "tokenizer": _tokenizer(keys),
-        "template": _text(keys.get("tokenizer.chat_template")),
-        "licence": _text(keys.get("general.license")),
-        "recipe": _text(keys.get("trit.recipe")),
-        "source_sha256": _text(keys.get("trit.source.sha256")),
-        "made_by": _text(keys.get("trit.version")),
-        "card": _card(keys, list(model.tensors)),
+        "path": str(found.path),
+        "kind": found.kind,
+        "name": found.name,
+        "architecture": found.architecture,
+        "parameters": found.parameters,
+        "tensor_bytes": found.tensor_bytes,
+        "file_bytes": found.file_bytes,
+        "bits_per_weight": found.bits_per_weight,
+        "quantization": found.quantization,
+        **found.hyper_parameters,
+        "types": [asdict(row) for row in found.types],
+        "tokenizer": dict(found.tokenizer),
+        "template": found.template,
+        "licence": found.licence,
+        "recipe": found.recipe,
+        "source_sha256": found.source_sha256,
+        "made_by": found.made_by,
+        "card": found.card.to_dict() if found.card else None,
     }
     if with_tensors:
-        answer["tensors"] = [
-            {
-                "name": tensor.name,
-                "type": tensor.format.name,
-                "shape": list(tensor.shape),
-                "bytes": tensor.nbytes,
-            }
-            for tensor in model.tensors.values()
-        ]
+        answer["tensors"] = [asdict(tensor) for tensor in found.tensors]
+    if sha256 is not None:
+        answer["sha256"] = sha256
     return answer
 
 
-def title(answer: dict[str, Any]) -> str:
-    """Name, bits per weight and size, of `describe`."""
+def title(found: "Description") -> str:
+    """Name, bits per weight and size."""
     from trit.cli._terminal import size
 
-    path = Path(answer["path"])
+    path = Path(found.path)
     name = path.stem if path.suffix == ".gguf" else path.name
-    return (
-        f"{name}: {answer['bits_per_weight']:.2f} bits per weight, {size(answer['tensor_bytes'])}"
-    )
-
-
-def _card(keys: Any, tensors: list[str]) -> dict[str, Any] | None:
-    """The quality card, if the file has one."""
-    if "trit.card.tokens" not in keys:
-        return None
-    from trit.evaluate import card  # it brings an engine
-
-    found = card.read(keys, tensors)
-    return None if found is None else found.to_dict()
-
-
-def _tokenizer(keys: Any) -> dict[str, Any]:
-    tokens = keys.get("tokenizer.ggml.tokens")
-    special = {
-        name: _number(keys.get(f"tokenizer.ggml.{name}_token_id")) for name in SPECIAL_TOKENS
-    }
-    return {
-        "model": _text(keys.get("tokenizer.ggml.model")),
-        "pre": _text(keys.get("tokenizer.ggml.pre")),
-        "tokens": len(tokens) if hasattr(tokens, "__len__") else None,
-        **{f"{name}_id": number for name, number in special.items()},
-    }
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _number(value: object) -> int | list[int] | None:
-    """A count, or one per layer; whatever else a key holds is not one."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, str | float | bool) or value is None:
-        return None
-    try:
-        numbers = [int(item) for item in value]  # type: ignore[attr-defined]
-    except (TypeError, ValueError):
-        return None
-    return numbers[0] if len(set(numbers)) == 1 else numbers
+    return f"{name}: {found.bits_per_weight or 0:.2f} bits per weight, {size(found.tensor_bytes)}"
 
 
 def _hash(name: str, path: Any) -> str:
@@ -180,73 +96,79 @@ def _hash(name: str, path: Any) -> str:
         return source_sha256(path, lambda done, total: progress(f"hashing {name}", done, total))
 
 
-def as_text(answer: dict[str, Any]) -> str:
+def as_text(found: "Description", with_tensors: bool, sha256: str | None) -> str:
     """The answer for people."""
     from trit.cli._terminal import human, size, table
 
-    bits = answer["bits_per_weight"]
     rows = [
-        ("model", answer["name"] or "(no name)"),
-        ("path", answer["path"]),
-        ("architecture", str(answer["architecture"])),
-        ("parameters", f"{answer['parameters']:,} ({human(answer['parameters'])})"),
-        ("size", f"{size(answer['tensor_bytes'])}, {bits} bits per weight"),
+        ("model", found.name or "(no name)"),
+        ("path", str(found.path)),
+        ("architecture", str(found.architecture)),
+        ("parameters", f"{found.parameters:,} ({human(found.parameters)})"),
+        ("size", f"{size(found.tensor_bytes)}, {found.bits_per_weight} bits per weight"),
     ]
-    if answer["quantization"] is not None:
-        rows.append(("quantized", answer["quantization"]))
-    for name, (label, _) in HYPER_PARAMETERS.items():
-        if answer[name] is not None:
-            rows.append((label, _shown(answer[name])))
-    tokenizer = answer["tokenizer"]
-    kind = " ".join(str(part) for part in (tokenizer["model"], tokenizer["pre"]) if part)
-    rows.append(("tokenizer", f"{kind or 'none'}, {tokenizer['tokens'] or 0:,} tokens"))
-    ids = [f"{name} {tokenizer[f'{name}_id']}" for name in SPECIAL_TOKENS]
-    rows.append(("special", ", ".join(text for text in ids if not text.endswith("None"))))
-    template = answer["template"]
-    rows.append(("template", "none" if template is None else f"{len(template):,} characters"))
-    rows.append(("licence", answer["licence"] or "not stated"))
-    if answer["recipe"]:
-        rows.append(("recipe", answer["recipe"]))
-        rows.append(("made by", f"trit {answer['made_by']}"))
-        rows.append(("from", f"a source of sha256 {str(answer['source_sha256'])[:16]}…"))
-    if answer["card"]:
+    if found.quantization is not None:
+        rows.append(("quantized", found.quantization))
+    for name, value in found.hyper_parameters.items():
+        if value is not None:
+            rows.append((LABELS.get(name, name), _shown(value)))
+    rows += _tokenizer(found)
+    rows.append(("licence", found.licence or "not stated"))
+    if found.recipe:
+        rows.append(("recipe", found.recipe))
+        rows.append(("made by", f"trit {found.made_by}"))
+        rows.append(("from", f"a source of sha256 {str(found.source_sha256)[:16]}…"))
+    if found.card:
         from trit.cli._card import card_rows
 
-        rows += card_rows(answer["card"])
-    if "sha256" in answer:
-        rows.append(("sha256", answer["sha256"]))
-    parts = [table(rows), "", _types(answer["types"])]
-    if "tensors" in answer:
-        parts += ["", _tensors(answer["tensors"])]
+        rows += card_rows(found.card.to_dict())
+    if sha256 is not None:
+        rows.append(("sha256", sha256))
+    parts = [table(rows), "", _types(found)]
+    if with_tensors:
+        parts += ["", _tensors(found)]
     return "\n".join(parts)
+
+
+def _tokenizer(found: "Description") -> list[tuple[str, str]]:
+    from trit.describe import SPECIAL_TOKENS
+
+    tokenizer, template = found.tokenizer, found.template
+    kind = " ".join(str(part) for part in (tokenizer["model"], tokenizer["pre"]) if part)
+    ids = [f"{name} {tokenizer[f'{name}_id']}" for name in SPECIAL_TOKENS]
+    return [
+        ("tokenizer", f"{kind or 'none'}, {tokenizer['tokens'] or 0:,} tokens"),
+        ("special", ", ".join(text for text in ids if not text.endswith("None"))),
+        ("template", "none" if template is None else f"{len(template):,} characters"),
+    ]
 
 
 def _shown(value: int | list[int]) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{min(value):,} to {max(value):,} by layer"
 
 
-def _types(types: list[dict[str, Any]]) -> str:
+def _types(found: "Description") -> str:
     from trit.cli._terminal import human, size, table
 
     rows = [("TYPE", "TENSORS", "PARAMETERS", "SIZE", "BITS/WEIGHT")]
-    for row in types:
+    for row in found.types:
         rows.append(
             (
-                row["type"].upper(),
-                str(row["tensors"]),
-                human(row["parameters"]),
-                size(row["bytes"]),
-                f"{row['bits_per_weight']:g}",
+                row.type.upper(),
+                str(row.tensors),
+                human(row.parameters),
+                size(row.bytes),
+                f"{row.bits_per_weight:g}",
             )
         )
     return table(rows, right=frozenset({1, 2, 3, 4}))
 
 
-def _tensors(tensors: list[dict[str, Any]]) -> str:
+def _tensors(found: "Description") -> str:
     from trit.cli._terminal import size, table
 
     rows = [("TENSOR", "TYPE", "SHAPE", "SIZE")]
-    for tensor in tensors:
-        shape = " × ".join(str(n) for n in tensor["shape"])
-        rows.append((tensor["name"], tensor["type"].upper(), shape, size(tensor["bytes"])))
+    for tensor in found.tensors:
+        shape = " × ".join(str(n) for n in tensor.shape)
+        rows.append((tensor.name, tensor.type.upper(), shape, size(tensor.bytes)))
     return table(rows, right=frozenset({3}))

@@ -76,9 +76,7 @@ def document(found: Report) -> Iterator[Block]:
     yield Heading("What it costs to be smaller")
     yield from _frontiers(found)
     yield Heading("Where the bits went")
-    yield Words(
-        "Each matrix by its layer and kind, coloured by bits per weight; bars are sizes."
-    )
+    yield Words("Each matrix by its layer and kind, coloured by bits per weight; bars are sizes.")
     yield from (_bits(model, number) for number, model in enumerate(found.models))
     yield Heading("How it was measured")
     yield Items(tuple(_how(found)))

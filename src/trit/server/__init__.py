@@ -9,7 +9,8 @@
     _driver.py      the thread that runs the models' steps
     _requests.py    the bodies that are understood
     _prompts.py     from a body to what the runtime is asked
-    _chat.py _completions.py _embeddings.py _texts.py _models.py   the endpoints
+    _chat.py _completions.py _embeddings.py _texts.py _models.py _card.py   the endpoints
+    _page.py        the web page at /, of the sources in page/
 
 It generates nothing itself: that is the runtime's.
 """

@@ -2,8 +2,9 @@
 
 Host     on a loopback address it has to be a loopback name, so that no page of the web can reach
          the server under a name of its own (DNS rebinding); elsewhere the key stands for it
-Origin   pages of this machine are let in, with CORS; a request of any other page is refused, also
-         one that its browser would send without asking and not let it read
+Origin   the server's own page and pages of this machine are let in, with CORS; a request of any
+         other page is refused, also one that its browser would send without asking and not let it
+         read
 key      compared in constant time
 body     bounded in bytes and in time
 time     a request that takes too long ends with an error; where its client reads nothing, not even
@@ -35,7 +36,7 @@ from trit.server._metrics import Metrics
 from trit.server.settings import BODY_SECONDS, Settings, is_loopback
 
 log = logging.getLogger("trit.server")
-_OPEN_PATHS = ("/health",)  # without a key
+_OPEN_PATHS = ("/health", "/")  # without a key; the page holds no secret, and asks for the key
 _HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([^:\[\]]+))(?::[0-9]*)?")
 _FAREWELL_SECONDS = 5.0  # for a client to take in why its request has ended
 _TOO_LARGE = "The body has more than {} bytes, which is the most that this server takes."
@@ -77,7 +78,7 @@ class Gate:
         self._check_host(headers.get(b"host", b""))
         origin = headers.get(b"origin")
         if origin is not None:
-            _check_origin(origin)
+            _check_origin(origin, headers.get(b"host", b""))
             visit.origin = origin
             if scope["method"] == "OPTIONS" and b"access-control-request-method" in headers:
                 return await visit.allow(headers.get(b"access-control-request-headers", b""))
@@ -211,15 +212,18 @@ class _Visit:
             self._task.cancel()
 
 
-def _check_origin(origin: bytes) -> None:
+def _check_origin(origin: bytes, host: bytes) -> None:
     try:
         parts = urlsplit(origin.decode("ascii"))
-        allowed = parts.scheme in ("http", "https") and is_loopback(parts.hostname or "")
+        own = parts.netloc == host.decode("ascii")
+        allowed = parts.scheme in ("http", "https") and (own or is_loopback(parts.hostname or ""))
     except ValueError:
         allowed = False
     if not allowed:
         raise ApiError(
-            403, "Pages of other origins than this machine are refused.", code="origin_not_allowed"
+            403,
+            "Pages of other origins than this server and this machine are refused.",
+            code="origin_not_allowed",
         )
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
 
+from trit.runtime.sample import SamplerSettings
 from trit.server._documents import ErrorBody, refusals
 from trit.server._errors import unavailable
 from trit.server._metrics import CONTENT_TYPE
@@ -17,8 +18,20 @@ from trit.server._shelf import Entry
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """What is used where a request says nothing else."""
+
+    temperature: float
+    top_k: int
+    top_p: float
+    min_p: float
+    repeat_penalty: float
+
+
+@dataclass(frozen=True)
 class Meta:
-    """A loaded model: context, vocabulary, bytes of weights and of the cache, idle seconds."""
+    """A loaded model: context, vocabulary, bytes of weights and of the cache, idle seconds, and its
+    own settings of the sampler."""
 
     n_ctx: int
     n_ctx_train: int
@@ -27,6 +40,7 @@ class Meta:
     cache_bytes: int
     requests: int
     idle_seconds: float
+    sampling: Sampling
 
 
 @dataclass(frozen=True)
@@ -101,5 +115,10 @@ def _object(entry: Entry) -> ModelObject:
             cache_bytes=model.engine.cache_bytes(),
             requests=entry.users,
             idle_seconds=0.0 if entry.users else round(time.monotonic() - entry.used_at, 3),
+            sampling=_sampling(model.sampling),
         )
     return ModelObject(entry.name, entry.created, entry.state, meta)
+
+
+def _sampling(own: SamplerSettings) -> Sampling:
+    return Sampling(own.temperature, own.top_k, own.top_p, own.min_p, own.repeat_penalty)

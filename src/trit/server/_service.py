@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from starlette.responses import Response
@@ -50,10 +51,12 @@ class Work:
 
 
 class Service:
-    """One server's. Between `open` and `close` it answers."""
+    """One server's. Between `open` and `close` it answers. `paths`: where the models lie."""
 
-    def __init__(self, models: dict[str, Open], settings: Settings) -> None:
-        self.settings = settings
+    def __init__(
+        self, models: dict[str, Open], settings: Settings, paths: Mapping[str, Path]
+    ) -> None:
+        self.settings, self.paths = settings, paths
         self.shelf = Shelf(models, settings.sleep_idle_seconds, lambda work: self.driver.call(work))
         self.queue = Queue(settings.parallel, settings.queue)
         self.metrics = Metrics()

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -17,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from trit.runtime.model import Model
-from trit.server import _chat, _completions, _embeddings, _models, _texts
+from trit.server import _card, _chat, _completions, _embeddings, _models, _page, _texts
 from trit.server._errors import ApiError, of_status, of_validation
 from trit.server._gate import Gate
 from trit.server._service import Service
@@ -31,14 +32,16 @@ def create_app(
     models: Mapping[str, Callable[[], Model]],
     settings: Settings,
     on_failure: OnFailure | None = None,
+    paths: Mapping[str, Path] | None = None,
 ) -> FastAPI:
     """The application.
 
     models      what opens a model, by the name that requests give; the first is opened at once, the
                 others when they are asked for
     on_failure  told when the first model cannot be opened
+    paths       where the models lie, for their cards; what is not named has none
     """
-    service = Service(dict(models), settings)
+    service = Service(dict(models), settings, dict(paths or {}))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -55,8 +58,10 @@ def create_app(
         docs_url=None, redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
     app.state.service = service
-    for part in (_chat, _completions, _embeddings, _texts, _models):
-        app.include_router(part.router(service))
+    parts = (_chat, _completions, _embeddings, _texts, _models, _card)
+    routers = [part.router(service) for part in parts]
+    for router in [*routers, _page.router(routers)]:
+        app.include_router(router)
     app.add_middleware(Gate, settings=settings, metrics=service.metrics)
     _shape_errors(app)
     return app

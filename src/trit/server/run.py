@@ -7,6 +7,7 @@ import errno
 import signal
 import socket
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -21,11 +22,17 @@ GRACE_SECONDS = 3  # for answers that are under way when the server is told to s
 OnReady = Callable[[str], None]
 
 
-def serve(models: Mapping[str, Callable[[], Model]], settings: Settings, on_ready: OnReady) -> None:
+def serve(
+    models: Mapping[str, Callable[[], Model]],
+    settings: Settings,
+    on_ready: OnReady,
+    paths: Mapping[str, Path] | None = None,
+) -> None:
     """Serve until the process is told to stop; called in the main thread.
 
     models    what opens a model, by name; the first is opened while the server already listens
     on_ready  told the address once connections are taken
+    paths     where the models lie, for their cards
     Errors: KeyboardInterrupt for Ctrl-C, UsageError for an address that cannot be listened on, and
     those of opening the first model.
     """
@@ -37,7 +44,7 @@ def serve(models: Mapping[str, Callable[[], Model]], settings: Settings, on_read
             server.should_exit = True
 
         config = uvicorn.Config(
-            create_app(models, settings, stop),
+            create_app(models, settings, stop, paths),
             http=Connection,
             ws="none",
             log_config=None,

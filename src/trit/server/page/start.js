@@ -1,0 +1,3 @@
+// The last script: every view is registered.
+
+trit.start();
