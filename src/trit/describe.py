@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,7 +161,7 @@ def _tokenizer(keys: Mapping[str, Any]) -> dict[str, str | int | None]:
     found: dict[str, str | int | None] = {
         "model": _text(keys.get("tokenizer.ggml.model")),
         "pre": _text(keys.get("tokenizer.ggml.pre")),
-        "tokens": len(tokens) if hasattr(tokens, "__len__") else None,
+        "tokens": len(tokens) if isinstance(tokens, Sized) else None,
     }
     for name in SPECIAL_TOKENS:
         number = _number(keys.get(f"tokenizer.ggml.{name}_token_id"))
