@@ -54,7 +54,7 @@ def command(
     json: Json = False,
     jsonl: Jsonl = False,
 ) -> None:
-    """Measure a model: perplexity, divergence from a reference, facts, tasks.
+    """Measure a model: perplexity, divergence, facts, tasks.
 
     Windows and scoring are those of llama.cpp's perplexity tool, so the figures can be compared.
     --facts, with a text or without: how often the model finds the true answer likelier than near
