@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trit.neurons import Neurons, Pruned, neurons, prune
     from trit.quantize import QuantizeResult, quantize
     from trit.recommend import Recommendation, recommend
+    from trit.report import Report, report
     from trit.runtime.generate import Chunk, Generation
     from trit.runtime.model import Model, load
     from trit.runtime.sample import SamplerSettings
@@ -53,6 +54,7 @@ __all__ = [
     "Pruned",
     "QuantizeResult",
     "Recommendation",
+    "Report",
     "SamplerSettings",
     "TrainResult",
     "TritError",
@@ -69,6 +71,7 @@ __all__ = [
     "prune",
     "quantize",
     "recommend",
+    "report",
     "synth",
     "train",
 ]
@@ -89,6 +92,7 @@ _MODULES = {
     "Pruned": "trit.neurons",
     "QuantizeResult": "trit.quantize",
     "Recommendation": "trit.recommend",
+    "Report": "trit.report",
     "SamplerSettings": "trit.runtime.sample",
     "TrainResult": "trit.training",
     "TritError": "trit.errors",
@@ -104,6 +108,7 @@ _MODULES = {
     "prune": "trit.neurons",
     "quantize": "trit.quantize",
     "recommend": "trit.recommend",
+    "report": "trit.report",
     "synth": "trit.synth",
     "train": "trit.training",
 }

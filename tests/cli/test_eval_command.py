@@ -174,3 +174,53 @@ def test_facts_for_people(
 def test_facts_know_no_windows(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", str(model), "--facts", "--ctx", "64"]) == 2
     assert "add --text FILE" in capsys.readouterr().err
+
+
+@pytest.fixture
+def piqa(tmp_path: Path) -> Path:
+    rows = [{"goal": f"do {n}", "sol1": "so", "sol2": "no", "label": n % 2} for n in range(5)]
+    (tmp_path / "piqa.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return tmp_path
+
+
+def test_tasks(model: Path, piqa: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--task", "piqa", "--task-data", str(piqa), "--limit", "4"]
+    assert main(["eval", str(model), *arguments, "--reference", str(model), "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)["tasks"]["tasks"]
+    assert (answer["task"], answer["questions"], answer["total"]) == ("piqa", 4, 5)
+    assert set(answer["metrics"]) == {"acc", "acc_norm", "acc_bytes"}
+    assert answer["metrics"]["acc"]["change"] == 0
+    assert main(["eval", str(model), *arguments, "--reference", str(model)]) == 0
+    captured = capsys.readouterr()
+    lines = captured.out.splitlines()
+    assert "|Tasks|Version|Filter|n-shot|Metric  | | Value| |Stderr|" in lines
+    assert any(line.startswith("|piqa |      1|none  |     0|acc     |↑|0.") for line in lines)
+    assert any(line.startswith("piqa    acc_norm") and "+0.00 (" in line for line in lines)
+    assert max(len(line) for line in lines[1:]) <= 80
+    assert captured.err.startswith("4 questions of two models; the time is known")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--task", "piqa"], 2, "--task NAME, --task-data DIR and --limit go together"),
+        (["--facts", "--limit", "3"], 2, "go together"),
+        (["--task", "boolq", "--task-data", "DATA"], 2, "'boolq' is none of the tasks"),
+        (["--task", "lambada", "--task-data", "DATA"], 2, "trit downloads no task data"),
+        (["--task", "piqa", "--task-data", "DATA", "--limit", "0"], 2, "1 question or more"),
+        (["--task", "piqa", "--task-data", "absent.jsonl"], 1, "absent.jsonl: expected a file"),
+        (["--task", "piqa,lambada", "--task-data", "DATA/piqa.jsonl"], 2, "a file has one task"),
+    ],
+)
+def test_bad_requests_of_tasks(
+    arguments: list[str],
+    code: int,
+    says: str,
+    model: Path,
+    piqa: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [word.replace("DATA", str(piqa)) for word in arguments]
+    assert main(["eval", str(model), *words]) == code
+    captured = capsys.readouterr()
+    assert captured.out == "" and says in captured.err and captured.err.count("\n") == 1

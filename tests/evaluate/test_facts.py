@@ -11,9 +11,10 @@ import pytest
 import text_model
 from trit.engine import Rows
 from trit.errors import TritError
-from trit.evaluate import _fact_scores
+from trit.evaluate import _continuations
+from trit.evaluate._continuations import Continuation
 from trit.evaluate._fact_items import FILE, THIRDS, Fact, load
-from trit.evaluate._fact_scores import Asked, ask, score
+from trit.evaluate._fact_scores import ask, score
 from trit.evaluate._opened import Opened
 from trit.evaluate.recall import CTX, Answers, answers, groups, rare_first, recall
 
@@ -111,17 +112,22 @@ def test_groups_and_slices_change_no_score(model: Path, monkeypatch: pytest.Monk
     items, seen = some(), list[int]()
     with Opened(model, CTX, 2) as opened:
         expected = score(opened, items)
-        monkeypatch.setattr(_fact_scores, "GROUP", 5)
-        monkeypatch.setattr(_fact_scores, "SLICE_ROWS", 7)
+        monkeypatch.setattr(_continuations, "GROUP_TOKENS", 300)
+        monkeypatch.setattr(_continuations, "SLICE_ROWS", 7)
         got = score(opened, items, seen.append)
     assert all((a == b).all() for a, b in zip(expected, got, strict=True))
-    assert seen == [*range(5, len(items), 5), len(items)]
+    assert seen == sorted(set(seen)) and seen[-1] == len(items) > len(seen) > 3
 
 
 def test_a_choice_begins_where_the_prompt_ends() -> None:
-    assert ask([1, 2], [[1, 2, 3, 4], [1, 2, 3]]) == Asked([1, 2], [[3, 4], [3]])
-    assert ask([1, 2], [[1, 2, 3], [1, 7, 3]]) == Asked([1], [[2, 3], [7, 3]])  # joined at the seam
-    assert ask([1, 2, 3], [[1, 2], [1, 2, 3]]) == Asked([1], [[2], [2, 3]])  # none is empty
+    def starts(prompt: list[int], texts: list[list[int]]) -> set[int]:
+        found = ask(prompt, texts)
+        assert found == [Continuation(text, found[0].start) for text in texts]
+        return {each.start for each in found}
+
+    assert starts([1, 2], [[1, 2, 3, 4], [1, 2, 3]]) == {2}
+    assert starts([1, 2], [[1, 2, 3], [1, 7, 3]]) == {1}  # joined at the seam
+    assert starts([1, 2, 3], [[1, 2], [1, 2, 3]]) == {1}  # none is empty
 
 
 def test_answers() -> None:

@@ -1,4 +1,4 @@
-"""`trit eval`: perplexity on a text, facts, and with a reference what a small model lost."""
+"""`trit eval`: perplexity on a text, facts, tasks; with a reference what a small model lost."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +29,19 @@ def command(
     facts: Annotated[
         bool, typer.Option("--facts", help="Ask for facts: which the model knows, or forgot.")
     ] = False,
+    task: Annotated[
+        str | None,
+        typer.Option("--task", metavar="NAME,…", help="Tasks such as hellaswag,piqa,lambada."),
+    ] = None,
+    task_data: Annotated[
+        Path | None,
+        typer.Option(
+            "--task-data", metavar="DIR", help="Folder of NAME.jsonl files, or the file of one."
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", help="Questions of each task; all.")
+    ] = None,
     ctx: Annotated[
         int | None,
         typer.Option("--ctx", "--ctx-size", "-c", metavar="N", help="Tokens per window: 512."),
@@ -41,20 +54,25 @@ def command(
     json: Json = False,
     jsonl: Jsonl = False,
 ) -> None:
-    """Measure a model: perplexity, divergence from a reference, facts.
+    """Measure a model: perplexity, divergence, facts, tasks.
 
     Windows and scoring are those of llama.cpp's perplexity tool, so the figures can be compared.
     --facts, with a text or without: how often the model finds the true answer likelier than near
     misses, by category, and for rare and frequent facts; with a reference, what it forgot.
+    --task hellaswag, arc_easy, arc_challenge, piqa, winogrande, lambada: accuracy as
+    lm-evaluation-harness defines it, without examples, on files that you have.
     """
     from trit.cli._facts import asked, facts_text
     from trit.cli._model_argument import chosen
     from trit.cli._resolve import resolve
+    from trit.cli._tasks import answered, tasks_text
     from trit.cli._terminal import print_json
 
     name = chosen("eval", model, model_option)
-    if text is None and not facts:
-        raise UsageError(f"no text: trit eval {name} --text FILE, or --facts")
+    if text is None and not facts and task is None:
+        raise UsageError(f"no text: trit eval {name} --text FILE, or --facts, or --task NAME")
+    if (task is None) != (task_data is None) or (task is None and limit is not None):
+        raise UsageError("--task NAME, --task-data DIR and --limit go together")
     if text is None and not (ctx is None and chunks is None):
         raise UsageError("--ctx and --chunks are about a text: add --text FILE")
     path = resolve(name, jsonl=jsonl)
@@ -72,6 +90,10 @@ def command(
         known = asked(path, other, threads, kept, jsonl)
         answer["facts"] = known.to_dict()
         parts.append(facts_text(known))
+    if task is not None and task_data is not None:
+        scores = answered(path, task, task_data, other, limit, threads, kept, jsonl)
+        answer["tasks"] = scores.to_dict()
+        parts.append(tasks_text(scores))
     if json:
         print_json(answer)
     else:

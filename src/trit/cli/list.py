@@ -1,5 +1,6 @@
 """`trit list`: the models of the zoo and those pulled from Hugging Face."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +9,10 @@ ALIASES = ("ls",)
 
 
 def command(
+    page: Annotated[
+        Path | None,
+        typer.Option("--page", metavar="FILE.html", help="Write a page of them, with their cards."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
 ) -> None:
     """List the models that can be pulled and those that are here."""
@@ -17,6 +22,8 @@ def command(
     from trit import zoo
     from trit.cli._terminal import print_json, size, table
 
+    if page is not None:
+        _write(page)
     entries = zoo.shelf()
     if json:
         print_json(
@@ -44,3 +51,18 @@ def command(
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in table(rows, right=frozenset({1})).splitlines():
         print(line[:width])
+
+
+def _write(path: Path) -> None:
+    from trit import pictures
+    from trit.cli._terminal import note
+    from trit.errors import UsageError
+    from trit.report import zoo_page
+
+    if path.suffix.lower() != ".html" or not path.parent.is_dir():
+        raise UsageError(f"--page {path}: expected a name that ends in .html, in a folder there is")
+    pictures.require("--page")
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(zoo_page(), encoding="utf-8")
+    partial.replace(path)
+    note(f"written: {path}")

@@ -77,15 +77,16 @@ def command(
     token counted alike, and measures how far the new model is from the old one. Rows of ffn_gate
     and ffn_up are copied; ffn_down of a quantized model is rounded a second time.
     """
+    from trit import pictures
     from trit.cli._model_argument import chosen
     from trit.cli._neurons import neurons_text, pruned_text
     from trit.cli._resolve import resolve
     from trit.cli._terminal import note, print_json, warn
-    from trit.neurons import check_plot, draw, write_each
+    from trit.neurons import draw, write_each
 
     name = chosen("neurons", model, model_option)
     if plot is not None:
-        check_plot(plot)
+        pictures.check(plot, "--plot")
     if each is not None and not each.parent.is_dir():
         raise UsageError(f"--each {each}: there is no folder {each.parent}.")
     if prune is None and not (out is None and multiple is None and eval_text is None):

@@ -1,6 +1,7 @@
 """`trit show`: what a model is, from its keys and its list of tensors; no weight is read."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,17 +18,30 @@ def command(
     model: Annotated[str, typer.Argument(help="Folder, GGUF file or model name.")],
     tensors: Annotated[bool, typer.Option("--tensors", help="List the tensors too.")] = False,
     hash_: Annotated[bool, typer.Option("--hash", help="The sha256 of the file too.")] = False,
+    picture: Annotated[
+        Path | None,
+        typer.Option("--picture", metavar="FILE", help="Draw where the bits went, .svg or .png."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Describe a model: parameters, types, tokenizer, licence, card."""
     from trit.cli._resolve import resolve
-    from trit.cli._terminal import print_json
+    from trit.cli._terminal import note, print_json
     from trit.describe import describe
     from trit.files import checkpoint
 
+    if picture is not None:
+        from trit import pictures
+
+        pictures.check(picture, "--picture")
     path = resolve(model)
     with checkpoint.open(path) as opened:
         found = describe(opened)
+        if picture is not None:
+            from trit.pictures import bits
+
+            bits.draw(opened.tensors.values(), picture, title(found))
+            note(f"written: {picture}")
     sha256 = _hash(model, path) if hash_ else None
     if json:
         print_json(as_json(found, tensors, sha256))
@@ -62,6 +76,15 @@ def as_json(found: "Description", with_tensors: bool, sha256: str | None) -> dic
     if sha256 is not None:
         answer["sha256"] = sha256
     return answer
+
+
+def title(found: "Description") -> str:
+    """Name, bits per weight and size."""
+    from trit.cli._terminal import size
+
+    path = Path(found.path)
+    name = path.stem if path.suffix == ".gguf" else path.name
+    return f"{name}: {found.bits_per_weight or 0:.2f} bits per weight, {size(found.tensor_bytes)}"
 
 
 def _hash(name: str, path: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -73,7 +74,21 @@ class Opened:
 
         return Tokenizer.from_gguf(self.file.metadata, name=self.file.path)
 
+    def encoder(self) -> Callable[[str], list[int]]:
+        """Text to ids, with the BOS the model wants and no EOS; control tokens are not read."""
+        return encoder(self.tokenizer())
+
     def read(self, tokens: NDArray[np.int32], asked: range) -> NDArray[np.float32]:
         """Hidden states (len(asked), width) of the positions `asked` of a fresh sequence."""
         self.engine.remove(0, 0)
         return self.engine.hidden(Rows.of(tokens.tolist()), asked)
+
+
+def encoder(tokenizer: Tokenizer) -> Callable[[str], list[int]]:
+    """What `Opened.encoder` gives, of a tokenizer."""
+    bos = [tokenizer.bos_id] if tokenizer.add_bos and tokenizer.bos_id is not None else []
+
+    def encode(text: str) -> list[int]:
+        return bos + tokenizer.encode(text, add_special=False, parse_special=False)
+
+    return encode

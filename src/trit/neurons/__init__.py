@@ -12,7 +12,6 @@ of `ffn_down`. What firing means is defined in `_firing`, what a neuron contribu
 from trit.neurons._each import write_each
 from trit.neurons._firing import DEFINITIONS
 from trit.neurons._measure import Neurons, neurons
-from trit.neurons._plot import check as check_plot
 from trit.neurons._plot import draw
 from trit.neurons._prune import Pruned, prune
 from trit.neurons._tally import RARE, LayerNeurons
@@ -23,7 +22,6 @@ __all__ = [
     "LayerNeurons",
     "Neurons",
     "Pruned",
-    "check_plot",
     "draw",
     "neurons",
     "prune",

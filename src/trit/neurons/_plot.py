@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from trit.errors import UnsupportedError, UsageError
 from trit.neurons._firing import DEFINITIONS
 from trit.neurons._measure import CLAIM, Neurons
 from trit.neurons._tally import FRACTIONS, Doubles
+from trit.pictures import check, save
 
-KINDS = (".svg", ".png")
 POINTS = 25  # of a curve
 RARELY = 0.1  # of the tokens, drawn with the claim
 SHOWN = ("above_rms", "tenth_of_max", "tenth_of_rms", "int8")
@@ -23,8 +22,7 @@ def draw(result: Neurons, path: Path) -> None:
 
     UsageError for another kind, UnsupportedError without matplotlib (extra `plot`).
     """
-    check(path)
-    from matplotlib import rcParams
+    check(path, "--plot")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.6), layout="constrained")
@@ -32,30 +30,7 @@ def draw(result: Neurons, path: Path) -> None:
     _frequencies(left, result)
     _energies(right, result)
     figure.suptitle(f"{Path(result.model).stem}: {result.tokens:,} tokens")
-    partial = path.with_name(f"{path.name}.partial")
-    kept = dict(rcParams)
-    rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "trit"})  # small, and the same again
-    try:
-        figure.savefig(str(partial), format=path.suffix[1:].lower(), metadata=_metadata(path))
-    finally:
-        rcParams.update(kept)
-    partial.replace(path)
-
-
-def check(path: Path) -> None:
-    """Raise the errors of `draw`, before anything is measured."""
-    if path.suffix.lower() not in KINDS:
-        raise UsageError(f"--plot {path}: expected a name that ends in {' or '.join(KINDS)}.")
-    if not path.parent.is_dir():
-        raise UsageError(f"--plot {path}: there is no folder {path.parent}.")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise UnsupportedError("--plot needs matplotlib: pip install 'trit[plot]'") from None
-
-
-def _metadata(path: Path) -> dict[str, str | None]:
-    return {"Date": None} if path.suffix.lower() == ".svg" else {}
+    save(figure, path)
 
 
 def _frequencies(axes: Any, result: Neurons) -> None:

@@ -20,7 +20,7 @@ So nothing that fits is better than the choice in both quality and speed.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,7 +42,7 @@ from trit.recommend._candidate import TRAINED, Candidate, beats, speed
 from trit.recommend._curve import Curve, curve_for
 from trit.recommend._words import described
 
-__all__ = ["Candidate", "Recommendation", "beats", "recommend"]
+__all__ = ["Candidate", "Recommendation", "beats", "recommend", "with_measured"]
 
 PathLike = str | os.PathLike[str]
 
@@ -129,6 +129,30 @@ def recommend(
         machine=where,
         curve=curve,
     )
+
+
+def with_measured(
+    found: Recommendation, klds: Mapping[str, float], speeds: Mapping[str, float]
+) -> Recommendation:
+    """The rule again, with what was measured in place of what was expected.
+
+    klds, speeds   by the path of a candidate: nats per token, and tokens per second of decoding
+    """
+    known = []
+    for each in found.candidates:
+        path = each.path or ""
+        if path in klds:
+            each = replace(each, kld=klds[path], basis="measured", measured=True)
+        if path in speeds:
+            each = replace(each, option=replace(each.option, tokens_per_second=speeds[path]))
+        known.append(replace(each, beaten_by=None))
+    marked = [_marked(each, known) for each in known]
+    chosen = pick(marked)
+    words = described(
+        found.model, found.model, chosen, marked, found.machine, found.asked.ctx, READABLE
+    )
+    order = sorted(marked, key=lambda each: (each.kld, each.option.needs.weights))
+    return replace(found, chosen=chosen, words=words, candidates=tuple(order))
 
 
 def _candidates(
