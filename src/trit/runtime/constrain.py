@@ -11,6 +11,7 @@ as many spaces as it likes sometimes writes nothing else.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 Float32 = NDArray[np.float32]
 Schema = Mapping[str, Any]
 _AS_JSON_DUMPS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_PLACE = re.compile(r"^at \d+\(\d+\): ")
 MOST_SCHEMA_CHARS = 100_000
 MOST_JOINED = 12
 
@@ -182,5 +184,6 @@ class _Vocabulary:
 
 
 def _check(matcher: LLMatcher) -> None:
-    if matcher.is_error():
-        raise UsageError(f"the form of the answer cannot be used: {matcher.get_error():.300}.")
+    if matcher.is_error():  # its first line; the others point into the grammar, which is ours
+        problem = _PLACE.sub("", matcher.get_error().strip().partition("\n")[0]).rstrip(".")
+        raise UsageError(f"the form of the answer cannot be used: {problem:.300}.")

@@ -236,6 +236,8 @@ class Model:
         messages: Messages,
         tools: Messages | None = None,
         thinking: bool | None = None,
+        *,
+        add_generation_prompt: bool = True,
     ) -> list[int]:
         """The ids of a conversation, up to where the model answers.
 
@@ -243,7 +245,10 @@ class Model:
         """
         source = self._chat_template().source
         said, told, sign = set_apart(self.tokenizer, messages, tools, source)
-        ids = encode_apart(self.tokenizer, self.render(said, tools=told, thinking=thinking), sign)
+        text = self.render(
+            said, tools=told, thinking=thinking, add_generation_prompt=add_generation_prompt
+        )
+        ids = encode_apart(self.tokenizer, text, sign)
         # Most templates write the BOS themselves; it is wanted once.
         return ids if ids[:1] == [self.tokenizer.bos_id] else self._with_bos(ids)
 
