@@ -38,7 +38,8 @@ def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["estimate", "8B", "-c", "9999999", "--no-measure"]) == 3
 
 
-def test_devices_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["estimate", "any", "--device", "list"]) == 0
+@pytest.mark.parametrize("words", [["estimate"], ["estimate", "any"], ["recommend"]])
+def test_devices_are_listed(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--device", "list"]) == 0
     out = capsys.readouterr().out
     assert "steam-deck" in out and max(map(len, out.splitlines())) <= 80

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -263,8 +264,9 @@ def test_what_is_refused(whole: DistillResult, teacher: Path, tmp_path: Path) ->
         distill(stranger, tiny.SETTINGS, whole.path)
     small = small_model.write(tmp_path / "small.gguf", small_model.arrays())
     settings = tiny.settings(student=str(small), calibration=None)
-    with pytest.raises(UsageError, match="has 64 tokens, the teacher 258"):
+    with pytest.raises(UsageError, match=r"has 64 tokens, .*teacher.* 258: a student needs"):
         distill(teacher, settings, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("precious")
     with pytest.raises(UsageError, match=r"holds other things \(thesis.txt\)"):
@@ -278,6 +280,17 @@ def test_what_is_refused(whole: DistillResult, teacher: Path, tmp_path: Path) ->
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="--device is 'cuda', and torch finds no GPU"):
             distill(teacher, tiny.settings(device="cuda"), tmp_path / "gpu")
+        assert not (tmp_path / "gpu").exists()
+
+
+def test_a_file_it_was_begun_with_has_changed(teacher: Path, tmp_path: Path) -> None:
+    text = tmp_path / "calibration.txt"
+    shutil.copyfile(tiny.ESSAY, text)
+    settings = tiny.settings(student="Q4_0", steps=1, calibration=str(text))
+    prepare(teacher, settings, tmp_path / "run", 1).__exit__(None, None, None)
+    text.write_text(text.read_text("utf-8") + "One more sentence.")
+    with pytest.raises(UsageError, match="--calibration is another file"):
+        prepare(teacher, settings, tmp_path / "run", 1)
 
 
 def test_experts_are_refused(tmp_path: Path) -> None:
@@ -292,6 +305,7 @@ def test_experts_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UnsupportedError, match="mixture of experts"):
         distill(mixed, tiny.settings(student="Q8_0"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_texts_of_one_name(teacher: Path, tmp_path: Path) -> None:

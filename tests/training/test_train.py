@@ -16,6 +16,7 @@ from trit.errors import DoesNotFitError, TritError, UnsupportedError, UsageError
 from trit.files import checkpoint, gguf
 from trit.training import TrainResult, prepare, train
 from trit.training import log as logs
+from trit.training._folder import check_room
 
 torch = pytest.importorskip("torch", reason="training needs torch (extra train)")
 pytest.importorskip("tokenizers", reason="training a tokenizer needs it (extra train)")
@@ -187,8 +188,11 @@ def test_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tiny_run.write(tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr("trit.training._folder.free_memory", lambda: 1000)
-        with pytest.raises(DoesNotFitError, match="bytes of memory before activations, 1,000 are"):
+        with pytest.raises(DoesNotFitError, match=r"before activations and has [0-9,]+; 1,000"):
             train(path, threads=1)
+    with monkeypatch.context() as patch:  # what the weights have by now is not asked for again
+        patch.setattr("trit.training._folder.free_memory", lambda: 0)
+        check_room(tmp_path, memory=1000, held=1000, disk=0, device="cpu", remedy="")
     usage = SimpleNamespace(free=1000)
     monkeypatch.setattr("trit.training._folder.shutil.disk_usage", lambda path: usage)
     with pytest.raises(DoesNotFitError, match=r"the state takes .* bytes, 1,000 are free"):

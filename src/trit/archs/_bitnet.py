@@ -6,7 +6,6 @@ turns halves.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,14 +99,6 @@ def plan(
     activation: Activation,
 ) -> Plan:
     """The plan, from GGUF keys and tensor shapes; `read` gives a small tensor as float32."""
-    sizes = _decoder.read_sizes(keys, shapes)
-    positions = context or sizes.context_length
-    rope = _rope.scaled(keys, sizes.head_dim, shapes, read, "halves", positions)
-    traits = _decoder.Traits(
-        ropes=(rope,) * sizes.layers,
-        windows=(None,) * sizes.layers,
-        attention_scale=1.0 / math.sqrt(sizes.head_dim),
-        activation=activation,
-        sub_norms=True,
+    return _decoder.plain(
+        keys, shapes, read, context, "halves", activation=activation, sub_norms=True
     )
-    return _decoder.build(keys, sizes, shapes, traits)

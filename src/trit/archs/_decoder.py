@@ -6,9 +6,12 @@ tensor's shape is compared with what the sizes ask for, and the layers are put t
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from trit.archs import _experts, _tensors
+from trit.archs import _experts, _rope, _tensors, _windows
 from trit.archs._fields import MAX_HEAD_DIM, Fields, is_list
 from trit.archs._tensors import Tensors
 from trit.errors import InvalidFileError, UnsupportedError
@@ -73,6 +76,29 @@ def read_sizes(keys: Fields, shapes: Shapes) -> Sizes:
         eps=keys.number("attention.layer_norm_rms_epsilon"),
         vocab=_vocab(keys, shapes),
     )
+
+
+def plain(
+    keys: Fields,
+    shapes: Shapes,
+    read: _rope.Read,
+    context: int | None,
+    pairs: _rope.Pairs,
+    *,
+    experts: Callable[[Sizes], _experts.Experts | None] = lambda sizes: None,
+    **traits: Any,
+) -> Plan:
+    """The plan of a family of Llama's shape: one rope for all layers, windows as trit's keys say.
+
+    `experts` makes them from the sizes; `traits` are others of `Traits`.
+    """
+    sizes = read_sizes(keys, shapes)
+    positions = context or sizes.context_length
+    rope = _rope.scaled(keys, sizes.head_dim, shapes, read, pairs, positions)
+    windows = _windows.from_trit(keys, sizes.layers)
+    scale = 1.0 / math.sqrt(sizes.head_dim)
+    common = Traits((rope,) * sizes.layers, windows, scale, experts=experts(sizes), **traits)
+    return build(keys, sizes, shapes, common)
 
 
 def build(keys: Fields, sizes: Sizes, shapes: Shapes, traits: Traits) -> Plan:

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from trit.archs import _bitnet, _config, _decoder, _rope
+from trit.archs import _bitnet, _config, _decoder, _plain, _rope
 from trit.archs._fields import Fields
 from trit.archs._names import rename as _rename
 from trit.errors import UnsupportedError
@@ -18,6 +15,8 @@ ARCH = "bitnet"
 HF_CLASSES = ("BitnetForCausalLM",)  # and BitNetForCausalLM with SiLU: see bitnet_b158.py
 
 complete = _bitnet.complete
+extra_tensors = _plain.extra_tensors
+transform = _plain.transform
 
 
 def metadata_from_hf(config: Mapping[str, Any], path: object = "config.json") -> dict[str, Any]:
@@ -31,23 +30,9 @@ def metadata_from_hf(config: Mapping[str, Any], path: object = "config.json") ->
     return _bitnet.metadata_from_hf(config, ARCH, path)
 
 
-def extra_tensors(
-    config: Mapping[str, Any], path: object = "config.json"
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Tensors a GGUF has and the folder has not: none."""
-    return {}
-
-
 def rename(hf_name: str) -> str | None:
     """The GGUF name of an HF tensor, None for one that is left out."""
     return _rename(hf_name, _bitnet.LAYER)
-
-
-def transform(
-    gguf_name: str, array: npt.NDArray[Any], metadata: Mapping[str, Any]
-) -> npt.NDArray[Any]:
-    """Nothing changes."""
-    return array
 
 
 def plan(

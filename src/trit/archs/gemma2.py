@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from trit.archs import _config, _decoder, _gemma, _rope, _windows
+from trit.archs import _config, _decoder, _gemma, _plain, _rope, _windows
 from trit.archs._fields import Fields, float32
 from trit.archs._names import GEMMA_LAYER
 from trit.archs._names import rename as _rename
@@ -16,6 +15,7 @@ from trit.plan import Plan
 
 ARCH = "gemma2"
 HF_CLASSES = ("Gemma2ForCausalLM",)
+extra_tensors = _plain.extra_tensors
 
 _LAYERS_OF_27B = 46
 _PERIOD = 2
@@ -61,13 +61,6 @@ def metadata_from_hf(config: Mapping[str, Any], path: object = "config.json") ->
     if rope != {f"{ARCH}.rope.freq_base": 10000.0}:
         keys |= rope
     return keys | _gemma.scale_key(config, _LAYERS_OF_27B, path)
-
-
-def extra_tensors(
-    config: Mapping[str, Any], path: object = "config.json"
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Tensors a GGUF has and the folder has not: none."""
-    return {}
 
 
 def rename(hf_name: str) -> str | None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from trit.archs import _config, _decoder, _gemma, _rope, _windows
+from trit.archs import _config, _decoder, _gemma, _plain, _rope, _windows
 from trit.archs._fields import Fields, float32
 from trit.archs._names import GEMMA_LAYER, HEAD_NORMS
 from trit.archs._names import rename as _rename
@@ -21,6 +20,7 @@ from trit.plan import Plan
 
 ARCH = "gemma3"
 HF_CLASSES = ("Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
+extra_tensors = _plain.extra_tensors
 
 _LAYERS_OF_27B = 62
 _PERIOD = 6
@@ -86,13 +86,6 @@ def _window_keys(config: Mapping[str, Any], path: object) -> dict[str, Any]:
     if listed != _windows.periodic(layers, _PERIOD):
         keys["attention.sliding_window_pattern"] = list(listed)
     return _config.with_prefix(keys, ARCH)
-
-
-def extra_tensors(
-    config: Mapping[str, Any], path: object = "config.json"
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Tensors a GGUF has and the folder has not: none."""
-    return {}
 
 
 def rename(hf_name: str) -> str | None:

@@ -7,14 +7,13 @@ divisors, `rope_freqs.weight`. Mixtral is Mistral with experts in place of the f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trit.archs import _config, _decoder, _experts, _rope, _windows
+from trit.archs import _config, _decoder, _experts, _rope
 from trit.archs._fields import Fields
 from trit.archs._names import MIXTRAL_LAYER
 from trit.archs._names import rename as _rename
@@ -113,15 +112,10 @@ def plan(
 ) -> Plan:
     """The plan, from GGUF keys and tensor shapes; `read` gives a small tensor as float32."""
     keys = Fields(metadata, path, f"{ARCH}.")
-    sizes = _decoder.read_sizes(keys, shapes)
-    positions = context or sizes.context_length
-    rope = _rope.scaled(keys, sizes.head_dim, shapes, read, "adjacent", positions)
-    dense = _experts.absent(keys)
-    experts = None if dense else _experts.read(keys, sizes.feed_forward, renormalize=True)
-    traits = _decoder.Traits(
-        ropes=(rope,) * sizes.layers,
-        windows=_windows.from_trit(keys, sizes.layers),
-        attention_scale=1.0 / math.sqrt(sizes.head_dim),
-        experts=experts,
-    )
-    return _decoder.build(keys, sizes, shapes, traits)
+
+    def experts(sizes: _decoder.Sizes) -> _experts.Experts | None:
+        if _experts.absent(keys):
+            return None
+        return _experts.read(keys, sizes.feed_forward, renormalize=True)
+
+    return _decoder.plain(keys, shapes, read, context, "adjacent", experts=experts)

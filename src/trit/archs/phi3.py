@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trit.archs import _config, _decoder, _rope
+from trit.archs import _config, _decoder, _plain, _rope
 from trit.archs._fields import Fields, float32, is_list
 from trit.archs._names import rename as _rename
 from trit.errors import UnsupportedError
@@ -22,6 +22,7 @@ from trit.plan import Plan
 
 ARCH = "phi3"
 HF_CLASSES = ("Phi3ForCausalLM",)
+transform = _plain.transform
 
 _LAYER = {
     "input_layernorm": "attn_norm",
@@ -104,13 +105,6 @@ def extra_tensors(
 def rename(hf_name: str) -> str | None:
     """The GGUF name of an HF tensor, None for one that is left out."""
     return _rename(hf_name, _LAYER)
-
-
-def transform(
-    gguf_name: str, array: npt.NDArray[Any], metadata: Mapping[str, Any]
-) -> npt.NDArray[Any]:
-    """Nothing changes: the fused matrices stay fused."""
-    return array
 
 
 def plan(

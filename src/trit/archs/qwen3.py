@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from trit.archs import _config, _decoder, _rope, _windows
+from trit.archs import _config, _decoder, _plain, _rope
 from trit.archs._fields import Fields
 from trit.archs._names import HEAD_NORMS, LLAMA_LAYER
 from trit.archs._names import rename as _rename
@@ -17,6 +13,8 @@ from trit.plan import Plan
 
 ARCH = "qwen3"
 HF_CLASSES = ("Qwen3ForCausalLM",)
+extra_tensors = _plain.extra_tensors
+transform = _plain.transform
 
 _DEFAULTS = {
     "hidden_size": 4096,
@@ -49,23 +47,9 @@ def metadata_from_hf(config: Mapping[str, Any], path: object = "config.json") ->
     return keys | _config.qwen_windows(config, path)
 
 
-def extra_tensors(
-    config: Mapping[str, Any], path: object = "config.json"
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Tensors a GGUF has and the folder has not: none."""
-    return {}
-
-
 def rename(hf_name: str) -> str | None:
     """The GGUF name of an HF tensor, None for one that is left out."""
     return _rename(hf_name, LLAMA_LAYER | HEAD_NORMS)
-
-
-def transform(
-    gguf_name: str, array: npt.NDArray[Any], metadata: Mapping[str, Any]
-) -> npt.NDArray[Any]:
-    """Nothing changes."""
-    return array
 
 
 def plan(
@@ -78,13 +62,4 @@ def plan(
 ) -> Plan:
     """The plan, from GGUF keys and tensor shapes; `read` gives a small tensor as float32."""
     keys = Fields(metadata, path, f"{ARCH}.")
-    sizes = _decoder.read_sizes(keys, shapes)
-    positions = context or sizes.context_length
-    rope = _rope.scaled(keys, sizes.head_dim, shapes, read, "halves", positions)
-    traits = _decoder.Traits(
-        ropes=(rope,) * sizes.layers,
-        head_norms=True,
-        windows=_windows.from_trit(keys, sizes.layers),
-        attention_scale=1.0 / math.sqrt(sizes.head_dim),
-    )
-    return _decoder.build(keys, sizes, shapes, traits)
+    return _decoder.plain(keys, shapes, read, context, "halves", head_norms=True)

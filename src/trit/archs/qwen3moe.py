@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from trit.archs import _config, _decoder, _experts, _rope, _windows
+from trit.archs import _config, _decoder, _experts, _plain, _rope
 from trit.archs._fields import Fields
 from trit.archs._names import HEAD_NORMS, LLAMA_LAYER, QWEN_EXPERTS
 from trit.archs._names import rename as _rename
@@ -17,6 +13,8 @@ from trit.plan import Plan
 
 ARCH = "qwen3moe"
 HF_CLASSES = ("Qwen3MoeForCausalLM",)
+extra_tensors = _plain.extra_tensors
+transform = _plain.transform
 
 _DEFAULTS = {
     "hidden_size": 2048,
@@ -57,23 +55,9 @@ def metadata_from_hf(config: Mapping[str, Any], path: object = "config.json") ->
     return keys | _config.trit_windows(fields.count("sliding_window"), (True,))  # every layer
 
 
-def extra_tensors(
-    config: Mapping[str, Any], path: object = "config.json"
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Tensors a GGUF has and the folder has not: none."""
-    return {}
-
-
 def rename(hf_name: str) -> str | None:
     """The GGUF name of an HF tensor, None for one that is left out."""
     return _rename(hf_name, LLAMA_LAYER | HEAD_NORMS | QWEN_EXPERTS)
-
-
-def transform(
-    gguf_name: str, array: npt.NDArray[Any], metadata: Mapping[str, Any]
-) -> npt.NDArray[Any]:
-    """Nothing changes."""
-    return array
 
 
 def plan(
@@ -86,15 +70,9 @@ def plan(
 ) -> Plan:
     """The plan, from GGUF keys and tensor shapes; `read` gives a small tensor as float32."""
     keys = Fields(metadata, path, f"{ARCH}.")
-    sizes = _decoder.read_sizes(keys, shapes)
-    positions = context or sizes.context_length
-    rope = _rope.scaled(keys, sizes.head_dim, shapes, read, "halves", positions)
-    inner = _experts.inner_of_all(keys, sizes.feed_forward)
-    traits = _decoder.Traits(
-        ropes=(rope,) * sizes.layers,
-        head_norms=True,
-        windows=_windows.from_trit(keys, sizes.layers),
-        attention_scale=1.0 / math.sqrt(sizes.head_dim),
-        experts=_experts.read(keys, inner, renormalize=True),
-    )
-    return _decoder.build(keys, sizes, shapes, traits)
+
+    def experts(sizes: _decoder.Sizes) -> _experts.Experts:
+        inner = _experts.inner_of_all(keys, sizes.feed_forward)
+        return _experts.read(keys, inner, renormalize=True)
+
+    return _decoder.plain(keys, shapes, read, context, "halves", head_norms=True, experts=experts)

@@ -43,6 +43,33 @@ Ram = Annotated[
     str | None,
     typer.Option("--ram", metavar="SIZE", help="A machine of so much memory: 16GiB."),
 ]
+
+
+def _list_devices(value: str | None) -> str | None:
+    """`--device list` is all that is asked for, also without a model."""
+    if value == "list":
+        from trit.cli._terminal import table
+        from trit.estimate import devices
+
+        rows = [("NAME", "GIB", "GB/S", "FROM")]
+        for each in devices().values():
+            size, speed = str(each.memory >> 30), f"{each.bandwidth / 1e9:g}"
+            rows.append((each.name, size, speed, each.source))
+        print(table(rows, right=frozenset({1, 2})))
+        raise typer.Exit
+    return value
+
+
+Device = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        metavar="NAME",
+        help="A known device; 'list' names them.",
+        is_eager=True,
+        callback=_list_devices,
+    ),
+]
 Measure = Annotated[
     bool,
     typer.Option("--measure/--no-measure", help="Measure the memory's bandwidth, once a boot."),

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trit.cli._cache_type import CacheTypes, cache_type
-from trit.cli._options import Context, Json, Measure, Ram
+from trit.cli._options import Context, Device, Json, Measure, Ram
 
 if TYPE_CHECKING:
-    from trit.estimate import Canyon, Device, Estimate, Option
+    from trit.estimate import Canyon, Estimate, Option
 
 DOES_NOT_FIT = 3
 SHOWN = ("F32", "F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "IQ4_XS", "Q3_K_M", "IQ3_XXS", "Q2_K",
@@ -32,10 +32,7 @@ def command(
         int, typer.Option("--parallel", "-np", min=1, metavar="N", help="Contexts at a time.")
     ] = 1,
     ram: Ram = None,
-    device: Annotated[
-        str | None,
-        typer.Option("--device", metavar="NAME", help="A known device; 'list' names them."),
-    ] = None,
+    device: Device = None,
     measure: Measure = True,
     all_: Annotated[bool, typer.Option("--all", help="Every mix, not only the usual.")] = False,
     json: Json = False,
@@ -45,11 +42,8 @@ def command(
     With --ram or --device, exit code 3 where nothing of the model fits.
     """
     from trit.cli._terminal import note, print_json
-    from trit.estimate import devices, estimate
+    from trit.estimate import estimate
 
-    if device == "list":
-        print(_devices(list(devices().values())))
-        return 0
     found = estimate(
         model, ctx, type=type, bpw=bpw, cache_type=cache_type(cache), sequences=parallel,
         ram=ram, device=device, measure=measure, on_notice=note,
@@ -61,14 +55,6 @@ def command(
     fits = found.chosen.fits or any(each.fits for each in found.mixes)
     named = ram is not None or device is not None
     return DOES_NOT_FIT if named and not fits else 0
-
-
-def _devices(known: "list[Device]") -> str:
-    from trit.cli._terminal import table
-
-    rows = [("NAME", "GIB", "GB/S", "FROM")]
-    rows += [(d.name, str(d.memory >> 30), f"{d.bandwidth / 1e9:g}", d.source) for d in known]
-    return table(rows, right=frozenset({1, 2}))
 
 
 def as_text(found: "Estimate", *, all_: bool) -> str:

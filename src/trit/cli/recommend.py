@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trit.cli._cache_type import CacheTypes, cache_type
-from trit.cli._options import Context, Json, Measure, Ram
+from trit.cli._options import Context, Device, Json, Measure, Ram
 
 if TYPE_CHECKING:
     from trit.recommend import Candidate, Recommendation
@@ -21,10 +21,7 @@ def command(
     ctx: Context = None,
     cache: CacheTypes = None,
     ram: Ram = None,
-    device: Annotated[
-        str | None,
-        typer.Option("--device", metavar="NAME", help="A device that 'trit estimate' knows."),
-    ] = None,
+    device: Device = None,
     measure: Measure = True,
     json: Json = False,
 ) -> int:

@@ -132,13 +132,13 @@ def fingerprint(config: Mapping[str, Any], free: Collection[str], *others: objec
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def check_room(folder: Path, memory: int, disk: int, device: str, remedy: str) -> None:
-    """DoesNotFitError unless so many bytes of memory and disk are free."""
+def check_room(folder: Path, memory: int, held: int, disk: int, device: str, remedy: str) -> None:
+    """DoesNotFitError unless so many bytes of memory, `held` of them by now, and disk are free."""
     free = free_memory()
-    if device == "cpu" and free is not None and memory > free:
+    if device == "cpu" and free is not None and memory - held > free:
         raise DoesNotFitError(
-            f"training needs {memory:,} bytes of memory before activations, {free:,} are free. "
-            f"{remedy}"
+            f"training needs {memory:,} bytes of memory before activations and has {held:,}; "
+            f"{free:,} are free. {remedy}"
         )
     room = shutil.disk_usage(folder).free
     if disk > room:

@@ -156,9 +156,9 @@ class Preparation:
         """Parameters, and the bytes of memory and disk they need, which must be free."""
         parameters = sum(each.numel() for each in self._session.network.weights.values())
         memory, disk = _SLOTS * _FLOAT * parameters, 2 * _SLOTS * _FLOAT * parameters
-        _folder.check_room(
-            self.folder, memory, disk, self._session.device.type, "Take a smaller model."
-        )
+        held = memory // _SLOTS * (3 if self.step else 1)  # untouched zeros take no memory
+        device = self._session.device.type
+        _folder.check_room(self.folder, memory, held, disk, device, "Take a smaller model.")
         return parameters, memory, disk
 
 

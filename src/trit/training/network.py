@@ -24,6 +24,14 @@ from trit.training.bitnet import bit_linear
 Tap = Callable[[str, Tensor], None]  # "q", "k" or "v", and what the linear gave (batch, n, …)
 
 
+def require_dense(plan: Plan) -> None:
+    """UnsupportedError for a mixture of experts."""
+    if any(isinstance(layer.feed_forward, Experts) for layer in plan.layers):
+        raise UnsupportedError(
+            f"{plan.arch}: training a mixture of experts is not supported; take a dense model."
+        )
+
+
 class Network:
     """A plan with its weights (GGUF names -> float32 tensors).
 
@@ -43,10 +51,7 @@ class Network:
         compute: torch.dtype = torch.float32,
         checkpointing: bool = False,
     ) -> None:
-        if any(isinstance(layer.feed_forward, Experts) for layer in plan.layers):
-            raise UnsupportedError(
-                f"{plan.arch}: training a mixture of experts is not supported; take a dense model."
-            )
+        require_dense(plan)
         self.plan = plan
         self.weights = dict(weights)
         self.compute = compute

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
@@ -146,7 +147,9 @@ def watch_growth(folder: Path, report: Callable[[int], None]) -> Iterator[None]:
 
 def _bytes_in(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # temporary files vanish while one looks
-            total += path.lstat().st_size if path.is_file() and not path.is_symlink() else 0
+    for place, _, names in os.walk(folder):  # which passes over folders that vanish
+        for name in names:
+            with contextlib.suppress(OSError):  # temporary files vanish while one looks
+                found = Path(place, name).lstat()
+                total += found.st_size if stat.S_ISREG(found.st_mode) else 0
     return total

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from trit import archs, zoo
 from trit.errors import UnsupportedError, UsageError
 from trit.evaluate._text import read_text
+from trit.files import _checksum
 from trit.files.gguf import Tensor
-from trit.files.source import Source, open_source
+from trit.files.source import Source, open_source, source_sha256
 from trit.machine.processors import default_threads
 from trit.plan import Plan
 from trit.training import _folder
@@ -122,8 +123,10 @@ class Preparation:
             for network in (self.session.student.network, self.session.teacher)
         )
         memory, disk = (_SLOTS * student + teacher) * _FLOAT, _KEPT * _FLOAT * student
+        # Untouched zeros, which the optimizer's state is at first, take no memory.
+        held = (student * (3 if self.step else 1) + teacher) * _FLOAT
         device = self.session.device.type
-        _folder.check_room(self.folder, memory, disk, device, "Take a smaller model.")
+        _folder.check_room(self.folder, memory, held, disk, device, "Take a smaller model.")
         return student, memory, disk
 
 
@@ -149,6 +152,7 @@ def prepare(
         source = open_source(path)
         stack.callback(source.close)
         plan = _plan(source, settings)
+        _require_possible(source, plan, settings)
         folder.mkdir(parents=True, exist_ok=True)
         stack.callback(os.close, _folder.locked(folder))
         sha256 = source.sha256(lambda done, of: report("reading the teacher", done, of))
@@ -161,6 +165,7 @@ def prepare(
                 "seed": settings.seed,
                 "teacher": path.name,
                 "teacher_sha256": sha256,
+                "files": _digests(settings),
                 "remarks": remarks,
             }
             _folder.write_about(folder, settings.flat(), count, more)
@@ -168,6 +173,42 @@ def prepare(
         start = open_source(_make.start(settings, folder))
         stack.callback(start.close)
         return _opened(settings, folder, threads, (source, plan), start, stack.pop_all())
+
+
+def _require_possible(source: Source, plan: Plan, settings: DistillSettings) -> None:
+    """Refuse what cannot be, before anything is written: UsageError, UnsupportedError."""
+    from trit.training import loop
+    from trit.training.network import require_dense
+
+    loop.device(settings.device, "--device")
+    require_dense(plan)
+    begins_as = Path(settings.student) if settings.is_file else settings.init
+    if begins_as is not None:
+        student = open_source(begins_as)
+        try:
+            own = _plan(student, settings)
+            require_dense(own)
+            _require_one_vocabulary(source, plan, student, own)
+        finally:
+            student.close()
+
+
+def _require_one_vocabulary(source: Source, plan: Plan, student: Source, own: Plan) -> None:
+    if own.vocab_size != plan.vocab_size:
+        raise UsageError(
+            f"{student.path} has {own.vocab_size:,} tokens, {source.path} {plan.vocab_size:,}: "
+            "a student needs its teacher's tokenizer."
+        )
+
+
+def _digests(settings: DistillSettings) -> dict[str, str]:
+    """sha256 of the files, beside teacher, student and texts, that a student is made with."""
+    found = {} if settings.init is None else {"init": source_sha256(settings.init)}
+    if settings.imatrix is not None:
+        found["imatrix"] = _checksum.sha256(settings.imatrix)
+    if settings.calibration not in (None, "default"):
+        found["calibration"] = _checksum.sha256(settings.calibration)
+    return found
 
 
 def _plan(source: Source, settings: DistillSettings) -> Plan:
@@ -186,6 +227,12 @@ def _check_same(settings: DistillSettings, folder: Path, teacher_sha256: str) ->
     lacks = configs.differences(about["config"], settings.flat(), settings_.FREE)
     if about["teacher_sha256"] != teacher_sha256:
         lacks.append("the teacher is another file")
+    had_files = about.get("files", {})
+    lacks += [
+        f"{settings_.flag(name)} is another file"
+        for name, digest in _digests(settings).items()
+        if had_files.get(name, digest) != digest
+    ]
     if not lacks:  # the names are the same, in the same order
         had = datas.read_about(folder)["texts"] if settings.data else []
         for old, path in zip(had, settings.data, strict=True):
@@ -215,11 +262,7 @@ def _opened(
         device = loop.device(settings.device, "--device")
         compute = torch.bfloat16 if settings.bf16 else torch.float32
         own = _plan(start, settings)
-        if own.vocab_size != plan.vocab_size:
-            raise UsageError(
-                f"{start.path} has {own.vocab_size:,} tokens, the teacher "
-                f"{plan.vocab_size:,}: a student needs its teacher's tokenizer."
-            )
+        _require_one_vocabulary(source, plan, start, own)
         with _origins(settings, source) as origins:
             made = students.read(
                 own, start.tensors, origins, device, compute, settings.gradient_checkpointing
