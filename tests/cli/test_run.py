@@ -312,6 +312,13 @@ class Terminal:
         text = said.decode(errors="replace")
         return re.sub(r"\x1b\[\?2004[hl]\r?", "", text)  # readline's bracketed paste
 
+    def until_it_speaks(self) -> None:
+        """Wait for the first of an answer."""
+        said = ""
+        while not re.sub(r"\x1b\[[?\d;]*[a-zA-Z]|\s", "", said):
+            assert select.select([self.file], [], [], 60)[0]
+            said += os.read(self.file, 65536).decode(errors="replace")
+
     def ask(self, text: str) -> str:
         """Type a line; what is said until the next prompt."""
         self.send(text + "\n")
@@ -418,7 +425,7 @@ def test_ctrl_c_stops_the_answer_then_leaves(
     chat.until(">>> ")
     chat.send("the\n")
     chat.until("\n")
-    time.sleep(0.5)
+    chat.until_it_speaks()
     chat.send("\x03")
     assert "Ctrl-C again leaves" in chat.until(">>> ")
     assert "assistant: " in chat.ask("/show messages")  # the stopped answer was said
@@ -547,3 +554,17 @@ def test_thoughts_on_a_terminal(terminal: Callable[..., Terminal], thinker: Path
     assert "thought for" not in chat.ask("the")
     chat.send("/bye\n")
     chat.leave()
+
+
+def test_no_place_for_sessions(
+    terminal: Callable[..., Terminal], path: Path, tmp_path: Path
+) -> None:
+    """A chat goes on without them."""
+    (tmp_path / "state").write_text("a file where a folder should be")
+    chat = terminal(str(path), "-t", "1", *GREEDY)
+    assert "lines are not kept" in chat.until(">>> ")
+    assert "XDG_STATE_HOME" in chat.ask("/save talk")
+    assert "XDG_STATE_HOME" in chat.ask(f"/save {tmp_path / 'talk.session'}")
+    assert "messages saved" in chat.ask(f"/save {tmp_path / 'talk.json'}")
+    chat.send("/bye\n")
+    assert chat.leave() == 0

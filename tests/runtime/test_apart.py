@@ -96,6 +96,13 @@ def test_no_text_becomes_a_mark(tokenizer: Tokenizer, name: str) -> None:
 def test_tools_and_every_role(tokenizer: Tokenizer, name: str) -> None:
     template = ChatTemplate(TEMPLATES[name])
 
+    if "raise_exception" not in TEMPLATES[name]:
+        odd = [{"role": "user</s>", "content": "a"}]
+        said = [{"role": "user", "content": "a"}]
+        assert marks(tokenizer, ids_of(tokenizer, template, odd)[0]).count(b"</s>") == marks(
+            tokenizer, ids_of(tokenizer, template, said)[0]
+        ).count(b"</s>")
+
     def rendered(text: str) -> list[bytes]:
         roles = ("system", "user", "assistant", "user")
         said = [{"role": role, "content": text, text: [text, 1, None]} for role in roles]

@@ -2,12 +2,10 @@
 
 import json
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import talking_model
@@ -163,34 +161,3 @@ def test_whole_or_absent(path: Path, saved: Path, monkeypatch: pytest.MonkeyPatc
     with load(path, threads=1) as model, pytest.raises(OSError, match="No space"):
         sessions.write(saved, {}, model, talk(model)[1], KEY)
     assert saved.read_bytes() == before and not list(saved.parent.glob("*.partial"))
-
-
-def test_the_core_checks_pages(path: Path) -> None:
-    with load(path, threads=1) as model:
-        engine, decoder = model.engine, model.engine._decoder
-        refuses: list[Callable[[], object]] = [
-            lambda: decoder.restore(5, 0, [0]),
-            lambda: decoder.restore(5, 1025, [0]),
-            lambda: decoder.restore(5, 64, [1]),
-            lambda: decoder.restore(5, 64, [0, 0]),
-            lambda: decoder.restore(5, 64, [-1]),
-            lambda: decoder.copy_page(5, 0, 0, _bytes(engine.page_bytes()[0]), False),
-        ]
-        for refused in refuses:
-            with pytest.raises((ValueError, IndexError)):
-                refused()
-        decoder.restore(5, 65, [0])
-        assert (decoder.length(5), decoder.pages(5)) == (65, 2)
-        for page, group, size in ((2, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0), (0, 0, 1)):
-            for write in (False, True):
-                with pytest.raises((ValueError, IndexError)):
-                    decoder.copy_page(5, group, page, _bytes(engine.page_bytes()[0] - size), write)
-        with pytest.raises(ValueError):
-            decoder.restore(5, 64, [0])  # it holds something
-        engine.fork(5, 6, 65)
-        with pytest.raises(ValueError, match="share"):
-            decoder.copy_page(5, 0, 0, _bytes(engine.page_bytes()[0]), True)
-
-
-def _bytes(size: int) -> Any:
-    return np.zeros(max(size, 0), np.uint8)

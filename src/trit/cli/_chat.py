@@ -14,7 +14,7 @@ from trit.cli._chat_conversation import Conversation
 from trit.cli._chat_session import located, open_session, state_folder
 from trit.cli._chat_settings import Asked
 from trit.cli._chat_terminal import Screen
-from trit.errors import TritError
+from trit.errors import TritError, UsageError
 from trit.runtime.model import Model
 
 QUOTES = '"""'
@@ -27,8 +27,10 @@ def talk(model: Model, asked: Asked, screen: Screen, session: str | None = None)
     `session`: the name or file of a conversation to go on with, and to save in the end.
     """
     conversation = Conversation(model, asked, screen)
-    conversation.greet()
     path = None if session is None else located(session)
+    if path is not None and not path.parent.is_dir():
+        raise UsageError(f"--session {session}: there is no folder {path.parent}.")
+    conversation.greet()
     if path is not None and path.exists():
         conversation.load(open_session(path))
     try:
@@ -112,8 +114,8 @@ def _history(screen: Screen) -> Path | None:
         path = state_folder() / "history"
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
         return path
-    except OSError as error:
-        screen.note(f"no history: {error.filename}: {error.strerror}")
+    except (OSError, TritError) as error:
+        screen.note(f"lines are not kept for the next chat: {error}")
         return None
 
 

@@ -12,10 +12,9 @@ from trit.cli._chat_session import Message, Opened
 from trit.cli._chat_settings import Asked, described
 from trit.cli._chat_terminal import Screen
 from trit.cli._terminal import counted, wrapped
-from trit.errors import UsageError
+from trit.errors import TritError, UsageError
 from trit.runtime.generate import Chunk, Request, Stats, with_seed
 from trit.runtime.model import Model
-from trit.runtime.sessions import CacheMismatchError
 
 _NEARLY_FULL = 0.9  # of the context
 
@@ -96,7 +95,8 @@ class Conversation:
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}") from None
         cache = f", with the cache of {counted(held, 'token')}" if held else ""
-        self.screen.note(f"{counted(len(self.messages), 'message')} saved in {path}{cache}")
+        count = counted(len(self.messages), "message")
+        self.screen.note(wrapped(f"{count} saved in {path}{cache}"))
 
     def load(self, opened: Opened) -> None:
         """Go on from a session in place of what was said; its settings count where none is asked
@@ -109,13 +109,11 @@ class Conversation:
         count = counted(len(self.messages), "message")
         try:
             held = _chat_session.restore(opened, self.model)
-        except CacheMismatchError as error:
-            self.screen.note(f"{count} loaded, without the cache: {error}")
+        except TritError as error:
+            self.screen.note(wrapped(f"{count} loaded, without the cache: {error}"))
             tokens = len(self._prompt(answering=False)) if self.messages else 0
-            self.screen.note(
-                f"the next message makes the model read all {counted(tokens, 'token')} again; "
-                "/clear drops them"
-            )
+            again = f"the next message makes the model read all {counted(tokens, 'token')} again"
+            self.screen.note(wrapped(f"{again}; /clear drops them"))
             return
         again = f", with the cache of {counted(held, 'token')}" if held else ""
         self.screen.note(f"{count} loaded{again}; the next one goes on from them")

@@ -47,10 +47,16 @@ class Opened:
 
 
 def state_folder() -> Path:
-    """The user's own, made for their eyes alone. OSError if it cannot be made."""
+    """The user's own, made for their eyes alone. UsageError if it cannot be made."""
     home = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     folder = Path(home) / "trit"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        (folder / "sessions").mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise UsageError(
+            f"{folder}: {error.strerror}. Let XDG_STATE_HOME name a folder for sessions."
+        ) from None
     return folder
 
 
@@ -65,9 +71,7 @@ def located(given: str) -> Path:
     """The file of a name or path."""
     if not _NAME.fullmatch(given):
         return Path(given).expanduser()
-    folder = state_folder() / "sessions"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder / (given + ENDING)
+    return state_folder() / "sessions" / (given + ENDING)
 
 
 def save(path: Path, model: Model, asked: Asked, messages: list[Message], ids: list[int]) -> int:
@@ -88,8 +92,11 @@ def save(path: Path, model: Model, asked: Asked, messages: list[Message], ids: l
 
 
 def restore(opened: Opened, model: Model) -> int:
-    """Put the cache of a session back; how many positions. CacheMismatchError says why not."""
-    return sessions.restore(opened.path, model, _key()) if opened.has_cache else 0
+    """Put the cache of a session back; how many positions. A TritError says why not."""
+    try:
+        return sessions.restore(opened.path, model, _key()) if opened.has_cache else 0
+    except OSError as error:
+        raise UsageError(f"{opened.path}: {error.strerror}") from None
 
 
 def open_session(path: Path) -> Opened:

@@ -11,7 +11,7 @@ or joined with another text, it stays there. Texts without marks are given to th
 are, and become the ids they always did.
 
 What this does not see: a template that deletes or replaces characters within a text, and so makes
-a mark of what was none. Nor are roles looked at, which are ours.
+a mark of what was none.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def set_apart(tokenizer: Tokenizer, messages: Messages, tools: Any, source: str)
     `source` is the template's. TemplateError for what is nested too deeply.
     """
     try:
-        given = [{k: v for k, v in said.items() if k != "role"} for said in messages]
+        given = [{k: v for k, v in said.items() if not _is_role(k, v)} for said in messages]
         texts = set(_texts([given, tools]))
         places = {text: at for text in texts if (at := _places(tokenizer, text))}
         if not places:
@@ -46,8 +46,8 @@ def set_apart(tokenizer: Tokenizer, messages: Messages, tools: Any, source: str)
         changed = {text: _with_sign(text, at, sign) for text, at in places.items()}
         said = [
             {
-                _replaced(key, changed): value if key == "role" else _replaced(value, changed)
-                for key, value in message.items()
+                _replaced(k, changed): v if _is_role(k, v) else _replaced(v, changed)
+                for k, v in message.items()
             }
             for message in messages
         ]
@@ -71,6 +71,11 @@ def encode(tokenizer: Tokenizer, text: str, sign: str) -> list[int]:
         at += len(piece.encode())
         breaks.append(at)
     return tokenizer.encode("".join(pieces), add_special=False, breaks=breaks)
+
+
+def _is_role(key: str, value: object) -> bool:
+    """A word that templates compare, and that a vocabulary may happen to have as a mark."""
+    return key == "role" and isinstance(value, str) and value.isalnum()
 
 
 def _texts(values: Any) -> Iterator[str]:

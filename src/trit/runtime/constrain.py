@@ -122,7 +122,7 @@ def _grammar(tokenizer: Tokenizer, rules: list[str], schemas: Mapping[str, Schem
             raise UsageError(
                 f"the schema has {length} characters; at most {MOST_SCHEMA_CHARS} are allowed."
             )
-        joined = max(map(_joined, schemas.values()))
+        joined = sum(map(_joined, schemas.values()))
         if joined > MOST_JOINED:
             raise UsageError(
                 f"the schema joins {joined} patterns, formats and references (by allOf, or beside "

@@ -51,7 +51,9 @@ def write(
             cache = None if kept is None else _described(model, tokens, kept)
             line = json.dumps({KEY: VERSION, **head, "cache": cache}).encode() + b"\n"
             code = hmac.new(key, digestmod="sha256")
-            for part in chain([line], () if kept is None else kept.pages):
+            pages = () if kept is None else kept.pages
+            parts: Iterator[bytes | memoryview] = chain([line], (page.data for page in pages))
+            for part in parts:
                 file.write(part)
                 code.update(part)
             file.write(code.digest())
@@ -135,10 +137,8 @@ def _checked(cache: Any, model: Model) -> tuple[list[int], int, list[int]]:
     for name, own in _identity(model).items():
         if cache.get(name) != own:
             raise CacheMismatchError(_WHY[name].format(cache.get(name), own))
-    tokens, first = cache.get("tokens"), cache.get("first")
-    vocabulary = model.plan.vocab_size
-    if not (_numbers(tokens, vocabulary) and _numbers(first, 1 << 40)):
-        raise CacheMismatchError("its description is damaged")
+    tokens = _numbers(cache.get("tokens"), model.plan.vocab_size)
+    first = _numbers(cache.get("first"), 1 << 40)
     if len(tokens) > model.ctx:
         raise CacheMismatchError(f"it has {len(tokens)} tokens, the context only {model.ctx}")
     most = len(tokens) // PAGE
@@ -156,8 +156,10 @@ _WHY = {
 }
 
 
-def _numbers(given: Any, below: int) -> bool:
-    return isinstance(given, list) and all(type(n) is int and 0 <= n < below for n in given)
+def _numbers(given: Any, below: int) -> list[int]:
+    if isinstance(given, list) and all(type(n) is int and 0 <= n < below for n in given):
+        return given
+    raise CacheMismatchError("its description is damaged")
 
 
 def _head(path: Path, line: bytes) -> dict[str, Any]:

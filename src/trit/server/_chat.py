@@ -81,7 +81,8 @@ def _grammar(model: Model, body: ChatRequest) -> Grammar | None:
     param = "response_format" if schema is not None else "tools"
     try:
         if functions and (has_to or schema is not None):
-            several = body.parallel_tool_calls is not False and not _named(body)
+            named = isinstance(body.tool_choice, ChosenTool)
+            several = body.parallel_tool_calls is not False and not named
             otherwise = None if has_to else schema
             return tool_calls(model.tokenizer, functions, several=several, answer=otherwise)
         return None if schema is None else json_schema(model.tokenizer, schema)
@@ -100,10 +101,6 @@ def _callable(body: ChatRequest) -> dict[str, dict[str, Any]]:
         return functions
     name = body.tool_choice.function.name
     return {name: functions[name]}
-
-
-def _named(body: ChatRequest) -> bool:
-    return isinstance(body.tool_choice, ChosenTool)
 
 
 def with_tools(body: ChatRequest) -> bool:
