@@ -289,7 +289,8 @@ class Terminal:
     def __init__(self, *arguments: str, **environment: str) -> None:
         self.pid, self.file = pty.fork()
         if self.pid == 0:
-            os.environ.update(COLUMNS="80", TERM="xterm", NO_COLOR="1", **environment)
+            defaults = {"COLUMNS": "80", "TERM": "xterm", "NO_COLOR": "1"}
+            os.environ.update({**defaults, **environment})
             os.execv(sys.executable, [sys.executable, "-m", "trit", "run", *arguments])
 
     def send(self, text: str) -> None:
@@ -568,3 +569,27 @@ def test_no_place_for_sessions(
     assert "messages saved" in chat.ask(f"/save {tmp_path / 'talk.json'}")
     chat.send("/bye\n")
     assert chat.leave() == 0
+
+
+def test_in_colour(terminal: Callable[..., Terminal], path: Path) -> None:
+    """A gauge, and marks of markdown as styles, but not in JSON, whose text they are."""
+    pytest.importorskip("llguidance")
+    chat = terminal(str(path), "-t", "1", *GREEDY, NO_COLOR="")
+    chat.until(">>> ")
+    assert re.search(r"context [▰▱]{10} \d+ of 256", chat.ask("the"))
+    chat.ask('/set schema {"const": "*a*"}')
+    assert '"*a*"' in chat.ask("the")
+    chat.ask("/set format text")
+    chat.send("/bye\n")
+    assert chat.leave() == 0
+
+
+def test_markdown_of_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    from trit.cli._chat_answer import Shown
+    from trit.runtime.generate import Chunk
+
+    for markdown, expected in ((True, "\x1b[3ma\x1b[0m\x1b[0m\n"), (False, "*a*\n")):
+        shown = Shown(Screen(color=True, terminal=True), None, markdown=markdown)
+        shown.push(Chunk("*a*", ()))
+        shown.finish()
+        assert capsys.readouterr().out == expected

@@ -130,7 +130,7 @@ class Conversation:
             reasoning=self.model.reasoning(ids) if self.templated else None,
         )
         think = None if asked.think == "off" else asked.think
-        shown = Shown(self.screen, think, markdown=self.markdown)
+        shown = Shown(self.screen, think, markdown=self.markdown and asked.schema is None)
         chunks: list[Chunk] = []
         try:
             stream = self.model.answer(request)

@@ -17,7 +17,8 @@ def answer_once(model: Model, asked: Asked, text: str, screen: Screen, *, json: 
     screen.note(f"sampling: {described(sampling)}")
     request = _request(model, asked, sampling, text, screen)
     chunks: list[Chunk] = []
-    shown = None if json else Shown(screen, None if asked.think == "off" else asked.think)
+    think, markdown = None if asked.think == "off" else asked.think, asked.schema is None
+    shown = None if json else Shown(screen, think, markdown=markdown)
     first = 0.0
     try:
         for chunk in model.answer(request):
