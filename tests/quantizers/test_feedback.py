@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import small_model
 import text_model
-from trit import calibrate, formats, quantize
+from trit import calibrate, formats, quantize, recipe
 from trit.calibrate import Data, walk
 from trit.errors import InvalidFileError, UsageError
 from trit.files import checkpoint, gguf
@@ -21,6 +21,7 @@ from trit.files.source import open_source
 from trit.job import feedback
 from trit.job.feedback import SINKS, Feedback, spread
 from trit.job.transcode import Transcoder
+from trit.quantize import prepare_quantize
 from trit.quantizers import gptq, rtn
 
 TYPE = "Q4_K_S"
@@ -123,6 +124,21 @@ def test_another_text_is_another_job(source: Path, text: Path, tmp_path: Path) -
 def test_threads_change_nothing(source: Path, text: Path, tmp_path: Path) -> None:
     one = fed(source, text, tmp_path / "1.gguf", threads=1).read_bytes()
     assert fed(source, text, tmp_path / "3.gguf", threads=3).read_bytes() == one
+
+
+def test_what_it_costs_is_judged_by_a_layer(
+    source: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = recipe.overrides((), None, None, pure=False)
+    measured = Feedback(text, chunks=10)
+    with prepare_quantize(source, tmp_path / "1.gguf", TYPE, target, feedback=measured) as job:
+        assert 0 < job.estimate_seconds() < 60
+        plain = {1: 3.0, 3: 7.0}  # one second to open a layer, two for each chunk
+        monkeypatch.setattr(
+            feedback, "_first_layer_seconds", lambda of, count, threads: plain[count]
+        )
+        layers = len(calibrate.plan_for(job.source).layers)
+        assert job.estimate_seconds() == pytest.approx(layers * (3 + 1.5 * 2 * 10), abs=5)
 
 
 def test_efforts(source: Path, text: Path, tmp_path: Path) -> None:

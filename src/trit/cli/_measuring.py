@@ -29,7 +29,7 @@ class Measuring(Progress):
             self._judged = True
             seconds = (now - self._since) / (done - self._at) * (total - self._at)
             if seconds > WORTH_SAYING and not self.jsonl:
-                note(f"{what}: about {seconds / 60:.0f} minutes")
+                note(f"{what}: about {counted(round(seconds / 60), 'minute')}")
         super().__call__(what, done, total)
 
 

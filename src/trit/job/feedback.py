@@ -11,6 +11,7 @@ comes to the same Gram matrices, and bytes, as one that never stopped.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,9 @@ from trit.quantizers import gptq
 from trit.recipe import Choice
 
 CHUNKS = 64  # of 512 tokens: fewer fit the text they come from (docs/log.md)
+
+# One with Gram matrices and one with the new values, beside what is done once for a layer.
+PASSES = 1.5
 
 SINKS = 8.0  # see calibrate.walk: such tokens stand for a part of what hundreds of others see
 
@@ -73,8 +77,16 @@ class Feedback:
         """UnsupportedError where it cannot be done, before anything is."""
 
     def seconds(self, source: Source, infos: Sequence[TensorInfo]) -> float:
-        """What is to be added to the time of rounding, as far as it is reckoned: of training."""
-        return 0.0
+        """What is to be added to the time of rounding: of measuring, judged by the first layer.
+
+        A text by the model itself, where none is given, comes on top.
+        """
+        layers = [each for each in self.layers(source, calibrate.plan_for(source), infos) if each]
+        if not layers:
+            return 0.0
+        once, few = (_first_layer_seconds(source, count, self.threads) for count in (1, 3))
+        chunk = max(0.0, few - once) / 2
+        return len(layers) * (once + PASSES * chunk * self.chunks)
 
     def remarks(self, choices: Sequence[Choice]) -> list[str]:
         """What is not done as one may expect, in words."""
@@ -172,6 +184,15 @@ class Feedback:
             choice = gptq.choose(weights, name, factors[matrix], data[part], self.threads)
             data[part] = choice.data
         return data
+
+
+def _first_layer_seconds(source: Source, chunks: int, threads: int | None) -> float:
+    """What so many chunks take in the first layer, opened and measured."""
+    tokens = np.zeros((chunks, calibrate.chunk_tokens(source)), np.int32)
+    begun = time.perf_counter()
+    for _ in calibrate.walk(source, tokens, gram=True, threads=threads):
+        break
+    return time.perf_counter() - begun
 
 
 def spread(tokens: NDArray[np.int32], chunks: int) -> NDArray[np.int32]:

@@ -73,15 +73,17 @@ class Learning(Feedback):
         ]
 
     def seconds(self, source: Source, infos: Sequence[TensorInfo]) -> float:
-        """About how long training takes, judged by the speed of one product of floats."""
+        """See Feedback; with training, judged by the speed of one product of floats."""
+        measuring = super().seconds(source, infos)
         trained = [info for info in infos if self.learns(source.tensors[info.name], info)]
         if not trained:
-            return 0.0
+            return measuring
         weights = sum(info.rows * info.cols for info in trained)
         ctx = calibrate.chunk_tokens(source)
         looks = (learned.LOOKS + 1) * learned.MOST_HELD_OUT
         passes = 3 * self.training.steps + looks  # there, and back twice
-        return OVERHEAD * passes * 2.0 * weights * ctx / _rate(trained[0], self._threads())
+        work = OVERHEAD * passes * 2.0 * weights * ctx
+        return measuring + work / _rate(trained[0], self._threads())
 
     def learns(self, tensor: TensorInfo, info: TensorInfo) -> bool:
         """Whether a tensor of the source is trained into what `info` says."""
