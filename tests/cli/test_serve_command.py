@@ -152,7 +152,9 @@ def test_stopped_while_a_model_is_loaded(path: Path, number: int, code: int) -> 
     )  # fmt: skip
     try:
         assert process.stderr is not None
-        next(line for line in iter(process.stderr.readline, "") if "listening on" in line)
+        lines = iter(process.stderr.readline, "")
+        found = next(m for line in lines if (m := re.search(r"listening on http://(\S+),", line)))
+        assert live.ask(found[1], "/health").status == 503  # by now it hears signals
         process.send_signal(number)
         _, err = process.communicate(timeout=60)
         assert process.returncode == code
