@@ -7,6 +7,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "bindings_arrays.h"
@@ -156,6 +157,18 @@ void head(Decoder& decoder, const In<float, 2>& hidden, Floats2& logits) {
   decoder.head(hidden.data(), static_cast<int>(hidden.shape(0)), logits.data());
 }
 
+using PageBytes = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+
+// Copies one page out of the cache, or into it.
+void copy_page(Decoder& decoder, int sequence, int group, int64_t page, PageBytes bytes,
+               bool write) {
+  const Cache& cache = decoder.cache();
+  uint8_t* held = cache.held_page(sequence, group, page, write);
+  require(static_cast<int64_t>(bytes.size()) == cache.page_bytes(group), "bytes of a page");
+  uint8_t* from = write ? bytes.data() : held;
+  std::copy_n(from, bytes.size(), write ? held : bytes.data());
+}
+
 void bind_decoder(nb::module_& m) {
   nb::enum_<CacheType>(m, "CacheType")
       .value("f32", CacheType::kF32)
@@ -189,6 +202,25 @@ void bind_decoder(nb::module_& m) {
       .def("cache_bytes", [](Decoder& d) { return d.cache().bytes(); })
       .def("tile_bytes", [](const Decoder& d) { return d.tile_bytes(); })
       .def("pages_used", [](Decoder& d) { return d.cache().pages_used(); })
+      .def("restore",
+           [](Decoder& d, int sequence, int64_t length, const std::vector<int64_t>& first) {
+             d.cache().restore(sequence, length, first);
+           })
+      .def("copy_page", &copy_page, "sequence"_a, "group"_a, "page"_a, "bytes"_a, "write"_a)
+      .def("pages", [](Decoder& d, int sequence) { return d.cache().pages(sequence); })
+      .def("first_pages",
+           [](Decoder& d, int sequence) {
+             std::vector<int64_t> first;
+             for (int g = 0; g < d.cache().groups(); ++g)
+               first.push_back(d.cache().first_page(sequence, g));
+             return first;
+           })
+      .def("page_bytes",
+           [](Decoder& d) {
+             std::vector<int64_t> bytes;
+             for (int g = 0; g < d.cache().groups(); ++g) bytes.push_back(d.cache().page_bytes(g));
+             return bytes;
+           })
       .def("keeps_from", [](Decoder& d, int sequence) { return d.cache().keeps_from(sequence); })
       .def_prop_ro("isa", [](const Decoder& d) { return d.kernels().isa; })
       .def_prop_ro("threads", [](const Decoder& d) { return d.threads(); });

@@ -55,12 +55,21 @@ void bind_tokenizer(nb::module_& m) {
       .def("set_specials", &set_specials, nb::arg("ids"), nb::arg("flags"))
       .def(
           "encode",
-          [](const trit::Tokenizer& self, const nb::bytes& text, bool parse_special) {
+          [](const trit::Tokenizer& self, const nb::bytes& text, bool parse_special,
+             const std::vector<int64_t>& breaks) {
             const std::string_view view(text.c_str(), text.size());
             nb::gil_scoped_release release;
-            return self.encode(view, parse_special);
+            return self.encode(view, parse_special, breaks);
           },
-          nb::arg("text"), nb::arg("parse_special"))
+          nb::arg("text"), nb::arg("parse_special"), nb::arg("breaks") = std::vector<int64_t>{})
+      .def(
+          "mark_starts",
+          [](const trit::Tokenizer& self, const nb::bytes& text) {
+            const std::string_view view(text.c_str(), text.size());
+            nb::gil_scoped_release release;
+            return self.mark_starts(view);
+          },
+          nb::arg("text"))
       .def(
           "decode",
           [](const trit::Tokenizer& self, const std::vector<int32_t>& ids, bool skip_special,

@@ -47,6 +47,8 @@ Cache::Page Cache::allocate(Group& group) {
   if (!group.free.empty()) {
     Page page = std::move(group.free.back());
     group.free.pop_back();
+    // What a conversation that was forgotten left there is nobody's, nor any copy's of this page.
+    if (page) std::memset(page.get(), 0, static_cast<size_t>(group.page_bytes));
     return page;
   }
   if (most_pages_ > 0 && &group == &groups_[counted_] && group.allocated >= most_pages_) {
@@ -200,6 +202,39 @@ void Cache::fork(int source, int target, int64_t count) {
   to.length = count;
 }
 
+void Cache::restore(int sequence, int64_t length, const std::vector<int64_t>& first) {
+  if (length < 1 || length > positions_) {
+    throw std::out_of_range(std::to_string(length) + " positions for a context of " +
+                            std::to_string(positions_));
+  }
+  if (sequences_.count(sequence) || first.size() != groups_.size())
+    throw std::invalid_argument("a sequence that holds something, or pages of another model");
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    const int64_t window = groups_[g].window;
+    const bool dropped = first[g] > 0 && window > 0 && first[g] <= length / kPage &&
+                         first[g] * kPage + window - 1 <= length;
+    if (first[g] != 0 && !dropped)
+      throw std::invalid_argument("first page " + std::to_string(first[g]) + " of group " +
+                                  std::to_string(g) + " of " + std::to_string(length) +
+                                  " positions");
+  }
+  Sequence& entry = sequences_[sequence];
+  try {
+    entry.pages.resize(groups_.size());
+    for (size_t g = 0; g < groups_.size(); ++g) {
+      entry.first.push_back(static_cast<size_t>(first[g]));
+      entry.pages[g].resize(entry.first[g]);
+      for (int64_t page = first[g]; page * kPage < length; ++page)
+        entry.pages[g].push_back(allocate(groups_[g]));
+    }
+  } catch (...) {
+    cut(entry, 0);
+    sequences_.erase(sequence);
+    throw;
+  }
+  entry.length = length;
+}
+
 // What an extension that ran out of memory left behind goes too.
 void Cache::cut(Sequence& entry, int64_t length) {
   entry.length = length;
@@ -247,6 +282,26 @@ int64_t Cache::pages(int sequence) const {
 uint8_t* Cache::page(int sequence, int group, int64_t page) const {
   const Sequence& entry = sequences_.find(sequence)->second;
   return entry.pages[static_cast<size_t>(group)][static_cast<size_t>(page)].get();
+}
+
+int64_t Cache::first_page(int sequence, int group) const {
+  const auto found = sequences_.find(sequence);
+  return found == sequences_.end()
+             ? 0
+             : static_cast<int64_t>(found->second.first[static_cast<size_t>(group)]);
+}
+
+uint8_t* Cache::held_page(int sequence, int group, int64_t page, bool write) const {
+  const bool known = group >= 0 && group < groups() && page >= first_page(sequence, group) &&
+                     page < pages(sequence);
+  if (!known) {
+    throw std::out_of_range("sequence " + std::to_string(sequence) + " has no page " +
+                            std::to_string(page) + " in group " + std::to_string(group));
+  }
+  const auto& held = sequences_.find(sequence)->second.pages[static_cast<size_t>(group)];
+  const Page& found = held[static_cast<size_t>(page)];
+  if (write && found.use_count() > 1) throw std::invalid_argument("a page that sequences share");
+  return found.get();
 }
 
 int64_t Cache::keys(int layer, int head) const {

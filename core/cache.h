@@ -53,6 +53,12 @@ class Cache {
   // if a row after them would see what it let go of, std::invalid_argument if both are one.
   void fork(int source, int target, int64_t count);
 
+  // Makes `sequence`, which holds nothing, hold `length` positions whose pages the caller writes:
+  // in each group those from first[group] on, as `first_page` said of the sequence they are copied
+  // from. Throws std::out_of_range for positions beyond the context, std::invalid_argument for what
+  // no sequence can hold, CacheFull when there are too few pages.
+  void restore(int sequence, int64_t length, const std::vector<int64_t>& first);
+
   // Forgets positions ≥ `from`; from 0 the sequence itself. Throws WindowDropped for one before
   // `keeps_from`, other than 0.
   void remove(int sequence, int64_t from);
@@ -71,6 +77,11 @@ class Cache {
   int group(int layer) const { return layers_[static_cast<size_t>(layer)].group; }
   uint8_t* page(int sequence, int group, int64_t page) const;
   int64_t pages(int sequence) const;
+  int64_t first_page(int sequence, int group) const;  // that was not let go of
+  int64_t page_bytes(int group) const { return groups_[static_cast<size_t>(group)].page_bytes; }
+  // A page that `sequence` holds, throws std::out_of_range for another; to be written into, it has
+  // to be of this sequence alone.
+  uint8_t* held_page(int sequence, int group, int64_t page, bool write) const;
   // Where a head's keys, or values, begin in a page of the layer's group, in bytes.
   int64_t keys(int layer, int head) const;
   int64_t values(int layer, int head) const;

@@ -180,10 +180,11 @@ void Tokenizer::set_specials(const std::vector<Special>& specials) {
   for (int byte = 0; byte < 256; ++byte) first_[byte + 1] += first_[byte];
 }
 
-// The longest special token below `limit` bytes that starts at text[at]. Narrows the sorted list
-// one byte at a time, so it ends as soon as the text leaves every special token.
-int32_t Tokenizer::longest_special(std::string_view text, size_t at, size_t limit,
-                                   bool parse) const {
+// The longest special token below `limit` bytes that starts at text[at] and has all `wanted` flags.
+// Narrows the sorted list one byte at a time, so it ends as soon as the text leaves every special
+// token.
+int32_t Tokenizer::longest_special(std::string_view text, size_t at, size_t limit, bool parse,
+                                   uint8_t wanted) const {
   const auto byte = static_cast<uint8_t>(text[at]);
   auto low = specials_.begin() + first_[byte], high = specials_.begin() + first_[byte + 1];
   int32_t best = kNoToken;
@@ -191,13 +192,14 @@ int32_t Tokenizer::longest_special(std::string_view text, size_t at, size_t limi
     const std::string_view shortest = vocabulary_.text(*low);
     if (shortest.size() == depth) {
       if (depth >= limit) break;
-      if (parse || !(special_flags_[*low] & kParsedOnly)) best = *low;
+      const uint8_t flags = special_flags_[*low];
+      if ((parse || !(flags & kParsedOnly)) && (flags & wanted) == wanted) best = *low;
       ++low;
     }
     if (at + depth >= text.size()) break;
     const auto next = static_cast<uint8_t>(text[at + depth]);
-    auto below = [&](int32_t id, int wanted) {
-      return static_cast<uint8_t>(vocabulary_.text(id)[depth]) < wanted;
+    auto below = [&](int32_t id, int limit_byte) {
+      return static_cast<uint8_t>(vocabulary_.text(id)[depth]) < limit_byte;
     };
     low = std::lower_bound(low, high, next, below);
     high = std::lower_bound(low, high, next + 1, below);
@@ -207,7 +209,8 @@ int32_t Tokenizer::longest_special(std::string_view text, size_t at, size_t limi
 
 // Cuts out the special tokens: the longest first wherever it stands, then the lowest id, then the
 // leftmost, as searching the text for one token after the other would.
-std::vector<Tokenizer::Segment> Tokenizer::partition(std::string_view text, bool parse) const {
+std::vector<Tokenizer::Segment> Tokenizer::partition(std::string_view text, bool parse,
+                                                     const std::vector<int64_t>& breaks) const {
   struct Match {
     size_t size;
     int32_t id;
@@ -222,9 +225,13 @@ std::vector<Tokenizer::Segment> Tokenizer::partition(std::string_view text, bool
     const int32_t id = longest_special(text, at, limit, parse);
     if (id != kNoToken) queue.push({vocabulary_.text(id).size(), id, static_cast<uint32_t>(at)});
   };
+  auto next_break = breaks.begin();
   for (size_t at = 0; at < text.size(); ++at) {
+    while (next_break != breaks.end() && *next_break <= static_cast<int64_t>(at)) ++next_break;
+    const size_t limit =
+        next_break == breaks.end() ? SIZE_MAX : static_cast<size_t>(*next_break) - at + 1;
     const auto byte = static_cast<uint8_t>(text[at]);
-    if (first_[byte] != first_[byte + 1]) offer(at, SIZE_MAX);
+    if (first_[byte] != first_[byte + 1]) offer(at, limit);
   }
   const auto size = static_cast<uint32_t>(text.size());
   if (queue.empty())
@@ -269,11 +276,20 @@ std::vector<Tokenizer::Segment> Tokenizer::partition(std::string_view text, bool
   return segments;
 }
 
-std::vector<int32_t> Tokenizer::encode(std::string_view text, bool parse_special) const {
+std::vector<int64_t> Tokenizer::mark_starts(std::string_view text) const {
+  std::vector<int64_t> starts;
+  for (size_t at = 0; at < text.size(); ++at)
+    if (longest_special(text, at, SIZE_MAX, true, kTurnMark) != kNoToken)
+      starts.push_back(static_cast<int64_t>(at));
+  return starts;
+}
+
+std::vector<int32_t> Tokenizer::encode(std::string_view text, bool parse_special,
+                                       const std::vector<int64_t>& breaks) const {
   if (text.size() > kMaxTextBytes) throw std::length_error("a text of more than 1 GiB");
   std::vector<int32_t> out;
   bool after_special = true;
-  for (const Segment& segment : partition(text, parse_special)) {
+  for (const Segment& segment : partition(text, parse_special, breaks)) {
     if (segment.id != kNoToken) {
       out.push_back(segment.id);
       after_special = true;

@@ -34,6 +34,7 @@ enum SpecialFlags : uint8_t {
   kParsedOnly = 1,  // control and unknown: matched only where parse_special, hidden by skip_special
   kStripRight = 2,  // swallows the spaces after it
   kStripLeft = 4,   // swallows the spaces before it
+  kTurnMark = 8,    // what templates build a conversation of: see `mark_starts`
 };
 
 struct TokenizerSource {
@@ -60,8 +61,14 @@ class Tokenizer {
   void set_specials(const std::vector<Special>& specials);
 
   // `text` is UTF-8, below 1 GiB. A byte no token covers is dropped (byte-pair, as in llama.cpp) or
-  // becomes the token kUnknown, where there is one (SentencePiece).
-  std::vector<int32_t> encode(std::string_view text, bool parse_special) const;
+  // becomes the token kUnknown, where there is one (SentencePiece). `breaks`: ascending byte
+  // offsets that no special token may lie across.
+  std::vector<int32_t> encode(std::string_view text, bool parse_special,
+                              const std::vector<int64_t>& breaks = {}) const;
+
+  // Where the text of a special token with kTurnMark begins, in bytes, ascending. A break behind
+  // the first byte of each leaves `encode` none of them.
+  std::vector<int64_t> mark_starts(std::string_view text) const;
 
   // The bytes of the tokens. `skip_special` leaves out control and unknown tokens; `strip_prefix`
   // takes back the space that space_prefix added. Throws std::out_of_range for an id there is not.
@@ -76,8 +83,10 @@ class Tokenizer {
     uint32_t end;
   };
 
-  int32_t longest_special(std::string_view text, size_t at, size_t limit, bool parse) const;
-  std::vector<Segment> partition(std::string_view text, bool parse_special) const;
+  int32_t longest_special(std::string_view text, size_t at, size_t limit, bool parse,
+                          uint8_t wanted = 0) const;
+  std::vector<Segment> partition(std::string_view text, bool parse_special,
+                                 const std::vector<int64_t>& breaks) const;
   void encode_pairs(std::string_view text, std::vector<int32_t>& out) const;
   void encode_word(std::string_view word, std::vector<int32_t>& out) const;
   void encode_pieces(std::string_view text, std::vector<int32_t>& out) const;

@@ -7,11 +7,14 @@ any thread count, batch composition and chunking.
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,6 +56,12 @@ def isa() -> str:
     if chosen and chosen not in available:
         raise UsageError(f"TRIT_ISA={chosen}: this machine has {', '.join(available)}.")
     return chosen or str(available[0])
+
+
+@cache
+def build() -> str:
+    """A name of the compiled core, the same for the same bytes: another one may round otherwise."""
+    return hashlib.sha256(Path(_core.__file__).read_bytes()).hexdigest()[:16]
 
 
 def ternary_path() -> str:
@@ -419,6 +428,50 @@ class Engine:
         """
         with self._errors():
             self._decoder.fork(source, target, count)
+
+    def page_bytes(self) -> tuple[int, ...]:
+        """Bytes of a page in each group of layers that have one window."""
+        return tuple(self._decoder.page_bytes())
+
+    def first_pages(self, sequence: int) -> tuple[int, ...]:
+        """The first page that each group holds of a sequence that holds something."""
+        return tuple(self._decoder.first_pages(sequence))
+
+    def read_pages(self, sequence: int) -> Iterator[NDArray[np.uint8]]:
+        """Copies of the pages (bytes,) of a sequence: each group's from `first_pages` on."""
+        for group, (size, first) in enumerate(
+            zip(self.page_bytes(), self.first_pages(sequence), strict=True)
+        ):
+            for page in range(first, self._decoder.pages(sequence)):
+                copied = np.empty(size, np.uint8)
+                self._decoder.copy_page(sequence, group, page, copied, False)
+                yield copied
+
+    def restore(
+        self,
+        sequence: int,
+        length: int,
+        first: Sequence[int],
+        pages: Iterator[NDArray[np.uint8]],
+    ) -> None:
+        """Let `sequence`, which holds nothing, hold `length` positions whose pages another engine
+        of the same model, type of cache and instruction set has read by `read_pages`.
+
+        UsageError for what no sequence can hold, DoesNotFitError where there is no room; whatever
+        `pages` raises is raised, too, and then the sequence holds nothing.
+        """
+        with self._errors():
+            self._decoder.restore(sequence, length, list(first))
+            try:
+                for group, (size, begin) in enumerate(zip(self.page_bytes(), first, strict=True)):
+                    for page in range(begin, -(-length // PAGE)):
+                        copied = next(pages, None)
+                        if copied is None or copied.size != size:
+                            raise ValueError(f"page {page} of group {group} has other bytes")
+                        self._decoder.copy_page(sequence, group, page, copied, True)
+            except BaseException:
+                self._decoder.remove(sequence, 0)
+                raise
 
     def keeps_from(self, sequence: int = 0) -> int:
         """The first position at which a sequence can go on; 0 where nothing was let go of.

@@ -96,6 +96,12 @@ def test_prompts_from_everywhere(run: Callable[..., Any], path: Path, tmp_path: 
     both = run("-p", "the", *GREEDY, stdin=b"cat\n")[1]
     assert both == expected(path, "the\n\ncat") + "\n"
     assert run("-p", "the", "-no-cnv", *GREEDY)[1] == expected(path, "the", chat=False) + "\n"
+    second = tmp_path / "second.txt"
+    second.write_text("cat\n")
+    about = run("-p", "the", "-f", str(second), *GREEDY)[1]
+    assert about == both
+    two = run("-p", "the", "-f", str(file), "-f", str(second), *GREEDY)[1]
+    assert two == expected(path, "the\n\nprompt.txt:\n\nthe ñ\n\nsecond.txt:\n\ncat") + "\n"
     told = run("-p", "the", "-sys", "Be brief.", *GREEDY)[1]
     assert told == expected(path, "the", system="Be brief.") + "\n"
 
@@ -193,8 +199,13 @@ def test_base_models_go_on_from_the_text(run: Callable[..., Any], tmp_path: Path
         (["-p", "x", "--logit-bias", "65"], 2, "--logit-bias 65"),
         (["-p", "x", "--logit-bias", "999+1"], 2, "999"),
         (["-p", "x", "--color=blue"], 2, "--color blue"),
-        (["-p", "x", "-f", "y"], 2, "two prompts"),
-        (["-f", "/nonexistent/prompt"], 1, "/nonexistent/prompt: expected a file with the prompt"),
+        (["-f", "/nonexistent/prompt"], 1, "/nonexistent/prompt: expected a file with text"),
+        (["-p", "x", "--format", "xml"], 2, "--format xml"),
+        (["-p", "x", "--schema", '{"type"'], 2, "--schema: expected a JSON schema"),
+        (["-p", "x", "--schema", "/nonexistent.json"], 1, "/nonexistent.json"),
+        (["-p", "x", "--schema", '{"type": "nonsense"}'], 2, "cannot be used"),
+        (["-p", "x", "--think", "loud"], 2, "--think loud"),
+        (["-p", "x", "--session", "s"], 2, "--session"),
         (["-p", "x", "-sys", "y", "-no-cnv"], 2, "--system"),
         (["-p", "x", "--stop", ""], 2, "--stop"),
         (["-p", "", "-no-cnv"], 2, "empty"),
@@ -275,10 +286,11 @@ def shown(text: str) -> str:
 class Terminal:
     """`trit run` on a pseudo-terminal."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, **environment: str) -> None:
         self.pid, self.file = pty.fork()
         if self.pid == 0:
-            os.environ.update(COLUMNS="80", TERM="xterm", NO_COLOR="1")
+            defaults = {"COLUMNS": "80", "TERM": "xterm", "NO_COLOR": "1"}
+            os.environ.update({**defaults, **environment})
             os.execv(sys.executable, [sys.executable, "-m", "trit", "run", *arguments])
 
     def send(self, text: str) -> None:
@@ -301,6 +313,13 @@ class Terminal:
         text = said.decode(errors="replace")
         return re.sub(r"\x1b\[\?2004[hl]\r?", "", text)  # readline's bracketed paste
 
+    def until_it_speaks(self) -> None:
+        """Wait for the first of an answer."""
+        said = ""
+        while not re.sub(r"\x1b\[[?\d;]*[a-zA-Z]|\s", "", said):
+            assert select.select([self.file], [], [], 60)[0]
+            said += os.read(self.file, 65536).decode(errors="replace")
+
     def ask(self, text: str) -> str:
         """Type a line; what is said until the next prompt."""
         self.send(text + "\n")
@@ -320,11 +339,11 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal() -> Iterator[Callable[..., Terminal]]:
+def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
     opened: list[Terminal] = []
 
-    def start(*arguments: str) -> Terminal:
-        opened.append(Terminal(*arguments))
+    def start(*arguments: str, **environment: str) -> Terminal:
+        opened.append(Terminal(*arguments, XDG_STATE_HOME=str(tmp_path / "state"), **environment))
         return opened[-1]
 
     yield start
@@ -386,7 +405,15 @@ def test_refused_files_of_a_chat(
     assert "/save wrote" in chat.ask(f"/load {other}")
     assert "in turn" in chat.ask(f"/load {half}")
     assert "No such file" in chat.ask(f"/load {tmp_path / 'absent'}")
-    assert "no file" in chat.ask("/load")
+    assert "saved: none" in chat.ask("/load")
+    assert "no name" in chat.ask("/save")
+    assert "no file" in chat.ask("/file")
+    other.rename(tmp_path / "other")
+    assert "session" in chat.ask(f"/load {tmp_path / 'other'}")
+    assert "session" in chat.ask(f"/save {tmp_path / 'other'}")
+    assert "no such setting" in chat.ask("/set mood good")
+    assert "on or off" in chat.ask("/set markdown maybe")
+    assert "--format xml" in chat.ask("/set format xml")
     assert "no answer" in chat.ask("/regen")
     chat.send("\x04")
     assert chat.leave() == 0
@@ -399,7 +426,7 @@ def test_ctrl_c_stops_the_answer_then_leaves(
     chat.until(">>> ")
     chat.send("the\n")
     chat.until("\n")
-    time.sleep(0.5)
+    chat.until_it_speaks()
     chat.send("\x03")
     assert "Ctrl-C again leaves" in chat.until(">>> ")
     assert "assistant: " in chat.ask("/show messages")  # the stopped answer was said
@@ -408,3 +435,161 @@ def test_ctrl_c_stops_the_answer_then_leaves(
     chat.send("\x03")
     assert "trit: interrupted" in chat.until("interrupted")
     assert chat.leave() == 130
+
+
+def test_sessions(terminal: Callable[..., Terminal], path: Path, tmp_path: Path) -> None:
+    """Saved when leaving, resumed with settings and cache; refused where it is another model's."""
+    file = tmp_path / "talk.session"
+    chat = terminal(str(path), "-t", "1", *GREEDY, "--session", str(file))
+    chat.until(">>> ")
+    first = chat.ask("the cat")
+    chat.ask("/set top-k 7")
+    chat.send("/bye\n")
+    assert "2 messages saved" in chat.until("with the cache of")
+    assert chat.leave() == 0 and file.stat().st_mode & 0o777 == 0o600
+
+    chat = terminal(str(path), "-t", "1", *GREEDY, "--session", str(file))
+    assert re.search(r"2 messages loaded.*; the next one goes on", chat.until(">>> "), re.DOTALL)
+    assert "top-k 7" in chat.ask("/show") and "the cat" in chat.ask("/show messages")
+    assert "cache" in chat.ask("/save named")
+    assert "saved: named" in chat.ask("/load")
+    assert "loaded, with the cache of" in chat.ask("/load named")
+    chat.ask("more")
+    assert re.search(r"\d\d of them still in the cache", chat.ask("/stats"))
+    chat.send("\x04")
+    assert chat.leave() == 0
+    history = tmp_path / "state" / "trit" / "history"
+    assert "the cat" in history.read_text() and history.stat().st_mode & 0o777 == 0o600
+    key = tmp_path / "state" / "trit" / "session-key"
+    assert key.stat().st_mode & 0o777 == 0o600
+
+    other = talking_model.write(tmp_path / "other.gguf", {"general.name": "Other"})
+    chat = terminal(str(other), "-t", "1", *GREEDY, "--session", str(file))
+    said = chat.until(">>> ")
+    assert "without the cache: it is of another model file" in said and "read all" in said
+    assert shown(first.split("\n")[1]) in chat.ask("/show messages")
+    chat.send("/bye\n")
+    chat.leave()
+
+
+def test_settings_of_a_stranger(path: Path, tmp_path: Path) -> None:
+    from trit.cli._chat_session import Opened, with_settings
+    from trit.errors import InvalidFileError
+
+    for settings in (
+        {"temperature": "hot"}, {"temperature": -1}, {"top_k": 1.5}, {"max_tokens": 0},
+        {"max_tokens": True}, {"schema": [1]}, {"think": "loud"}, {"stop": [""]}, {"stop": "x"},
+    ):  # fmt: skip
+        opened = Opened(tmp_path / "s", [], None, settings, "", False)  # type: ignore[arg-type]
+        with pytest.raises(InvalidFileError, match="setting"):
+            with_settings(Asked(), opened)
+    opened = Opened(tmp_path / "s", [], "Be.", {"temperature": 0.5, "stop": ["x"]}, "", False)
+    assert with_settings(Asked(), opened) == Asked(temperature=0.5, stop=("x",), system="Be.")
+    assert with_settings(Asked(temperature=1), opened).temperature == 1
+
+
+def test_files_go_with_the_next_message(
+    terminal: Callable[..., Terminal], path: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").write_text("a cat\n")
+    chat = terminal(str(path), "-t", "1", *GREEDY)
+    chat.until(">>> ")
+    assert "notes.txt: " in chat.ask(f"/file {tmp_path / 'notes.txt'}")
+    assert shown(expected(path, "the\n\nnotes.txt:\n\na cat")) in chat.ask("the")
+    assert "expected a file with text" in chat.ask("/file /nonexistent")
+    chat.send("/bye\n")
+    chat.leave()
+
+
+def test_json_of_a_schema(run: Callable[..., Any], tmp_path: Path) -> None:
+    pytest.importorskip("llguidance")
+    schema = {"type": "object", "properties": {"kind": {"enum": ["cat", "dog"]}},
+              "required": ["kind"], "additionalProperties": False}  # fmt: skip
+    file = tmp_path / "schema.json"
+    file.write_text(json.dumps(schema))
+    for given in (str(file), json.dumps(schema)):
+        code, out, _ = run("-p", "the", "--schema", given, "--temp", "2")
+        assert code == 0 and json.loads(out)["kind"] in ("cat", "dog")
+    code, out, _ = run("--format", "json", "-n", "5", stdin=b"the")
+    assert code == 0 and out.startswith("{")
+
+
+def test_llguidance_that_is_missing(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trit.runtime import constrain
+
+    monkeypatch.setattr(constrain, "find_spec", lambda name: None)
+    code, _, err = run("-p", "the", "--format", "json")
+    assert code == 1 and "pip install 'trit[schema]'" in err
+
+
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose template begins its thoughts, which at random it does not end."""
+    template = talking_model.TEMPLATE.replace(
+        "assistant\n",
+        "assistant\n{% if enable_thinking is not defined %}<think>\n{% else %}</think>{% endif %}",
+    )
+    folder = tmp_path_factory.mktemp("thinker")
+    return talking_model.write(folder / "model.gguf", {"tokenizer.chat_template": template})
+
+
+def test_thoughts(run: Callable[..., Any], thinker: Path) -> None:
+    ask = ("-p", "the", *GREEDY)
+    code, out, _ = run(*ask, model=thinker)
+    assert (code, out) == (0, "")
+    shown = run(*ask, "--think", "show", model=thinker)[1]
+    assert shown.startswith("<think>\n") and shown.endswith("\n</think>\n\n")
+    found = json.loads(run(*ask, "--json", model=thinker)[1])
+    assert found["reasoning"] in shown and found["reasoning_tokens"] == 8 and not found["text"]
+    assert "thought for" in run(*ask, "--think", "fold", model=thinker)[2]
+    assert run(*ask, "--think", "off", model=thinker)[1].strip()
+
+
+def test_thoughts_on_a_terminal(terminal: Callable[..., Terminal], thinker: Path) -> None:
+    chat = terminal(str(thinker), "-t", "1", *GREEDY)
+    chat.until(">>> ")
+    assert re.search(r"thought for [\d.]+ s, 8 tokens", chat.ask("the"))
+    chat.ask("/set think hide")
+    assert "thought for" not in chat.ask("the")
+    chat.send("/bye\n")
+    chat.leave()
+
+
+def test_no_place_for_sessions(
+    terminal: Callable[..., Terminal], path: Path, tmp_path: Path
+) -> None:
+    """A chat goes on without them."""
+    (tmp_path / "state").write_text("a file where a folder should be")
+    chat = terminal(str(path), "-t", "1", *GREEDY)
+    assert "lines are not kept" in chat.until(">>> ")
+    assert "XDG_STATE_HOME" in chat.ask("/save talk")
+    assert "XDG_STATE_HOME" in chat.ask(f"/save {tmp_path / 'talk.session'}")
+    assert "messages saved" in chat.ask(f"/save {tmp_path / 'talk.json'}")
+    chat.send("/bye\n")
+    assert chat.leave() == 0
+
+
+def test_in_colour(terminal: Callable[..., Terminal], path: Path) -> None:
+    """A gauge, and marks of markdown as styles, but not in JSON, whose text they are."""
+    pytest.importorskip("llguidance")
+    chat = terminal(str(path), "-t", "1", *GREEDY, NO_COLOR="")
+    chat.until(">>> ")
+    assert re.search(r"context [▰▱]{10} \d+ of 256", chat.ask("the"))
+    chat.ask('/set schema {"const": "*a*"}')
+    assert '"*a*"' in chat.ask("the")
+    chat.ask("/set format text")
+    chat.send("/bye\n")
+    assert chat.leave() == 0
+
+
+def test_markdown_of_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    from trit.cli._chat_answer import Shown
+    from trit.runtime.generate import Chunk
+
+    for markdown, expected in ((True, "\x1b[3ma\x1b[0m\x1b[0m\n"), (False, "*a*\n")):
+        shown = Shown(Screen(color=True, terminal=True), None, markdown=markdown)
+        shown.push(Chunk("*a*", ()))
+        shown.finish()
+        assert capsys.readouterr().out == expected

@@ -137,6 +137,32 @@ def test_a_port_in_use(refused: Callable[..., Any], path: Path) -> None:
     assert code == 1 and "is in use" in err and "--port N" in err
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_stopped_while_a_model_is_loaded(path: Path, number: int, code: int) -> None:
+    """At once, and not when it has been loaded: here that takes an hour."""
+    script = (
+        "import sys, time, trit.runtime.model as m\n"
+        "m.load = lambda *a, **k: time.sleep(3600)\n"
+        "from trit import cli\n"
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, "serve", str(path), "--port", "0"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        lines = iter(process.stderr.readline, "")
+        found = next(m for line in lines if (m := re.search(r"listening on http://(\S+),", line)))
+        assert live.ask(found[1], "/health").status == 503  # by now it hears signals
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert "stopped while a model was being loaded" in err
+    finally:
+        process.kill()
+
+
 def test_a_model_that_cannot_be_loaded(path: Path, tmp_path: Path) -> None:
     """Found once the server listens: it ends with the model's own error."""
     broken = tmp_path / "broken.gguf"

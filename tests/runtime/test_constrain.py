@@ -13,6 +13,7 @@ import talking_model
 from trit.errors import UsageError
 from trit.runtime import constrain
 from trit.runtime import generate as generation
+from trit.runtime._tool_calls import ToolCallParser
 from trit.runtime.constrain import json_schema
 from trit.runtime.generate import Request
 from trit.runtime.model import Model, load
@@ -104,3 +105,34 @@ def test_a_vocabulary_goes_with_its_model(model: Model) -> None:
         assert len(constrain._known) == before + 1
     del other
     assert len(constrain._known) == before
+
+
+def test_from_python(model: Model) -> None:
+    """Texts, batches and streams; what is no schema is refused before anything is written."""
+    schema = {"enum": ["yes", "no"]}
+    assert model.generate("the", schema=schema, max_tokens=20).text in ('"yes"', '"no"')
+    both = model.generate(["the", "cat"], schema=schema, max_tokens=20)
+    assert all(one.text in ('"yes"', '"no"') for one in both)
+    text = "".join(chunk.text for chunk in model.stream("the", schema=schema, max_tokens=20))
+    assert text in ('"yes"', '"no"')
+    with pytest.raises(UsageError):
+        model.generate("the", schema={"type": "nonsense"})
+
+
+def test_calls_of_tools(model: Model) -> None:
+    """In the form that is read again, one or several, and any name of a function."""
+    for seed in range(4):
+        grammar = constrain.tool_calls(
+            model.tokenizer,
+            {"a.b-c": {"properties": {"n": {"enum": [1, 2]}}, "required": ["n"],
+                       "additionalProperties": False}},
+            several=False,
+        )  # fmt: skip
+        request = Request(model.ids("x"), SamplerSettings(temperature=2, seed=seed), 200,
+                          grammar=grammar)  # fmt: skip
+        [answer] = generation.generate(model.scheduler, model.tokenizer, [request])
+        text, calls = ToolCallParser().push(answer.text)
+        assert (text, len(calls), calls[0].name) == ("", 1, "a.b-c")
+        assert json.loads(calls[0].arguments)["n"] in (1, 2)
+    with pytest.raises(UsageError):
+        constrain.tool_calls(model.tokenizer, {"f": {"type": "object", "$ref": "x"}}, several=True)

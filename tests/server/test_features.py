@@ -120,6 +120,79 @@ def test_offsets_of_tokens(
     assert found == [0, 1, 1, 1, 1, 2, 3, 4, 5, 5, 6, 7, 8, 9, 10]
 
 
+CITY: Any = {
+    "type": "object",
+    "properties": {"city": {"enum": ["Rome", "Oslo"]}, "days": {"$ref": "#/$defs/days"}},
+    "required": ["city", "days"],
+    "additionalProperties": False,
+    "$defs": {"days": {"type": "integer", "minimum": 1, "maximum": 9}},
+}
+TWO: Any = [
+    {"type": "function", "function": {"name": "weather", "parameters": CITY, "strict": True}},
+    {"type": "function", "function": {"name": "time.now"}},
+]
+WEATHER: Any = {"type": "function", "function": {"name": "weather"}}
+
+
+def called(choice: Any) -> list[tuple[str, Any]]:
+    calls = choice.message.tool_calls or []
+    return [(one.function.name, json.loads(one.function.arguments)) for one in calls]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_calls_that_have_to_come(client: openai.OpenAI, seed: int) -> None:
+    """A model of random weights calls functions, with arguments of their schemas."""
+    ask: Any = {"model": "talker", "messages": HELLO, "tools": TWO, "seed": seed, "temperature": 2}
+    got = client.chat.completions.create(
+        **ask, tool_choice="required", parallel_tool_calls=False
+    ).choices[0]
+    assert got.finish_reason == "tool_calls" and got.message.content is None
+    (call,) = called(got)
+    (named,) = called(client.chat.completions.create(**ask, tool_choice=WEATHER).choices[0])
+    for name, arguments in (call, named):
+        if name == "weather":
+            assert arguments["city"] in ("Rome", "Oslo") and 1 <= arguments["days"] <= 9
+        else:
+            assert (name, arguments) == ("time.now", {})
+    assert named[0] == "weather"
+
+
+def test_several_calls_that_have_to_come(
+    client: openai.OpenAI, says: Callable[[str], None]
+) -> None:
+    says(f"{CALL}\n{CALL}")
+    ask: Any = {"model": "talker", "messages": HELLO, "tools": TOOLS}
+    got = client.chat.completions.create(**ask, tool_choice="required").choices[0]
+    assert called(got) == [("weather", {"city": "Rome"})] * 2
+
+
+def test_calls_or_a_form(client: openai.OpenAI, says: Callable[[str], None]) -> None:
+    says(CALL)
+    ask: Any = {"model": "talker", "messages": HELLO, "tools": TOOLS,
+                "response_format": {"type": "json_object"}}  # fmt: skip
+    assert called(client.chat.completions.create(**ask).choices[0])
+    says('{"a": 1}')
+    got = client.chat.completions.create(**ask).choices[0].message
+    assert (got.content, got.tool_calls) == ('{"a": 1}', None)
+
+
+@pytest.mark.parametrize(
+    ("more", "param"),
+    [
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": TWO, "tool_choice": {**WEATHER, "function": {"name": "x"}}}, "tool_choice"),
+        ({"tools": TWO, "parallel_tool_calls": False}, "parallel_tool_calls"),
+        ({"tools": [*TOOLS, *TOOLS]}, "tools"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": {"$ref": "x"}}}],
+          "tool_choice": "required"}, "tools"),
+    ],
+)  # fmt: skip
+def test_calls_that_are_refused(client: openai.OpenAI, more: Any, param: str) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model="talker", messages=HELLO, **more)
+    assert caught.value.param == param
+
+
 def test_calls_and_results_reach_the_template(address: str) -> None:
     call = {"id": "c1", "type": "function",
             "function": {"name": "weather", "arguments": '{"city": "Rome"}'}}  # fmt: skip
@@ -135,6 +208,44 @@ def test_calls_and_results_reach_the_template(address: str) -> None:
     call["function"] = {"name": "weather", "arguments": "{"}
     got = live.ask(address, "/apply-template", asked)
     assert got.status == 400 and got.error["param"] == "messages.1.tool_calls"
+
+
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server with a model whose template knows of thoughts."""
+    template = TEMPLATE + "{% if enable_thinking is false %}<think></think>{% endif %}"
+    keys = {"llama.context_length": 1024, "tokenizer.chat_template": template}
+    made = talking_model.write(tmp_path_factory.mktemp("thinker") / "model.gguf", keys)
+    with live.served({"talker": live.opener(made, ctx=1024)}) as (found, _):
+        yield found
+
+
+def test_reasoning(thinker: str, says: Callable[[str], None]) -> None:
+    says("<think>\nwhy\n</think>\n\nso")
+    asked = {"messages": HELLO}
+    got = live.ask(thinker, "/v1/chat/completions", asked).json
+    message = got["choices"][0]["message"]
+    assert (message["content"], message["reasoning_content"]) == ("so", "why")
+    details = got["usage"]["completion_tokens_details"]
+    assert details["reasoning_tokens"] == got["usage"]["completion_tokens"] - len("\n\nso")
+    whole = {**asked, "reasoning_format": "none"}
+    message = live.ask(thinker, "/v1/chat/completions", whole).json["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "<think>\nwhy\n</think>\n\nso"}
+    client = openai.OpenAI(base_url=f"http://{thinker}/v1", api_key="any", max_retries=0)
+    deltas: list[Any] = [
+        chunk.choices[0].delta
+        for chunk in client.chat.completions.create(model="talker", messages=HELLO, stream=True)
+    ]
+    assert "".join(getattr(one, "reasoning_content", None) or "" for one in deltas) == "why"
+    assert "".join(one.content or "" for one in deltas) == "so"
+
+
+def test_thinking_can_be_turned_off(thinker: str) -> None:
+    asked = {"messages": HELLO, "chat_template_kwargs": {"enable_thinking": False}}
+    assert live.ask(thinker, "/apply-template", asked).json["prompt"].endswith("<think></think>")
+    assert live.ask(thinker, "/v1/chat/completions", {**asked, "max_tokens": 1}).status == 200
+    asked["chat_template_kwargs"] = {"messages": []}
+    assert live.ask(thinker, "/v1/chat/completions", asked).status == 400
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -171,7 +282,6 @@ def test_any_object(client: openai.OpenAI) -> None:
         ({"type": "xml"}, {}),
         ({"type": "json_schema"}, {}),
         ({"type": "json_schema", "json_schema": {"schema": {"type": "nonsense"}}}, {}),
-        ({"type": "json_object"}, {"tools": TOOLS}),
     ],
 )
 def test_forms_that_are_refused(client: openai.OpenAI, form: Any, more: Any) -> None:

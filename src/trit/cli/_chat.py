@@ -1,28 +1,48 @@
 """A conversation on a terminal: read a message, stream the answer, again.
 
-Ctrl-C stops the answer, a second one leaves; Ctrl-D leaves. A message in triple quotes may have
-several lines. What begins with a slash is a command (_chat_commands.py).
+Ctrl-C stops the answer and keeps what was said, a second one leaves; Ctrl-D leaves. A message in
+triple quotes may have several lines. What begins with a slash is a command (_chat_commands.py).
 """
 
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from trit.cli._chat_commands import COMMANDS, obey
 from trit.cli._chat_conversation import Conversation
+from trit.cli._chat_session import located, open_session, state_folder
 from trit.cli._chat_settings import Asked
 from trit.cli._chat_terminal import Screen
-from trit.errors import TritError
+from trit.errors import TritError, UsageError
 from trit.runtime.model import Model
 
 QUOTES = '"""'
+_HISTORY_LINES = 1000
 
 
-def talk(model: Model, asked: Asked, screen: Screen) -> None:
-    """Converse until the user leaves; KeyboardInterrupt if they leave by Ctrl-C."""
+def talk(model: Model, asked: Asked, screen: Screen, session: str | None = None) -> None:
+    """Converse until the user leaves; KeyboardInterrupt if they leave by Ctrl-C.
+
+    `session`: the name or file of a conversation to go on with, and to save in the end.
+    """
     conversation = Conversation(model, asked, screen)
+    path = None if session is None else located(session)
+    if path is not None and not path.parent.is_dir():
+        raise UsageError(f"--session {session}: there is no folder {path.parent}.")
     conversation.greet()
+    if path is not None and path.exists():
+        conversation.load(open_session(path))
+    try:
+        _converse(conversation, screen)
+    finally:
+        if path is not None and conversation.messages:
+            conversation.save(path)
+
+
+def _converse(conversation: Conversation, screen: Screen) -> None:
     warned = False
-    with _line_editing():
+    with _line_editing(screen):
         while True:
             try:
                 text = _read(screen)
@@ -63,21 +83,40 @@ def _line(prompt: str, screen: Screen) -> str:
 
 
 @contextmanager
-def _line_editing() -> Iterator[None]:
-    """Arrow keys and the history of this session's lines, where Python has readline."""
+def _line_editing(screen: Screen) -> Iterator[None]:
+    """Arrow keys and the history of lines, kept for the next chat, where Python has readline."""
     try:
         import readline
     except ImportError:
         yield
         return
+    path = _history(screen)
     readline.set_auto_history(True)
+    readline.set_history_length(_HISTORY_LINES)
     readline.set_completer(_complete)
     readline.set_completer_delims("")
     readline.parse_and_bind("tab: complete")
+    with suppress(OSError):
+        if path is not None:
+            readline.read_history_file(path)
     try:
         yield
     finally:
         readline.set_completer(None)
+        with suppress(OSError):  # what was typed is no reason to fail
+            if path is not None:
+                readline.write_history_file(path)
+
+
+def _history(screen: Screen) -> Path | None:
+    """The file of lines typed before, for its owner's eyes; None where it cannot be."""
+    try:
+        path = state_folder() / "history"
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+        return path
+    except (OSError, TritError) as error:
+        screen.note(f"lines are not kept for the next chat: {error}")
+        return None
 
 
 def _complete(text: str, state: int) -> str | None:

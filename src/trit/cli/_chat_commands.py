@@ -1,26 +1,18 @@
-"""The commands of a chat: what begins with a slash.
-
-A saved conversation is JSON: {"trit_chat": 1, "model": name, "messages": [{"role", "content"}]}.
-"""
+"""The commands of a chat: what begins with a slash."""
 
 import difflib
-import json
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from trit.cli._chat_conversation import Conversation
-from trit.cli._chat_settings import described
+from trit.cli._chat_session import located, named, open_session
+from trit.cli._chat_settings import Asked, biases, described, form_of
 from trit.cli._chat_stats import Memory, speeds
-from trit.cli._terminal import table
-from trit.errors import InvalidFileError, UsageError
+from trit.cli._terminal import table, wrapped
+from trit.errors import UsageError
 
-FORMAT_KEY = "trit_chat"
-FORMAT_VERSION = 1
-MAX_FILE_BYTES = 64 << 20
-_ROLES = ("system", "user", "assistant")
 # Name in /set -> field of Asked, and what reads its value.
 SETTINGS: dict[str, tuple[str, Callable[[str], object]]] = {
     "temp": ("temperature", float),
@@ -32,8 +24,13 @@ SETTINGS: dict[str, tuple[str, Callable[[str], object]]] = {
     "presence-penalty": ("presence_penalty", float),
     "frequency-penalty": ("frequency_penalty", float),
     "seed": ("seed", int),
+    "logit-bias": ("logit_bias", lambda text: biases(text.split())),
+    "stop": ("stop", lambda text: (text,)),
     "n": ("max_tokens", int),
     "system": ("system", str),
+    "think": ("think", str),
+    "format": ("schema", lambda text: form_of(text, None)),
+    "schema": ("schema", lambda text: form_of("text", text)),
 }
 
 
@@ -67,15 +64,22 @@ def _set(conversation: Conversation, rest: str) -> None:
     if words and words[0] == "parameter":  # as ollama has it
         words = words[1].split(None, 1) if len(words) > 1 else []
     if not words:
-        conversation.screen.note(f"/set NAME VALUE, of {', '.join(SETTINGS)}")
+        conversation.screen.note(wrapped(f"/set NAME VALUE, of {', '.join(SETTINGS)}, markdown"))
         return
-    name = words[0].replace("_", "-")
-    if name not in SETTINGS:
+    name, text = words[0].replace("_", "-"), words[1] if len(words) > 1 else ""
+    if name == "markdown":
+        conversation.markdown = _on_or_off(text)
+    elif name not in SETTINGS:
         raise UsageError(f"no such setting: {words[0]}. There are {', '.join(SETTINGS)}.")
+    else:
+        _change(conversation, name, text)
+    conversation.screen.note(f"{name}: {text or 'as the model has it'}")
+
+
+def _change(conversation: Conversation, name: str, text: str) -> None:
     field, read = SETTINGS[name]
-    text = words[1] if len(words) > 1 else ""
     try:
-        value = read(text) if text else None
+        value = read(text) if text else getattr(Asked(), field)
     except ValueError:
         raise UsageError(f"/set {name} {text}: expected a number.") from None
     if name == "n" and isinstance(value, int) and value < 1:
@@ -84,9 +88,15 @@ def _set(conversation: Conversation, rest: str) -> None:
         raise UsageError("the model has no chat template, which a system message needs.")
     changes: dict[str, Any] = {field: value}
     asked = replace(conversation.asked, **changes)
-    asked.sampling(conversation.model.sampling)  # refuses what makes no sense
+    asked.check()  # refuses what makes no sense
+    conversation.model.grammar(asked.schema)
     conversation.asked = asked
-    conversation.screen.note(f"{name}: {'as the model has it' if value is None else value}")
+
+
+def _on_or_off(text: str) -> bool:
+    if text not in ("on", "off"):
+        raise UsageError(f"/set markdown {text}: expected on or off.")
+    return text == "on"
 
 
 def _show(conversation: Conversation, rest: str) -> None:
@@ -100,12 +110,15 @@ def _show(conversation: Conversation, rest: str) -> None:
         raise UsageError(f"/show {rest}: there are /show, /show template and /show messages.")
     else:
         rows = [
-            ("model", f"{model.name} ({model.path})"),
+            ("model", model.name),
+            ("file", str(model.path)),
             ("architecture", model.plan.arch),
             ("context", f"{model.ctx} tokens of the {model.plan.context_length} it was made for"),
             ("engine", f"{model.engine.isa}, {model.engine.threads} threads"),
             ("sampling", described(asked.sampling(model.sampling))),
             ("most tokens", "until it ends" if asked.max_tokens is None else str(asked.max_tokens)),
+            ("thoughts", asked.think or "fold"),
+            ("form", "any text" if asked.schema is None else "JSON of a schema"),
             ("system", asked.system or "none"),
             ("messages", str(len(conversation.messages))),
         ]
@@ -113,70 +126,23 @@ def _show(conversation: Conversation, rest: str) -> None:
 
 
 def _save(conversation: Conversation, rest: str) -> None:
-    path = _path(rest, "/save FILE")
-    if path.exists():
-        _read_chat(path)  # only a saved conversation is replaced
-    answer = {
-        FORMAT_KEY: FORMAT_VERSION,
-        "model": conversation.model.name,
-        "messages": conversation.with_system(),
-    }
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(answer, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UsageError(f"{path}: {error.strerror}") from None
-    conversation.screen.note(f"{len(conversation.messages)} messages saved in {path}")
+    if not rest:
+        raise UsageError("no name: /save NAME, or a path such as talk.session or talk.json.")
+    conversation.save(located(rest))
 
 
 def _load(conversation: Conversation, rest: str) -> None:
-    messages = _read_chat(_path(rest, "/load FILE"))
-    system = None
-    if messages and messages[0]["role"] == "system":
-        system = messages.pop(0)["content"]
-        if not conversation.templated:
-            raise UsageError("it has a system message, and the model has no chat template.")
-    conversation.messages = messages
-    conversation.asked = replace(conversation.asked, system=system)
-    conversation.screen.note(f"{len(messages)} messages loaded; the next one goes on from them")
+    if not rest:
+        names = named()
+        conversation.screen.note(f"/load NAME|FILE; saved: {', '.join(names) or 'none'}")
+        return
+    conversation.load(open_session(located(rest)))
 
 
-def _path(text: str, usage: str) -> Path:
-    if not text:
-        raise UsageError(f"no file: {usage}")
-    return Path(text).expanduser()
-
-
-def _read_chat(path: Path) -> list[dict[str, str]]:
-    """The messages of a saved conversation; they end with an answer, or there are none."""
-    problem = f"expected a conversation that /save wrote (JSON with '{FORMAT_KEY}')."
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InvalidFileError(path, "", f"more than {MAX_FILE_BYTES >> 20} MiB.")
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise InvalidFileError(path, "", problem) from None
-    if not isinstance(found, dict) or found.get(FORMAT_KEY) != FORMAT_VERSION:
-        raise InvalidFileError(path, "", problem)
-    messages = found.get("messages")
-    if not isinstance(messages, list):
-        raise InvalidFileError(path, "key 'messages'", "expected a list.")
-    for number, said in enumerate(messages):
-        proper = isinstance(said, dict) and said.keys() == {"role", "content"}
-        if not proper or said["role"] not in _ROLES or not isinstance(said["content"], str):
-            raise InvalidFileError(path, f"message {number}", "expected a role and a content.")
-    roles = [said["role"] for said in messages]
-    turns = roles[1:] if roles[:1] == ["system"] else roles
-    if turns != ["user", "assistant"] * (len(turns) // 2):
-        raise InvalidFileError(path, "key 'messages'", "expected user and assistant in turn.")
-    return messages
+def _file(conversation: Conversation, rest: str) -> None:
+    if not rest:
+        raise UsageError("no file: /file PATH.")
+    conversation.add_file(Path(rest).expanduser())
 
 
 def _clear(conversation: Conversation, rest: str) -> None:
@@ -209,10 +175,11 @@ def _bye(conversation: Conversation, rest: str) -> bool:
 
 
 COMMANDS = {
-    "set": Command(_set, "NAME VALUE: temp, top-k, seed, system …; no value: the model's own"),
+    "set": Command(_set, "NAME VALUE: temp, seed, system, think …; no value: the model's own"),
     "show": Command(_show, "the model and the settings; /show template, /show messages"),
-    "load": Command(_load, "FILE: go on from a saved conversation"),
-    "save": Command(_save, "FILE: save the conversation"),
+    "file": Command(_file, "PATH: the text of a file goes with the next message"),
+    "load": Command(_load, "NAME|FILE: go on from a saved conversation"),
+    "save": Command(_save, "NAME|FILE: save the conversation and the model's cache of it"),
     "clear": Command(_clear, "forget the conversation"),
     "regen": Command(_regen, "answer the last message again"),
     "stats": Command(_stats, "what the last answer took: speed, context, memory"),

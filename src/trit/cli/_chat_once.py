@@ -1,5 +1,6 @@
 """One answer: streamed to stdout, or printed as JSON; what it took on stderr."""
 
+from trit.cli._chat_answer import Shown
 from trit.cli._chat_settings import SHOWN, Asked, described
 from trit.cli._chat_stats import Memory, seconds_since_start, speeds
 from trit.cli._chat_terminal import Screen
@@ -7,29 +8,27 @@ from trit.cli._terminal import print_json, table
 from trit.errors import UsageError
 from trit.runtime.generate import Chunk, Generation, Request, join, with_seed
 from trit.runtime.model import Model
+from trit.runtime.sample import SamplerSettings
 
 
 def answer_once(model: Model, asked: Asked, text: str, screen: Screen, *, json: bool) -> None:
     """Answer `text`."""
     sampling = with_seed(asked.sampling(model.sampling))
     screen.note(f"sampling: {described(sampling)}")
-    ids = prompt_ids(model, asked, text, screen)
-    request = Request(ids, sampling, asked.max_tokens, asked.stop)
+    request = _request(model, asked, sampling, text, screen)
     chunks: list[Chunk] = []
-    first = ended = 0.0
-    shown = ""
+    think, markdown = None if asked.think == "off" else asked.think, asked.schema is None
+    shown = None if json else Shown(screen, think, markdown=markdown)
+    first = 0.0
     try:
-        for chunk in model.stream(
-            ids, max_tokens=asked.max_tokens, stop=asked.stop, sampling=sampling
-        ):
+        for chunk in model.answer(request):
             first = first or seconds_since_start()
             chunks.append(chunk)
-            if not json:
-                shown = chunk.text or shown  # first: Ctrl-C may come at any moment
-                screen.write(chunk.text)
+            if shown is not None:
+                shown.push(chunk)
     finally:
-        if not json and shown and not shown.endswith("\n"):
-            screen.write("\n")  # also before the word about an interruption
+        if shown is not None:
+            shown.finish()  # also before the word about an interruption
     ended = seconds_since_start()
     answer = join(chunks, request)
     memory = Memory.now(model)
@@ -38,17 +37,31 @@ def answer_once(model: Model, asked: Asked, text: str, screen: Screen, *, json: 
     _report(model, answer, memory, first, ended, screen)
 
 
-def prompt_ids(model: Model, asked: Asked, text: str, screen: Screen) -> list[int]:
+def _request(
+    model: Model, asked: Asked, sampling: SamplerSettings, text: str, screen: Screen
+) -> Request:
     """By the chat template where there is one, else the bare text."""
-    if asked.conversation is False:
-        return model.tokenize(text)
-    if not model.has_template and asked.conversation is None:
+    grammar = model.grammar(asked.schema)
+    if not _templated(model, asked, screen):
+        ids = model.tokenize(text)
+        return Request(ids, sampling, asked.max_tokens, asked.stop, grammar=grammar)
+    messages = [] if asked.system is None else [{"role": "system", "content": asked.system}]
+    said = [*messages, {"role": "user", "content": text}]
+    ids = model.prompt(said, thinking=asked.thinking)
+    return Request(
+        ids, sampling, asked.max_tokens, asked.stop, grammar=grammar,
+        reasoning=model.reasoning(ids),
+    )  # fmt: skip
+
+
+def _templated(model: Model, asked: Asked, screen: Screen) -> bool:
+    if asked.conversation is not None:
+        return asked.conversation
+    if not model.has_template:
         if asked.system is not None:
             raise UsageError(f"{model.path}: no chat template, which --system needs.")
         screen.note("the model has no chat template: it goes on from the bare text")
-        return model.tokenize(text)
-    messages = [] if asked.system is None else [{"role": "system", "content": asked.system}]
-    return model.prompt([*messages, {"role": "user", "content": text}])
+    return model.has_template
 
 
 def _report(
@@ -72,8 +85,10 @@ def _as_json(
     return {
         "model": str(model.path),
         "text": answer.text,
+        "reasoning": answer.reasoning or None,
         "finish_reason": answer.finish_reason,
         "tokens": stats.tokens,
+        "reasoning_tokens": stats.reasoning_tokens,
         "prompt_tokens": stats.prompt_tokens,
         "prompt_tps": stats.prompt_tps,
         "generation_tps": stats.generation_tps,

@@ -1,12 +1,17 @@
 """What a user asked of `run`, and the sampling settings that makes with a model's own."""
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
+from trit.cli._chat_input import read_file
 from trit.errors import UsageError
 from trit.runtime.sample import SamplerSettings
 
+THINK = ("show", "fold", "hide", "off")  # what is done with thoughts; off: there are to be none
 _BIAS = re.compile(r"(\d+)([+-].+)")
 # Settings people see, in the order of the chain: label -> SamplerSettings.
 SHOWN = {
@@ -40,14 +45,25 @@ class Asked:
     logit_bias: Mapping[int, float] = field(default_factory=dict)
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None  # the answer is JSON of it
+    think: str | None = None  # of THINK
 
     def check(self) -> None:
         """UsageError for settings that make no sense, before a model is loaded for them."""
         self.sampling(SamplerSettings())
         if self.system is not None and self.conversation is False:
             raise UsageError("--system needs the chat template, which --no-cnv leaves out.")
+        if self.think not in (None, *THINK):
+            raise UsageError(f"--think {self.think}: expected {', '.join(THINK)}.")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise UsageError(f"the most tokens are {self.max_tokens}; expected 1 or more.")
         if not all(self.stop):
             raise UsageError("--stop: the text is empty.")
+
+    @property
+    def thinking(self) -> bool | None:
+        """What a chat template is told of it; None: nothing."""
+        return False if self.think == "off" else None
 
     def sampling(self, base: SamplerSettings) -> SamplerSettings:
         """`base`, the model's own settings, with what was asked; a seed only if it was given."""
@@ -66,6 +82,24 @@ class Asked:
             logit_bias=self.logit_bias or base.logit_bias,
             seed=None if self.seed == -1 else self.seed,
         )
+
+
+def form_of(form: str, schema: str | None) -> dict[str, Any] | None:
+    """The JSON schema of --format and --schema, which is JSON itself or a file with it."""
+    if form not in ("text", "json"):
+        raise UsageError(f"--format {form}: expected text or json.")
+    if schema is None:
+        return {"type": "object"} if form == "json" else None
+    where, text = "--schema", schema
+    if not schema.lstrip().startswith("{"):
+        where, text = schema, read_file(Path(schema).expanduser())
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where}: expected a JSON schema; {error}.") from None
+    if not isinstance(found, dict):
+        raise UsageError(f"{where}: expected a JSON schema, an object; got {text:.40}")
+    return found
 
 
 def _given(value: float | None, default: float) -> float:

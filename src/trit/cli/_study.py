@@ -47,7 +47,7 @@ def _first_settings(path: Path) -> "Settings":
     """The defaults, with the first model's own sampling."""
     from trit.compare import Settings
     from trit.files import checkpoint
-    from trit.runtime.model import own_sampling
+    from trit.runtime.own_sampling import own_sampling
 
     with checkpoint.open(path) as file:
         return Settings(sampling=own_sampling(file))

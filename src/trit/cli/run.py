@@ -25,14 +25,12 @@ from trit.cli._options import (
     TopK,
     TopP,
 )
-from trit.errors import InvalidFileError, UsageError
+from trit.errors import UsageError
 
 if TYPE_CHECKING:
     from trit.cli._chat_settings import Asked
     from trit.cli._chat_terminal import Screen
     from trit.runtime.model import Model
-
-STDIN_PATIENCE = 1.0  # seconds until it is said what is waited for
 
 
 def command(
@@ -48,7 +46,10 @@ def command(
         str | None, typer.Option("--prompt", "-p", metavar="TEXT", help="Answer this and leave.")
     ] = None,
     file: Annotated[
-        Path | None, typer.Option("--file", "-f", metavar="FILE", help="The prompt, from a file.")
+        list[Path] | None,
+        typer.Option(
+            "--file", "-f", metavar="FILE", help="The prompt, or what -p is about; repeatable."
+        ),
     ] = None,
     n_predict: Annotated[
         int,
@@ -128,6 +129,36 @@ def command(
             "--stop", "--reverse-prompt", "-r", metavar="TEXT", help="Ends an answer; repeatable."
         ),
     ] = None,
+    form: Annotated[
+        str, typer.Option("--format", metavar="text|json", help="json: the answer is an object.")
+    ] = "text",
+    schema: Annotated[
+        str | None,
+        typer.Option(
+            "--schema",
+            "--json-schema",
+            "-j",
+            metavar="FILE|JSON",
+            help="The answer is JSON of this JSON schema.",
+        ),
+    ] = None,
+    think: Annotated[
+        str | None,
+        typer.Option(
+            "--think",
+            metavar="show|fold|hide|off",
+            help="Thoughts before an answer; off: none. Default: fold, in a pipe hide.",
+            show_default=False,
+        ),
+    ] = None,
+    session: Annotated[
+        str | None,
+        typer.Option(
+            "--session",
+            metavar="NAME|FILE",
+            help="A chat to go on with, if there is one, and to save when leaving.",
+        ),
+    ] = None,
     color: Annotated[str, typer.Option("--color", metavar="auto|on|off")] = "auto",
     json: Json = False,
 ) -> None:
@@ -138,7 +169,8 @@ def command(
     The time to the first token (first_token_seconds) counts from the start of the process, with all
     that loading takes.
     """  # fmt: skip
-    from trit.cli._chat_settings import Asked, biases
+    from trit.cli._chat_input import read_prompt
+    from trit.cli._chat_settings import Asked, biases, form_of
     from trit.cli._chat_terminal import Screen
     from trit.cli._model_argument import chosen
 
@@ -162,19 +194,23 @@ def command(
         logit_bias=biases(logit_bias or []),
         seed=seed,
         stop=tuple(stop or ()),
+        schema=form_of(form, schema),
+        think=think,
     )
     asked.check()
-    text = read_prompt(prompt, file)
+    text = read_prompt(prompt, file or ())
     chat_possible = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
     if text is None and own and not conversation:
         text = ""  # it tells a story from its beginning
     if text is None and (json or not chat_possible):
         raise UsageError(f"no prompt: trit run {name} -p TEXT, or pipe a text into it.")
+    if text is not None and session is not None:
+        raise UsageError("--session is for a chat; here is a prompt. Leave one of them out.")
     kind = cache_type(cache)
     chat = conversation is not False
     with open_model(name, ctx, threads, batch, draft_max, kind, repack, chat=chat) as opened:
         _warn_if_random(opened)
-        _run(opened, asked, text, screen, json)
+        _run(opened, asked, text, screen, json, session)
 
 
 def _own_model() -> str:
@@ -186,11 +222,18 @@ def _own_model() -> str:
     return str(zoo.pull(zoo.OWN))
 
 
-def _run(model: "Model", asked: "Asked", text: str | None, screen: "Screen", json: bool) -> None:
+def _run(
+    model: "Model",
+    asked: "Asked",
+    text: str | None,
+    screen: "Screen",
+    json: bool,
+    session: str | None,
+) -> None:
     if text is None:
         from trit.cli._chat import talk
 
-        talk(model, asked, screen)
+        talk(model, asked, screen, session)
     else:
         from trit.cli._chat_once import answer_once
 
@@ -230,54 +273,3 @@ def open_model(
         path, ctx, threads, batch=batch or PASS_ROWS, draft_max=draft_max, cache_type=cache,
         repack=repack, chat=chat,
     )  # fmt: skip
-
-
-def read_prompt(prompt: str | None, file: Path | None) -> str | None:
-    """The text of -p or -f and then that of stdin; None if there is neither.
-
-    One newline at the end of a file or of stdin is not part of the prompt, as for llama.cpp.
-    """
-    if prompt is not None and file is not None:
-        raise UsageError("two prompts: -p and -f. Give one of them.")
-    if file is not None:
-        try:
-            prompt = _text(str(file), file.read_bytes())
-        except OSError as error:
-            problem = f"expected a file with the prompt, got: {error.strerror}. Check -f."
-            raise InvalidFileError(file, "", problem) from None
-    piped = _read_stdin(waiting=prompt is not None)
-    if not piped:
-        return prompt
-    return piped if not prompt else f"{prompt}\n\n{piped}"
-
-
-def _read_stdin(*, waiting: bool) -> str | None:
-    """All of stdin, None if it is a terminal or closed. `waiting`: there is a prompt already."""
-    if sys.stdin is None or sys.stdin.isatty():
-        return None
-    if waiting:
-        _say_if_silent()
-    return _text("stdin", sys.stdin.buffer.read())
-
-
-def _say_if_silent() -> None:
-    """A pipe that somebody else holds open would make the command wait without a word."""
-    import select
-
-    from trit.cli._terminal import note
-
-    try:
-        ready, _, _ = select.select([sys.stdin], [], [], STDIN_PATIENCE)
-    except (OSError, ValueError):  # nothing that can be waited for
-        return
-    if not ready:
-        note("waiting for the rest of the prompt on stdin (</dev/null: there is none)")
-
-
-def _text(name: str, raw: bytes) -> str:
-    try:
-        return raw.decode("utf-8").removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError as error:
-        raise InvalidFileError(
-            name, f"byte {error.start}", "expected UTF-8 text; convert it first."
-        ) from None

@@ -4,6 +4,8 @@ stdout stays empty; the address and, with -v, a line for each request go to stde
 llama-server's where it has them.
 """
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -123,14 +125,31 @@ def command(
     paths = _resolved([*(model or ()), *([model_option] if model_option else ())], alias)
     _log()
     note(f"models: {', '.join(paths)}")
-    serve(
-        {name: lambda path=path: load(path) for name, path in paths.items()},  # type: ignore[misc]
-        settings,
-        lambda address: note(
-            f"listening on {address}, a page for browsers\nOpenAI's base URL is {address}/v1"
-        ),
-        paths,
-    )
+    try:
+        serve(
+            {name: lambda path=path: load(path) for name, path in paths.items()},  # type: ignore[misc]
+            settings,
+            lambda address: note(
+                f"listening on {address}, a page for browsers\nOpenAI's base URL is {address}/v1"
+            ),
+            paths,
+        )
+    except KeyboardInterrupt:
+        _leave_if_loading(130)
+        raise
+    _leave_if_loading(0)
+
+
+def _leave_if_loading(code: int) -> None:
+    """End the process while a model is being loaded: its thread has nothing to finish, and Python
+    would not survive that it goes on."""
+    from trit.cli._terminal import note
+    from trit.server._shelf import is_loading
+
+    if is_loading():
+        note("trit: stopped while a model was being loaded")
+        sys.stdout.flush()
+        os._exit(code)
 
 
 def _loader(

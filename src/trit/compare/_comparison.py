@@ -20,7 +20,7 @@ from trit.compare.voting import Voting
 from trit.errors import UsageError
 from trit.evaluate._interval import Interval
 from trit.files import checkpoint
-from trit.runtime.model import own_sampling
+from trit.runtime.own_sampling import own_sampling
 
 PathLike = str | os.PathLike[str]
 

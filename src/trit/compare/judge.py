@@ -10,7 +10,6 @@ a measure of closeness to the reference, not of quality, and never counted among
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,16 +19,13 @@ from trit.compare.figures import Pair, pairs, strengths
 from trit.compare.making import describe, ids, messages
 from trit.compare.store import Store
 from trit.compare.study import Ballot
-from trit.engine import Rows
-from trit.errors import TritError
 from trit.evaluate import _interval
+from trit.evaluate._continuations import likelihoods
 from trit.evaluate._fact_scores import ask
 from trit.evaluate._interval import Interval
-from trit.evaluate._rows import Scorer
 from trit.runtime.model import Model, load
 
 EPSILON = 0.02  # nats per token
-_SLICE_ROWS = 32  # of logits held at once
 OnJudged = Callable[[int, int], None]
 
 
@@ -70,21 +66,15 @@ def judge(
     wanted = sorted(key for key in texts if key not in known and texts[key].strip())
     if not wanted:
         return
-    with ExitStack() as stack:
-        model = stack.enter_context(load(reference, store.settings.ctx, threads))
-        scorer = stack.enter_context(Scorer(model.engine.vocab_size, model.engine.threads))
+    with load(reference, store.settings.ctx, threads) as model:
         for done, (who, prompt) in enumerate(wanted):
             if on_progress is not None:
                 on_progress(done, len(wanted))
-            found = likelihood(
-                model, scorer, prompts[prompt], texts[who, prompt], store.settings.system
-            )
+            found = likelihood(model, prompts[prompt], texts[who, prompt], store.settings.system)
             store.add_likelihoods(number, [(who, prompt, *found)])
 
 
-def likelihood(
-    model: Model, scorer: Scorer, prompt: str, text: str, system: str | None
-) -> tuple[float, int]:
+def likelihood(model: Model, prompt: str, text: str, system: str | None) -> tuple[float, int]:
     """ln p of an answer in nats, and its tokens, one or more."""
     before = list(ids(model, prompt, system))
     rendered = model.render(messages(prompt, system)) if model.has_template else prompt
@@ -92,22 +82,10 @@ def likelihood(
     bos = model.tokenizer.bos_id
     if before[:1] == [bos] and whole[:1] != [bos]:
         whole = before[:1] + whole
-    split = ask(before, [whole])  # tokens may reach over the seam
-    read, answer = split.prefix + split.choices[0], split.choices[0]
+    [answer] = ask(before, [whole])  # tokens may reach over the seam
     model.engine.remove(0, 0)
-    hidden = model.engine.hidden(Rows.of(read[:-1]), range(len(split.prefix) - 1, len(read) - 1))
-    model.engine.remove(0, 0)
-    expected, total = np.array(answer, dtype=np.int32), 0.0
-    for start in range(0, len(answer), _SLICE_ROWS):
-        part = slice(start, start + _SLICE_ROWS)
-        logits = model.engine.head(hidden[part])
-        total -= float(scorer.surprise(logits, expected[part]).sum())
-    if not np.isfinite(total):
-        raise TritError(
-            f"{model.path}: its logits are not numbers that make sense; its weights are damaged or "
-            "were badly rounded. Judge by another file."
-        )
-    return total, len(answer)
+    [found] = likelihoods(model.engine, [[answer]], model.path)
+    return float(found.log_p[0]), len(answer.tokens) - answer.start
 
 
 def judgement(store: Store, number: int, epsilon: float = EPSILON) -> Judgement:

@@ -64,11 +64,13 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class Message:
-    """What the model said; no content where it calls functions and says nothing else."""
+    """What the model said; no content where it calls functions and says nothing else. The name
+    `reasoning_content` is that of DeepSeek's interface, which others took over."""
 
     role: Literal["assistant"]
     content: str | None
     tool_calls: tuple[ToolCall, ...] | None = None
+    reasoning_content: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,13 @@ class PromptDetails:
 
 
 @dataclass(frozen=True)
+class CompletionDetails:
+    """`reasoning_tokens` of the answers were thoughts."""
+
+    reasoning_tokens: int
+
+
+@dataclass(frozen=True)
 class Usage:
     """Tokens read and written, those of all answers; a prompt counts once."""
 
@@ -96,6 +105,7 @@ class Usage:
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptDetails
+    completion_tokens_details: CompletionDetails
 
 
 @dataclass(frozen=True)
@@ -110,12 +120,13 @@ class ChatCompletion:
     object: Literal["chat.completion"] = "chat.completion"
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: calls that there are not are absent from it."""
+        """As JSON has it: calls and thoughts that there are not are absent from it."""
         answer = asdict(self)
         for choice in answer["choices"]:
             message = choice["message"]
-            if not message["tool_calls"]:
-                del message["tool_calls"]
+            for name in ("tool_calls", "reasoning_content"):
+                if not message[name]:
+                    del message[name]
             for call in message.get("tool_calls", ()):
                 del call["index"]
         return answer
@@ -128,6 +139,7 @@ class Delta:
     content: str | None = None
     role: Literal["assistant"] | None = None
     tool_calls: tuple[ToolCall, ...] | None = None
+    reasoning_content: str | None = None
 
 
 @dataclass(frozen=True)
@@ -184,7 +196,8 @@ def usage(stats: Sequence[Stats], per_prompt: int = 1) -> Usage:
     read = sum(one.prompt_tokens for one in stats[::per_prompt])
     written = sum(one.tokens for one in stats)
     cached = sum(one.cached_tokens for one in stats[::per_prompt])
-    return Usage(read, written, read + written, PromptDetails(cached))
+    thought = CompletionDetails(sum(one.reasoning_tokens for one in stats))
+    return Usage(read, written, read + written, PromptDetails(cached), thought)
 
 
 def completion_chunks(
@@ -215,9 +228,11 @@ class CompletionStream:
         return [self._chunk(index, Delta("", "assistant")) for index in range(len(self._calls))]
 
     def push(self, chunk: Chunk) -> list[ChatCompletionChunk]:
-        """What a token adds: text, calls that it completes, the end."""
+        """What a token adds: thoughts, text, calls that it completes, the end."""
         text, calls = self._parsed(chunk)
         made = []
+        if chunk.reasoning:
+            made.append(self._chunk(chunk.index, Delta(reasoning_content=chunk.reasoning)))
         if text or chunk.logprobs:
             logprobs = _logprobs(chunk.logprobs, self._tokenizer) if chunk.logprobs else None
             made.append(self._chunk(chunk.index, Delta(text), None, logprobs))
@@ -272,7 +287,9 @@ def _choice(index: int, answer: Generation, tokenizer: Tokenizer, tools: bool) -
     calls = tuple(_call(one) for one in found)
     return Choice(
         index,
-        Message("assistant", text or None if calls else text, calls or None),
+        Message(
+            "assistant", text or None if calls else text, calls or None, answer.reasoning or None
+        ),
         _reason(answer.finish_reason, bool(calls)),
         None if answer.logprobs is None else _logprobs(answer.logprobs, tokenizer),
     )

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from trit import _core
 from trit.errors import InvalidFileError, UnsupportedError
 from trit.runtime._pretokenizers import PreTokenizer, pre_tokenizer
-from trit.runtime._specials import find_specials
+from trit.runtime._specials import find_specials, flag_marks
 
 _PREFIX = "tokenizer.ggml."
 _NO_ID = 0xFFFFFFFF  # -1, "there is none", as early converters wrote it
@@ -60,6 +60,7 @@ class Parts:
     ends: frozenset[int]
     add_bos: bool
     add_eos: bool
+    marks: Sequence[bytes] = ()  # texts of what chat templates mark turns with
 
 
 _building = threading.Lock()
@@ -133,6 +134,7 @@ class _Keys:
             lambda text: int(core.find(text.encode())),
             name if isinstance(name, str) else "",
         )
+        marks = flag_marks(specials, core.text)
         core.set_specials(
             np.fromiter(specials.flags.keys(), np.int32, len(specials.flags)),
             np.fromiter(specials.flags.values(), np.uint8, len(specials.flags)),
@@ -143,6 +145,7 @@ class _Keys:
             frozenset(specials.ends),
             self.adds("bos", pre.add_bos, ids),
             self.adds("eos", False, ids),
+            marks,
         )
 
     def core(self, byte_pair: bool, pre: PreTokenizer) -> tuple[_core.Tokenizer, NDArray[np.int32]]:

@@ -8,7 +8,7 @@ up to a number of positions.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from trit.engine import PAGE, Engine
@@ -57,12 +57,20 @@ class Prefixes:
                 self._given.add(source.sequence)
                 return source.sequence, count
             self._idle.append(source)
-        busy = self._given | {held.sequence for held in self._idle}
-        sequence = next(n for n in range(len(busy) + 1) if n not in busy)
+        sequence = self._unused()
         if source is not None:
             self._engine.fork(source.sequence, sequence, count)
         self._given.add(sequence)
         return sequence, count
+
+    def adopt(self, tokens: Sequence[int], fill: Callable[[int], None]) -> None:
+        """Keep a new sequence that `fill` makes hold `tokens`; nothing is kept if it raises."""
+        while sum(one.pages for one in self._idle) + -(-len(tokens) // PAGE) > self._most_pages:
+            if not self.evict():
+                break
+        sequence = self._unused()
+        fill(sequence)
+        self._idle.append(Held(sequence, list(tokens)))
 
     def take(self, held: Held) -> None:
         """Keep a sequence that nobody uses any more."""
@@ -73,6 +81,10 @@ class Prefixes:
             self._idle.append(held)
         while sum(one.pages for one in self._idle) > self._most_pages:
             self.evict()
+
+    def _unused(self) -> int:
+        busy = self._given | {held.sequence for held in self._idle}
+        return next(n for n in range(len(busy) + 1) if n not in busy)
 
     def evict(self) -> bool:
         """Empty the idle sequence that was used the longest ago; False if there is none."""

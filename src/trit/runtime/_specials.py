@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4  # values of tokenizer.ggml.token_type
-PARSED_ONLY, STRIP_RIGHT = 1, 2  # flags of core/tokenizer.h
+PARSED_ONLY, STRIP_RIGHT, MARK = 1, 2, 8  # flags of core/tokenizer.h
+_SHORTEST_MARK, _LONGEST_MARK = 2, 256  # bytes
 
 # A text here ends an answer, and is a control token whatever its type says.
 _END_TEXTS = (
@@ -124,6 +125,22 @@ def find_specials(
     if any(name in model_name.lower() for name in ("phi-3", "phi3")):
         _strip_like_phi3(out, find)
     return out
+
+
+def flag_marks(specials: Specials, text: Callable[[int], bytes]) -> list[bytes]:
+    """Flag what chat templates mark turns with, and return the texts: control tokens, and those of
+    the shape <|…|>, which some files have as tokens of the user's (gpt-oss, old ChatML). A text of
+    `<think>` or `<tool_call>` is none: models are shown it as such, whoever wrote it."""
+    marks = []
+    for token, flags in specials.flags.items():
+        spelled = text(token)
+        shaped = spelled.startswith(b"<|") and spelled.endswith(b"|>")
+        whole = spelled[:1] and not 0x80 <= spelled[0] < 0xC0  # begins with a character
+        proper = whole and _SHORTEST_MARK <= len(spelled) <= _LONGEST_MARK
+        if proper and (shaped or flags & PARSED_ONLY):
+            specials.flags[token] = flags | MARK
+            marks.append(spelled)
+    return marks
 
 
 def _undo_exceptions(out: Specials, by_text: Mapping[str, int], find: Callable[[str], int]) -> None:

@@ -59,9 +59,11 @@ class ChatTemplate:
         bos_token: str = "",
         eos_token: str = "",
         tools: Sequence[Mapping[str, Any]] | None = None,
+        thinking: bool | None = None,
     ) -> str:
         """The prompt for `messages`, which must be made of JSON's types.
 
+        `thinking`: the variable enable_thinking of templates that can do without; None: not set.
         TemplateError if the template fails, refuses the messages or exceeds its limits.
         """
         variables = {
@@ -72,6 +74,8 @@ class ChatTemplate:
             "bos_token": bos_token,
             "eos_token": eos_token,
         }
+        if thinking is not None:
+            variables["enable_thinking"] = thinking
         try:
             request = json.dumps(variables).encode()
         except (TypeError, ValueError, RecursionError) as error:

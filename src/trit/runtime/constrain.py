@@ -3,7 +3,7 @@
     grammar = json_schema(tokenizer, {"type": "object", …})
     Request(prompt, settings, grammar=grammar)
 
-The grammar of a JSON schema and its masks are llguidance's (extra `serve`), over the bytes of the
+The grammar of a JSON schema and its masks are llguidance's (extra `schema`), over the bytes of the
 model's own tokens. JSON is written as Python's json.dumps writes it: a small model that may write
 as many spaces as it likes sometimes writes nothing else.
 """
@@ -11,8 +11,10 @@ as many spaces as it likes sometimes writes nothing else.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary, ref
 
@@ -20,13 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit.errors import UnsupportedError, UsageError
+from trit.runtime._tool_calls import CLOSE, OPEN
 from trit.runtime.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
     from llguidance import LLMatcher, LLTokenizer
 
 Float32 = NDArray[np.float32]
+Schema = Mapping[str, Any]
 _AS_JSON_DUMPS = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+_PLACE = re.compile(r"^at \d+\(\d+\): ")
 MOST_SCHEMA_CHARS = 100_000
 MOST_JOINED = 12
 
@@ -69,30 +74,63 @@ class Guide:
         return bool(self._matcher.is_stopped())
 
 
-def json_schema(tokenizer: Tokenizer, schema: Mapping[str, Any]) -> Grammar:
+def json_schema(tokenizer: Tokenizer, schema: Schema) -> Grammar:
     """JSON that matches a schema; UsageError for one that is wrong or not understood,
     UnsupportedError without llguidance."""
-    try:
-        from llguidance import LLMatcher
-    except ImportError:
+    return _grammar(tokenizer, ["start: answer"], {"answer": schema})
+
+
+def tool_calls(
+    tokenizer: Tokenizer,
+    functions: Mapping[str, Schema],
+    *,
+    several: bool,
+    answer: Schema | None = None,
+) -> Grammar:
+    """Calls of functions in the form that _tool_calls.py reads, with arguments of their schemas.
+
+    functions   by name: letters, digits and _.- alone
+    several     one or more calls; else one
+    answer      a schema: JSON of it in place of calls, too
+    Errors as for `json_schema`.
+    """
+    rules = ["start: calls" if answer is None else "start: calls | answer"]
+    rules.append(r'calls: call ("\n" call)*' if several else "calls: call")
+    rules.append("call: " + " | ".join(f"call{n}" for n in range(len(functions))))
+    schemas: dict[str, Schema] = {} if answer is None else {"answer": answer}
+    after = json.dumps("}\n" + CLOSE)
+    for n, (name, parameters) in enumerate(functions.items()):
+        before = json.dumps(f'{OPEN}\n{{"name": "{name}", "arguments": ')
+        rules.append(f"call{n}: {before} arguments{n} {after}")
+        schemas[f"arguments{n}"] = {**parameters, "type": "object"}
+    return _grammar(tokenizer, rules, schemas)
+
+
+def _grammar(tokenizer: Tokenizer, rules: list[str], schemas: Mapping[str, Schema]) -> Grammar:
+    """Rules in llguidance's dialect of Lark, and one for each schema, by its name."""
+    if find_spec("llguidance") is None:
         raise UnsupportedError(
-            "answers by a JSON schema need llguidance: pip install 'trit[serve]'."
-        ) from None
+            "answers by a JSON schema need llguidance: pip install 'trit[schema]'."
+        )
     try:
-        text = json.dumps(schema)
-        if len(text) > MOST_SCHEMA_CHARS:
+        written = [
+            f"{name}: %json {json.dumps({**schema, 'x-guidance': _AS_JSON_DUMPS})}"
+            for name, schema in schemas.items()
+        ]
+        length = sum(map(len, written))
+        if length > MOST_SCHEMA_CHARS:
             raise UsageError(
-                f"the schema has {len(text)} characters; at most {MOST_SCHEMA_CHARS} are allowed."
+                f"the schema has {length} characters; at most {MOST_SCHEMA_CHARS} are allowed."
             )
-        if (joined := _joined(schema)) > MOST_JOINED:
+        joined = sum(map(_joined, schemas.values()))
+        if joined > MOST_JOINED:
             raise UsageError(
                 f"the schema joins {joined} patterns, formats and references (by allOf, or beside "
                 f"each other); at most {MOST_JOINED} are allowed."
             )
-        grammar = LLMatcher.grammar_from_json_schema(text, overrides=_AS_JSON_DUMPS)  # type: ignore[arg-type]
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the schema cannot be used: {error}.") from None
-    return Grammar(tokenizer, grammar)
+    return Grammar(tokenizer, "\n".join(["%llguidance {}", *rules, *written]))
 
 
 def _joined(schema: Any, inside: bool = False) -> int:
@@ -146,5 +184,6 @@ class _Vocabulary:
 
 
 def _check(matcher: LLMatcher) -> None:
-    if matcher.is_error():
-        raise UsageError(f"the form of the answer cannot be used: {matcher.get_error():.300}.")
+    if matcher.is_error():  # its first line; the others point into the grammar, which is ours
+        problem = _PLACE.sub("", matcher.get_error().strip().partition("\n")[0]).rstrip(".")
+        raise UsageError(f"the form of the answer cannot be used: {problem:.300}.")

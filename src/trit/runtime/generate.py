@@ -21,6 +21,7 @@ from trit.engine import Engine
 from trit.errors import DoesNotFitError, UsageError
 from trit.runtime._generation_text import StopCutter
 from trit.runtime.constrain import Grammar
+from trit.runtime.reasoning import Reasoning, Splitter
 from trit.runtime.sample import Sampler, SamplerSettings, log_probabilities
 from trit.runtime.scheduler import Run, Scheduler
 from trit.runtime.tokenizer import Tokenizer
@@ -53,7 +54,8 @@ class Request:
     max_tokens  None: until the model ends, or the context is full
     stop        texts that end the answer and are not part of it
     logprobs    how many likeliest tokens to report beside the chosen one; None: nothing
-    grammar     the form of the answer (constrain.py); None: any text
+    grammar     the form of the answer (constrain.py), not of thoughts before it; None: any text
+    reasoning   how thoughts are told from the answer (reasoning.py); None: they are not
     """
 
     prompt: Sequence[int]
@@ -62,6 +64,7 @@ class Request:
     stop: Sequence[str] = ()
     logprobs: int | None = None
     grammar: Grammar | None = None
+    reasoning: Reasoning | None = None
 
     def __post_init__(self) -> None:
         if not self.prompt:
@@ -96,6 +99,7 @@ class Stats:
     prompt_seconds      until the first token was chosen
     generation_seconds  from then to the last; `passes` is how many tokens were chosen in it
     drafted_tokens      guessed ahead and run; `accepted_tokens` of them each saved a step
+    reasoning_tokens    of `tokens`: thoughts and their tags
     """
 
     prompt_tokens: int
@@ -106,6 +110,7 @@ class Stats:
     passes: int
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    reasoning_tokens: int = 0
 
     @property
     def prompt_tps(self) -> float:
@@ -123,6 +128,7 @@ class Chunk:
     """What one token adds to answer `index`.
 
     `text` may be empty: half a character, or text held back because a stop string may begin there.
+    `reasoning` is text, too, where thoughts are told from the answer.
     `finish_reason` and `stats` come with the last chunk, which may have no token.
     """
 
@@ -132,6 +138,7 @@ class Chunk:
     logprobs: tuple[TokenLogprob, ...] = ()
     finish_reason: FinishReason | None = None
     stats: Stats | None = None
+    reasoning: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,6 +148,7 @@ class Generation:
     tokens         its ids, with those of a stop string, without the token that ended it
     finish_reason  "stop": the model ended it, or a stop string; "length": max_tokens or context
     seed           what the draws were keyed with; the same one gives the same answer
+    reasoning      the thoughts before it, where they are told from it
     logprobs       one per token, None if not asked for
     """
 
@@ -150,6 +158,7 @@ class Generation:
     stats: Stats
     seed: int
     logprobs: tuple[TokenLogprob, ...] | None = None
+    reasoning: str = ""
 
 
 def with_seed(settings: SamplerSettings) -> SamplerSettings:
@@ -183,6 +192,7 @@ def join(chunks: Iterable[Chunk], request: Request) -> Generation:
         stats=last.stats,
         seed=seed,
         logprobs=None if request.logprobs is None else logprobs,
+        reasoning="".join(chunk.reasoning for chunk in kept),
     )
 
 
@@ -236,7 +246,10 @@ class Answer(Run[Chunk]):
         self._tokenizer = tokenizer
         self._sampler = Sampler(request.sampling, engine.vocab_size)
         self._sampler.accept_all(request.prompt)
-        self._decoder = tokenizer.stream()
+        form = request.reasoning
+        self._decoder = tokenizer.stream(shown=frozenset() if form is None else form.tokens)
+        self._splitter = None if form is None else Splitter(form)
+        self._thought = 0  # tokens
         self._cutter = StopCutter(request.stop)
         self._guide = None if request.grammar is None else request.grammar.begin()
         self._begun = begun
@@ -245,35 +258,48 @@ class Answer(Run[Chunk]):
 
     def choose(self, logits: NDArray[np.float32]) -> tuple[Chunk, int | None]:
         """The chunk of the next token, and that token unless the answer is over."""
-        allowed = logits if self._guide is None else self._guide.allowed(logits)
+        thinks = self._splitter is not None and self._splitter.inside
+        guide = None if thinks else self._guide
+        allowed = logits if guide is None else guide.allowed(logits)
         token = self._sampler.sample(allowed, len(self.tokens))
         now = time.perf_counter()
         self._chosen += 1
         if self._chosen == 1:
             self._first_at = now
         if token in self._tokenizer.eos_ids:
-            return self._last("", (), (), "stop", now), None
+            return self._last(("", ""), (), (), "stop", now), None
         self._written += 1
         self._sampler.accept(token)
         logprobs = self._logprobs(logits, token)
-        text = self._cutter.push(self._decoder.push(token))
-        whole = self._guide is not None and self._guide.accept(token)
+        text = self._split(self._cutter.push(self._decoder.push(token)))
+        if self._splitter is not None and (thinks or self._splitter.inside):
+            self._thought = self._written  # nothing comes before thoughts
+        whole = guide is not None and guide.accept(token)
         if self._cutter.stopped or whole:
             return self._last(text, (token,), logprobs, "stop", now), None
         if self._written >= self._most:
             return self._last(text, (token,), logprobs, "length", now), None
-        return Chunk(text, (token,), self.index, logprobs), token
+        return Chunk(text[1], (token,), self.index, logprobs, reasoning=text[0]), token
+
+    def _split(self, text: str) -> tuple[str, str]:
+        """What of it is thought, and what is said."""
+        return ("", text) if self._splitter is None else self._splitter.push(text)
 
     def _last(
         self,
-        text: str,
+        text: tuple[str, str],
         tokens: tuple[int, ...],
         logprobs: tuple[TokenLogprob, ...],
         reason: FinishReason,
         now: float,
     ) -> Chunk:
+        parts = [text]
         if not self._cutter.stopped:
-            text += self._cutter.push(self._decoder.finish()) + self._cutter.finish()
+            rest = self._cutter.push(self._decoder.finish()) + self._cutter.finish()
+            parts.append(self._split(rest))
+        if self._splitter is not None:
+            parts.append(self._splitter.finish())
+        thought, said = map("".join, zip(*parts, strict=True))
         stats = Stats(
             prompt_tokens=len(self.request.prompt),
             cached_tokens=self.cached,
@@ -283,8 +309,9 @@ class Answer(Run[Chunk]):
             passes=self._chosen - 1,
             drafted_tokens=self.drafted,
             accepted_tokens=self.accepted,
+            reasoning_tokens=self._thought,
         )
-        return Chunk(text, tokens, self.index, logprobs, reason, stats)
+        return Chunk(said, tokens, self.index, logprobs, reason, stats, thought)
 
     def _logprobs(self, logits: NDArray[np.float32], token: int) -> tuple[TokenLogprob, ...]:
         count = self.request.logprobs

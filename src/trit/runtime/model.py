@@ -11,7 +11,6 @@ opening costs little memory whatever the context.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,10 +22,13 @@ from typing import Any, Literal, cast, overload
 
 from trit import archs
 from trit.engine import Engine
-from trit.errors import DoesNotFitError, InvalidFileError, UnsupportedError, UsageError
+from trit.errors import DoesNotFitError, UnsupportedError, UsageError
 from trit.files import checkpoint
 from trit.files.checkpoint import Checkpoint
 from trit.runtime import generate as generation
+from trit.runtime import reasoning
+from trit.runtime._apart import encode as encode_apart
+from trit.runtime._apart import set_apart
 from trit.runtime._generation_openai import (
     ChatCompletion,
     ChatCompletionChunk,
@@ -34,7 +36,10 @@ from trit.runtime._generation_openai import (
     completion_chunks,
 )
 from trit.runtime.chat import ChatTemplate
+from trit.runtime.constrain import Grammar, Schema, json_schema
 from trit.runtime.generate import Chunk, Generation, Request
+from trit.runtime.own_sampling import own_sampling
+from trit.runtime.reasoning import Reasoning
 from trit.runtime.sample import SamplerSettings
 from trit.runtime.scheduler import PASS_ROWS, TOGETHER, Scheduler
 from trit.runtime.tokenizer import Tokenizer
@@ -42,15 +47,6 @@ from trit.runtime.tokenizer import Tokenizer
 DRAFT_MAX = 15
 DEFAULT_CTX = 4096  # or the model's own context, if that is less
 TEMPLATE_KEY = "tokenizer.chat_template"
-# Keys under general.sampling -> SamplerSettings, and whether a count.
-_SAMPLING = {
-    "temp": ("temperature", False),
-    "top_k": ("top_k", True),
-    "top_p": ("top_p", False),
-    "min_p": ("min_p", False),
-    "penalty_repeat": ("repeat_penalty", False),
-    "penalty_last_n": ("penalty_last_n", True),
-}
 
 Prompt = str | Sequence[int]
 Batch = list[str] | list[list[int]] | list[Prompt]
@@ -105,7 +101,7 @@ class Model:
     path       what was opened
     ctx        tokens a prompt and its answer may have together
     sampling   the settings used where a call names no others: the model's own, else trit's
-    plan, engine, scheduler, tokenizer   its parts
+    plan, tensors, engine, scheduler, tokenizer   its parts
     """
 
     def __init__(
@@ -145,6 +141,7 @@ class Model:
                 )
             self.ctx = min(DEFAULT_CTX, longest) if ctx is None else ctx or longest
             self.sampling = own_sampling(file)
+            self.tensors = file.tensors
             self.engine = Engine(
                 self.plan,
                 file.tensors,
@@ -217,25 +214,53 @@ class Model:
         *,
         add_generation_prompt: bool = True,
         tools: Messages | None = None,
+        thinking: bool | None = None,
     ) -> str:
         """The text of a conversation by the model's chat template; TemplateError if it fails.
 
         `messages` are {"role": "system" | "user" | "assistant" | "tool", "content": text}, `tools`
         what the model may call, {"type": "function", "function": {"name", "parameters", …}}.
+        `thinking` False: the model is to answer at once, where its template can say so.
         """
         return self._chat_template().render(
             messages,
             add_generation_prompt=add_generation_prompt,
             tools=tools,
+            thinking=thinking,
             bos_token=self._spelled(self.tokenizer.bos_id),
             eos_token=self._spelled(self.tokenizer.eos_id),
         )
 
-    def prompt(self, messages: Messages, tools: Messages | None = None) -> list[int]:
-        """The ids of a conversation, up to where the model answers."""
-        ids = self.tokenizer.encode(self.render(messages, tools=tools), add_special=False)
+    def prompt(
+        self,
+        messages: Messages,
+        tools: Messages | None = None,
+        thinking: bool | None = None,
+        *,
+        add_generation_prompt: bool = True,
+    ) -> list[int]:
+        """The ids of a conversation, up to where the model answers.
+
+        What spells a control token in a message or tool is text, and does not become that token.
+        """
+        source = self._chat_template().source
+        said, told, sign = set_apart(self.tokenizer, messages, tools, source)
+        text = self.render(
+            said, tools=told, thinking=thinking, add_generation_prompt=add_generation_prompt
+        )
+        ids = encode_apart(self.tokenizer, text, sign)
         # Most templates write the BOS themselves; it is wanted once.
         return ids if ids[:1] == [self.tokenizer.bos_id] else self._with_bos(ids)
+
+    def reasoning(self, prompt: Sequence[int]) -> Reasoning | None:
+        """How thoughts are told from an answer to `prompt`, which `prompt` made; None: the model
+        has none."""
+        form = self._reasoning
+        return None if form is None else reasoning.of_prompt(form, self.tokenizer, prompt)
+
+    @cached_property
+    def _reasoning(self) -> Reasoning | None:
+        return reasoning.find(self._chat_template().source, self.tokenizer)
 
     @overload
     def generate(
@@ -250,6 +275,7 @@ class Model:
         seed: int | None = None,
         stop: Sequence[str] = (),
         logprobs: int | None = None,
+        schema: Schema | None = None,
         sampling: SamplerSettings | None = None,
     ) -> Generation: ...
 
@@ -266,6 +292,7 @@ class Model:
         seed: int | None = None,
         stop: Sequence[str] = (),
         logprobs: int | None = None,
+        schema: Schema | None = None,
         sampling: SamplerSettings | None = None,
     ) -> list[Generation]: ...
 
@@ -281,6 +308,7 @@ class Model:
         seed: int | None = None,
         stop: Sequence[str] = (),
         logprobs: int | None = None,
+        schema: Schema | None = None,
         sampling: SamplerSettings | None = None,
     ) -> Generation | list[Generation]:
         """Go on from a text, or from token ids; from each of a list of them, decoded together.
@@ -289,13 +317,18 @@ class Model:
         temperature, top_k, top_p, min_p, seed   in place of those of `sampling`
         stop         texts that end the answer and are not part of it
         logprobs     report every token's log probability, and of that many likeliest ones
+        schema       a JSON schema: the answer is JSON of it (extra `schema`)
         sampling     None: the model's own settings. Without a seed each prompt draws its own
-        Errors: PromptTooLongError (has n_prompt and n_ctx), UsageError.
+        Errors: PromptTooLongError (has n_prompt and n_ctx), UsageError, UnsupportedError (no
+        llguidance, which a schema needs).
         """
         chosen = _chosen(sampling or self.sampling, temperature, top_k, top_p, min_p, seed)
         single = _is_prompt(prompt)
         prompts = [cast(Prompt, prompt)] if single else cast(list[Prompt], prompt)
-        requests = [Request(self.ids(one), chosen, max_tokens, stop, logprobs) for one in prompts]
+        grammar = self.grammar(schema)
+        requests = [
+            Request(self.ids(one), chosen, max_tokens, stop, logprobs, grammar) for one in prompts
+        ]
         answers = generation.generate(self.scheduler, self.tokenizer, requests)
         return answers[0] if single else answers
 
@@ -311,6 +344,7 @@ class Model:
         seed: int | None = None,
         stop: Sequence[str] = (),
         logprobs: int | None = None,
+        schema: Schema | None = None,
         sampling: SamplerSettings | None = None,
     ) -> Iterator[Chunk]:
         """As `generate` for one prompt, a chunk per token; the last one has the reason and stats.
@@ -318,7 +352,12 @@ class Model:
         The request is checked at once, the model runs when the first chunk is asked for.
         """
         chosen = _chosen(sampling or self.sampling, temperature, top_k, top_p, min_p, seed)
-        request = Request(self.ids(prompt), chosen, max_tokens, stop, logprobs)
+        grammar = self.grammar(schema)
+        return self.answer(Request(self.ids(prompt), chosen, max_tokens, stop, logprobs, grammar))
+
+    def answer(self, request: Request) -> Iterator[Chunk]:
+        """As `stream`, for a request that is made already."""
+        self._require_open()
         generation.require_room(self.engine, request)
         return generation.stream(self.scheduler, self.tokenizer, [request])
 
@@ -336,6 +375,7 @@ class Model:
         seed: int | None = None,
         stop: Sequence[str] = (),
         logprobs: int | None = None,
+        schema: Schema | None = None,
         sampling: SamplerSettings | None = None,
     ) -> ChatCompletion: ...
 
@@ -353,6 +393,7 @@ class Model:
         seed: int | None = None,
         stop: Sequence[str] = (),
         logprobs: int | None = None,
+        schema: Schema | None = None,
         sampling: SamplerSettings | None = None,
     ) -> Iterator[ChatCompletionChunk]: ...
 
@@ -369,6 +410,7 @@ class Model:
         seed: int | None = None,
         stop: Sequence[str] = (),
         logprobs: int | None = None,
+        schema: Schema | None = None,
         sampling: SamplerSettings | None = None,
     ) -> ChatCompletion | Iterator[ChatCompletionChunk]:
         """The model's answer to a conversation, in the shape of OpenAI's chat completions.
@@ -377,20 +419,20 @@ class Model:
         Errors: UnsupportedError (no chat template), TemplateError, and those of `generate`.
         """
         chosen = _chosen(sampling or self.sampling, temperature, top_k, top_p, min_p, seed)
-        ids = self.prompt(messages)
-        if not stream:
-            answer = self.generate(
-                ids, max_tokens=max_tokens, stop=stop, logprobs=logprobs, sampling=chosen
-            )
-            return completion(self.name, [answer], self.tokenizer)
-        chunks = self.stream(
-            ids, max_tokens=max_tokens, stop=stop, logprobs=logprobs, sampling=chosen
-        )
-        return completion_chunks(self.name, chunks, self.tokenizer)
+        ids, grammar = self.prompt(messages), self.grammar(schema)
+        request = Request(ids, chosen, max_tokens, stop, logprobs, grammar, self.reasoning(ids))
+        if stream:
+            return completion_chunks(self.name, self.answer(request), self.tokenizer)
+        answers = generation.generate(self.scheduler, self.tokenizer, [request])
+        return completion(self.name, answers, self.tokenizer)
 
     def forget(self) -> None:
         """Empty the cache of what no generation is using; changes speed and memory alone."""
         self.scheduler.forget()
+
+    def grammar(self, schema: Schema | None) -> Grammar | None:
+        """What holds answers to a JSON schema; errors as for `generate`."""
+        return None if schema is None else json_schema(self.tokenizer, schema)
 
     def ids(self, prompt: Prompt) -> Sequence[int]:
         """The ids of a prompt: of a text, or those that are given; UsageError for unknown ones."""
@@ -456,26 +498,3 @@ def _chosen(
         min_p=base.min_p if min_p is None else min_p,
         seed=base.seed if seed is None else seed,
     )
-
-
-def own_sampling(file: Checkpoint) -> SamplerSettings:
-    """The model's own settings (keys general.sampling.*), for the rest trit's."""
-    settings = SamplerSettings()
-    for key, (name, is_count) in _SAMPLING.items():
-        where = f"general.sampling.{key}"
-        value = file.metadata.get(where)
-        if value is None:
-            continue
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or not math.isfinite(cast(float, value)):
-            raise InvalidFileError(file.path, where, f"expected a number, got {value!r:.80}")
-        if is_count:  # stock readers take any top-k below 1 as off
-            given = max(int(cast(float, value)), 0 if name == "top_k" else -1)
-            changes: dict[str, Any] = {name: given}
-        else:
-            changes = {name: float(cast(float, value))}
-        try:
-            settings = replace(settings, **changes)
-        except UsageError as error:
-            raise InvalidFileError(file.path, where, str(error)) from None
-    return settings

@@ -18,7 +18,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -35,6 +35,7 @@ PASS_ROWS = 64
 TOGETHER = 16  # sequences that are run at the same time
 AHEAD = 16  # items a run may be ahead of its reader
 APART = 1 << 30  # sequences from here on are not the scheduler's
+_COPIED = APART - 1
 _NO_MEMORY = (
     "the system has no memory left for the cache of keys and values. Choose a smaller --ctx-size, "
     "or fewer sequences at a time."
@@ -42,6 +43,16 @@ _NO_MEMORY = (
 
 T = TypeVar("T")
 Logits = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What a cache holds of `length` tokens: pages in the order of Engine.read_pages, of each group
+    from its `first` one on."""
+
+    length: int
+    first: Sequence[int]
+    pages: Iterator[NDArray[np.uint8]]
 
 
 class Run(ABC, Generic[T]):
@@ -147,6 +158,37 @@ class Scheduler:
         """Empty the cache of all that no run uses."""
         self._forget = True
         self._between_steps()
+
+    def copy_out(self, tokens: Sequence[int], write: Callable[[Kept], None]) -> int:
+        """Give `write` what the cache keeps of the beginning of `tokens`; how many tokens that is.
+
+        `write` is not called for none. No step is under way meanwhile.
+        """
+
+        def work() -> int:
+            held, count = self._prefixes.longest([*tokens, -1], ())
+            if held is None:
+                return 0
+            self.engine.fork(held.sequence, _COPIED, count)
+            try:
+                pages = self.engine.read_pages(_COPIED)
+                write(Kept(count, self.engine.first_pages(_COPIED), pages))
+            finally:
+                self.engine.remove(_COPIED)
+            return count
+
+        return self.alone(work) or 0
+
+    def copy_in(self, tokens: Sequence[int], kept: Kept) -> None:
+        """Keep for prompts to come what `copy_out` gave of the first `kept.length` of `tokens`.
+
+        Errors as for `Engine.restore`; then nothing is kept.
+        """
+
+        def fill(sequence: int) -> None:
+            self.engine.restore(sequence, kept.length, kept.first, kept.pages)
+
+        self.alone(lambda: self._prefixes.adopt(tokens[: kept.length], fill))
 
     def follow(self, runs: Sequence[Run[T]]) -> Generator[tuple[Run[T], T], None, None]:
         """Add the runs and yield what each chooses, until all have ended. Drives the steps.

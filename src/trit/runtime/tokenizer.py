@@ -82,14 +82,30 @@ class Tokenizer:
         with checkpoint.open(folder) as model:
             return cls.from_gguf(model.metadata, name=folder)
 
-    def encode(self, text: str, add_special: bool = True, parse_special: bool = True) -> list[int]:
+    def encode(
+        self,
+        text: str,
+        add_special: bool = True,
+        parse_special: bool = True,
+        breaks: Sequence[int] = (),
+    ) -> list[int]:
         """The ids of `text`.
 
         add_special: with the BOS and EOS the model wants. parse_special: the texts of control
-        tokens in `text` become those tokens; False for text that is not ours to trust. A lone
-        surrogate becomes U+FFFD.
+        tokens in `text` become those tokens; False for text that is not ours to trust. breaks:
+        ascending byte offsets that no special token may lie across. A lone surrogate becomes
+        U+FFFD.
         """
-        return self._backend.encode(_valid(text), add_special, parse_special)
+        return self._backend.encode(valid(text), add_special, parse_special, breaks)
+
+    def mark_starts(self, raw: bytes) -> list[int]:
+        """Byte offsets in UTF-8 text at which one of `marks` begins."""
+        return self._backend.mark_starts(raw)
+
+    @property
+    def marks(self) -> Sequence[bytes]:
+        """The texts of what chat templates mark turns with: control tokens and their like."""
+        return self._backend.marks
 
     def decode(self, ids: Iterable[int], skip_special: bool = False) -> str:
         """The text of `ids`; bytes that are no UTF-8 become U+FFFD.
@@ -107,9 +123,12 @@ class Tokenizer:
         """Whether `skip_special` leaves it out."""
         return not self._bytes([token], True, False) and bool(self.token_bytes(token))
 
-    def stream(self, skip_special: bool = True) -> StreamDecoder:
-        """A decoder for tokens that come one by one, as the continuation of a text."""
-        return StreamDecoder(self, skip_special)
+    def stream(
+        self, skip_special: bool = True, shown: frozenset[int] = frozenset()
+    ) -> StreamDecoder:
+        """A decoder for tokens that come one by one, as the continuation of a text. `shown`: ids
+        that are text even if they are control tokens."""
+        return StreamDecoder(self, skip_special, shown)
 
     def _bytes(self, ids: Sequence[int], skip_special: bool, strip_prefix: bool) -> bytes:
         for token in ids:
@@ -123,14 +142,15 @@ class Tokenizer:
 class StreamDecoder:
     """Turns tokens into text one by one; a character comes when its last byte has come."""
 
-    def __init__(self, tokenizer: Tokenizer, skip_special: bool) -> None:
+    def __init__(self, tokenizer: Tokenizer, skip_special: bool, shown: frozenset[int]) -> None:
         self._tokenizer = tokenizer
-        self._skip_special = skip_special
+        self._skip_special, self._shown = skip_special, shown
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int) -> str:
         """The text that `token` completes; may be empty."""
-        raw = self._tokenizer._bytes([token], self._skip_special, False)
+        skip = self._skip_special and token not in self._shown
+        raw = self._tokenizer._bytes([token], skip, False)
         return self._decoder.decode(raw)
 
     def finish(self) -> str:
@@ -144,21 +164,28 @@ class _Compiled:
     """core/tokenizer.cpp between the BOS and EOS a model wants."""
 
     def __init__(self, parts: Parts) -> None:
+        self.marks = parts.marks
         self._parts = parts  # kept whole: while one lives, its vocabulary is not built again
         self._core = parts.core
         self._before = [parts.ids["bos_token_id"]] if parts.add_bos else []
         self._after = [parts.ids["eos_token_id"]] if parts.add_eos else []
 
-    def encode(self, text: str, add_special: bool, parse_special: bool) -> list[int]:
-        ids: list[int] = self._core.encode(text.encode(), parse_special)
+    def encode(
+        self, text: str, add_special: bool, parse_special: bool, breaks: Sequence[int]
+    ) -> list[int]:
+        ids: list[int] = self._core.encode(text.encode(), parse_special, list(breaks))
         return [*self._before, *ids, *self._after] if add_special else ids
+
+    def mark_starts(self, raw: bytes) -> list[int]:
+        starts: list[int] = self._core.mark_starts(raw)
+        return starts
 
     def decode(self, ids: list[int], skip_special: bool, strip_prefix: bool) -> bytes:
         raw: bytes = self._core.decode(ids, skip_special, strip_prefix)
         return raw
 
 
-def _valid(text: str) -> str:
+def valid(text: str) -> str:
     """`text` without lone surrogates, which UTF-8 cannot carry (two that pair are a character)."""
     if text.isascii():
         return text

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
 from trit.errors import TritError
 from trit.runtime._generation_openai import ChatCompletion, CompletionStream, completion
-from trit.runtime.constrain import Grammar, json_schema
+from trit.runtime.constrain import Grammar, json_schema, tool_calls
 from trit.runtime.generate import Request
 from trit.runtime.model import Model
 from trit.server import _prompts
 from trit.server._documents import events, refusals
 from trit.server._errors import ApiError
-from trit.server._requests import ChatRequest, ResponseFormat
+from trit.server._requests import ChatRequest, ChosenTool
 from trit.server._service import EventStream, Service, Work
 from trit.server.settings import Settings
 
@@ -52,7 +53,8 @@ def requests(model: Model, body: ChatRequest, settings: Settings) -> list[Reques
     """What the model is asked, once for each choice."""
     _refuse(body)
     tools = _prompts.template_tools(model, body.tools) if with_tools(body) else None
-    prompt = model.prompt(_prompts.template_messages(body.messages), tools)
+    messages = _prompts.template_messages(body.messages)
+    prompt = model.prompt(messages, tools, _prompts.thinking(body.chat_template_kwargs))
     newer = body.max_completion_tokens
     asked = body.max_tokens if newer is None else newer
     param = "max_tokens" if newer is None else "max_completion_tokens"
@@ -62,19 +64,43 @@ def requests(model: Model, body: ChatRequest, settings: Settings) -> list[Reques
         _prompts.limit(asked, settings.n_predict, param),
         _prompts.stops(body),
         (body.top_logprobs or 0) if body.logprobs else None,
-        _grammar(model, body.response_format),
+        _grammar(model, body),
+        None if body.reasoning_format == "none" else model.reasoning(prompt),
     )
     return _prompts.choices(request, body.n or 1)
 
 
-def _grammar(model: Model, form: ResponseFormat | None) -> Grammar | None:
-    if form is None or form.type == "text":
-        return None
-    schema = {"type": "object"} if form.type == "json_object" else form.json_schema.schema_
+def _grammar(model: Model, body: ChatRequest) -> Grammar | None:
+    """What holds the answer to the form that is asked for."""
+    form = body.response_format
+    schema: dict[str, Any] | None = None
+    if form is not None and form.type != "text":
+        schema = {"type": "object"} if form.type == "json_object" else form.json_schema.schema_
+    functions = _callable(body) if with_tools(body) else {}
+    has_to = body.tool_choice not in (None, "none", "auto")
+    param = "response_format" if schema is not None else "tools"
     try:
-        return json_schema(model.tokenizer, schema)
+        if functions and (has_to or schema is not None):
+            named = isinstance(body.tool_choice, ChosenTool)
+            several = body.parallel_tool_calls is not False and not named
+            otherwise = None if has_to else schema
+            return tool_calls(model.tokenizer, functions, several=several, answer=otherwise)
+        return None if schema is None else json_schema(model.tokenizer, schema)
     except TritError as error:
-        raise ApiError(400, str(error), param="response_format") from None
+        raise ApiError(400, str(error), param=param) from None
+
+
+def _callable(body: ChatRequest) -> dict[str, dict[str, Any]]:
+    """The parameters of the functions that may be called, by name."""
+    nothing: dict[str, Any] = {"properties": {}, "additionalProperties": False}
+    functions = {
+        one.name: nothing if one.parameters is None else one.parameters
+        for one in (tool.function for tool in body.tools or ())
+    }
+    if not isinstance(body.tool_choice, ChosenTool):
+        return functions
+    name = body.tool_choice.function.name
+    return {name: functions[name]}
 
 
 def with_tools(body: ChatRequest) -> bool:
@@ -87,14 +113,21 @@ def _refuse(body: ChatRequest) -> None:
         raise ApiError(400, "top_logprobs needs logprobs: true.", param="top_logprobs")
     if body.stream_options is not None and not body.stream:
         raise ApiError(400, "stream_options needs stream: true.", param="stream_options")
-    if (
-        with_tools(body)
-        and body.response_format is not None
-        and body.response_format.type != "text"
-    ):
+    names = [tool.function.name for tool in body.tools or ()]
+    if isinstance(body.tool_choice, ChosenTool):
+        name = body.tool_choice.function.name
+        if name not in names:
+            raise ApiError(400, f"tool_choice: no tool is called {name:.64}.", param="tool_choice")
+    elif body.tool_choice == "required" and not names:
+        raise ApiError(400, "tool_choice: required needs tools.", param="tool_choice")
+    elif body.parallel_tool_calls is False and names and body.tool_choice != "required":
         raise ApiError(
-            400, "response_format and tools exclude each other here.", param="response_format"
+            400,
+            "parallel_tool_calls: false needs tool_choice: required, or a function.",
+            param="parallel_tool_calls",
         )
+    if len(set(names)) < len(names):
+        raise ApiError(400, "two tools have one name.", param="tools")
 
 
 async def _events(work: Work, body: ChatRequest) -> AsyncIterator[str]:

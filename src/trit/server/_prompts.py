@@ -18,6 +18,7 @@ from trit.server._requests import (
     Function,
     Message,
     Sampling,
+    TemplateSettings,
     Tool,
     ToolMessage,
 )
@@ -85,6 +86,11 @@ def _template_function(function: Function) -> dict[str, Any]:
         made["description"] = function.description
     made["parameters"] = function.parameters or {"type": "object", "properties": {}}
     return made
+
+
+def thinking(given: TemplateSettings | None) -> bool | None:
+    """Whether the model is to think before it answers; None: as its template has it."""
+    return None if given is None else given.enable_thinking
 
 
 def settings(model: Model, body: Sampling) -> SamplerSettings:

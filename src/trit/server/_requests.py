@@ -178,7 +178,7 @@ Messages = Annotated[list[Message], Field(min_length=1, max_length=4096, fail_fa
 
 class Function(Body):
     """A function that the model may call; `parameters` is a JSON schema that the template is told.
-    What the model calls is not held to it, with `strict` or without."""
+    Calls that have to come are held to it, with `strict` or without; those of `auto` are not."""
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
     description: str | None = None
@@ -191,6 +191,19 @@ class Tool(Body):
 
     type: Literal["function"]
     function: Function
+
+
+class ChosenFunction(Body):
+    """The name of a function."""
+
+    name: str
+
+
+class ChosenTool(Body):
+    """The function that the model has to call."""
+
+    type: Literal["function"]
+    function: ChosenFunction
 
 
 class TextFormat(Body):
@@ -226,6 +239,12 @@ ResponseFormat = Annotated[
 ]
 
 
+class TemplateSettings(Body):
+    """What a request may say to the model's template, by the names of vLLM and llama-server."""
+
+    enable_thinking: bool | None = None
+
+
 class ChatRequest(Sampling):
     """/v1/chat/completions."""
 
@@ -235,9 +254,11 @@ class ChatRequest(Sampling):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
     tools: Annotated[list[Tool], Field(max_length=128, fail_fast=True)] | None = None
-    tool_choice: Literal["none", "auto"] | None = None
-    parallel_tool_calls: Literal[True] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ChosenTool | None = None
+    parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
+    chat_template_kwargs: TemplateSettings | None = None
+    reasoning_format: Literal["auto", "deepseek", "none"] | None = None
     # Without effect on an answer.
     metadata: Annotated[dict[str, str], _at_most(MOST_METADATA)] | None = None
     store: Literal[False] | None = None
@@ -289,3 +310,4 @@ class TemplateRequest(Body):
     messages: Messages
     tools: Annotated[list[Tool], Field(max_length=128, fail_fast=True)] | None = None
     add_generation_prompt: bool = True
+    chat_template_kwargs: TemplateSettings | None = None

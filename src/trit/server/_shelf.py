@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,6 +16,7 @@ from trit.server._errors import ApiError, unavailable
 
 Open = Callable[[], Model]
 BetweenSteps = Callable[[Callable[[], None]], Awaitable[None]]
+LOADER = "trit-loader"  # the name of threads
 _LOOK_SECONDS = 1.0  # how often idle models are looked for, at most
 
 
@@ -90,6 +92,7 @@ class Shelf:
                     await self._unload(entry)
 
     async def close(self) -> None:
+        """Unload all; what is being loaded is not waited for."""
         for entry in self.entries.values():
             await self._unload(entry)
 
@@ -106,7 +109,7 @@ class Shelf:
     async def _open(self, entry: Entry) -> Model:
         entry.state = "loading"
         try:
-            entry.model = await asyncio.to_thread(entry.open)
+            entry.model = await _in_own_thread(entry.open)
         except TritError as error:
             raise UnloadableError(entry.name, error) from error
         finally:
@@ -120,6 +123,36 @@ class Shelf:
             if entry.model is not None and not entry.users:
                 model, entry.model, entry.state = entry.model, None, "unloaded"
                 await self._between_steps(model.close)
+
+
+async def _in_own_thread(work: Open) -> Model:
+    """What `work` returns, in a thread that nobody has to wait for when the server is stopped."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[Model] = loop.create_future()
+
+    def settle(model: Model | None, error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if model is not None:
+            done.set_result(model)
+        else:
+            done.set_exception(error or RuntimeError("no model"))
+
+    def run() -> None:
+        try:
+            result: tuple[Model | None, BaseException | None] = work(), None
+        except BaseException as error:
+            result = None, error
+        with suppress(RuntimeError):  # the loop is closed: the server was stopped
+            loop.call_soon_threadsafe(settle, *result)
+
+    threading.Thread(target=run, name=LOADER, daemon=True).start()
+    return await done
+
+
+def is_loading() -> bool:
+    """Whether a model of this process is in the middle of being loaded."""
+    return any(thread.name == LOADER for thread in threading.enumerate())
 
 
 class UnloadableError(ApiError):

@@ -95,4 +95,5 @@ def _render(model: Model, body: TemplateRequest) -> Any:
         _prompts.template_messages(body.messages),
         add_generation_prompt=body.add_generation_prompt,
         tools=_prompts.template_tools(model, body.tools),
+        thinking=_prompts.thinking(body.chat_template_kwargs),
     )
