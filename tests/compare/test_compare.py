@@ -16,7 +16,6 @@ from trit.compare.judge import judgement, likelihood
 from trit.compare.making import TOGETHER, ids
 from trit.compare.study import checked_prompts, read_prompts
 from trit.errors import DoesNotFitError, InvalidFileError, TritError, UsageError
-from trit.evaluate._rows import Scorer
 
 SETTINGS = Settings(max_tokens=6, ctx=200, seed=2)
 PROMPTS = [f"Tell me about {i}." for i in range(1, 12)]
@@ -111,15 +110,11 @@ def test_a_file_that_changed(models: list[Path], tmp_path: Path) -> None:
 
 def test_the_judge_reads_whole_answers(study: Path, models: list[Path]) -> None:
     """Its sum of ln p is that of the tokens one by one."""
-    with (
-        Store.open(study) as store,
-        trit.load(models[0], 200, threads=1) as model,
-        Scorer(model.engine.vocab_size, 1) as scorer,
-    ):
+    with Store.open(study) as store, trit.load(models[0], 200, threads=1) as model:
         known = store.likelihoods(1)
         assert len(known) == 33
         text = store.text((2, 0), 4).strip()
-        nats, tokens = likelihood(model, scorer, PROMPTS[3], text, None)
+        nats, tokens = likelihood(model, PROMPTS[3], text, None)
         assert known[2, 4] == (nats, tokens)
         before = list(ids(model, PROMPTS[3], None))
         after = model.tokenizer.encode(text, add_special=False)
