@@ -18,7 +18,7 @@ from trit.files import checkpoint, gguf
 from trit.files.checkpoint import Checkpoint
 from trit.files.source import open_source
 from trit.formats import get
-from trit.job import efforts
+from trit.job import efforts, feedback
 from trit.job import learned as jobs
 from trit.job.chain import Chain, States
 from trit.job.feedback import Feedback
@@ -254,6 +254,7 @@ def test_the_cost_is_reckoned(source: Path, text: Path, monkeypatch: pytest.Monk
     """Products there and back twice, and the looks, at the speed of the machine."""
     assert jobs._rate(gguf.TensorInfo("w", (64, 64), get("q4_0")), threads=1) > 1e6
     monkeypatch.setattr(jobs, "_rate", lambda info, threads: 1e9)
+    monkeypatch.setattr(feedback, "_first_layer_seconds", lambda source, chunks, threads: 0.0)
     info = gguf.TensorInfo("blk.0.attn_q.weight", (256, 256), get("q4_0"))
     with closing(open_source(source)) as model:
         few, many = (Learning(text, training=Settings(n)).seconds(model, [info]) for n in (10, 20))

@@ -11,7 +11,7 @@ import pytest
 import small_model
 from server import live
 from server.browser import SCHEMES, SIZES, chromium, until, visit
-from server.test_card import with_card
+from server.test_model_card import with_card
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from server import live
 from server.browser import Visit, chromium, until, visit
+from trit.runtime.model import Model
 from trit.server.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,9 +35,26 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(models: Path) -> Iterator[str]:
-    both = {"talker": live.opener(models, ctx=CONTEXT), "second": live.opener(models, ctx=CONTEXT)}
+    both = {"talker": live.opener(models, ctx=CONTEXT), "second": slowly(models)}
     with live.served(both, paths={"talker": models}) as (address, _):
         yield address
+
+
+def slowly(models: Path) -> Callable[[], Model]:
+    """A model that takes its time, so that there is something to stop."""
+
+    def opened() -> Model:
+        model = live.opener(models, ctx=CONTEXT)()
+        forward: Any = model.engine.forward
+
+        def later(*arguments: Any, **named: Any) -> Any:
+            time.sleep(0.02)
+            return forward(*arguments, **named)
+
+        model.engine.forward = later  # type: ignore[method-assign]
+        return model
+
+    return opened
 
 
 @pytest.fixture
@@ -122,7 +141,7 @@ def test_the_next_question_brings_what_was_said(person: Visit) -> None:
 @pytest.mark.parametrize("how", ["Escape", "Stop"])
 def test_stopping(person: Visit, how: str) -> None:
     page = person.page
-    hold_up(page, max_tokens=480, logit_bias=live.ENDLESS)
+    hold_up(page, model="second", max_tokens=480, logit_bias=live.ENDLESS)
     ask(page, "talk")
     until(page, "document.querySelector('.assistant > .body').textContent.length > 3")
     if how == "Stop":
@@ -255,7 +274,7 @@ def test_what_cannot_be_imported(person: Visit, text: str, problem: str) -> None
     page = person.page
     file = {"name": "talk.json", "mimeType": "application/json", "buffer": text.encode()}
     page.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type]
-    assert problem in page.locator("#trouble").inner_text()
+    page.locator("#trouble").get_by_text(problem).wait_for()
     assert page.locator(".talks li").count() == 0
 
 

@@ -31,13 +31,14 @@ def talk(model: Model, asked: Asked, screen: Screen, session: str | None = None)
     if path is not None and not path.parent.is_dir():
         raise UsageError(f"--session {session}: there is no folder {path.parent}.")
     conversation.greet()
+    conversation.session = path
     if path is not None and path.exists():
-        conversation.load(open_session(path))
+        conversation.load(open_session(path), keep_system=True)
     try:
         _converse(conversation, screen)
     finally:
-        if path is not None and conversation.messages:
-            conversation.save(path)
+        if conversation.session is not None and conversation.messages:
+            conversation.save(conversation.session)
 
 
 def _converse(conversation: Conversation, screen: Screen) -> None:

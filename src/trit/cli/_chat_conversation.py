@@ -23,12 +23,15 @@ class Conversation:
     """What was said, and what the next answer is made with.
 
     messages  of the user and the assistant, without thoughts; the system message is `asked.system`
+    session   where it is saved in the end; None: nowhere
     markdown  whether answers are shown as such
     stats     of the last answer
     """
 
     def __init__(self, model: Model, asked: Asked, screen: Screen) -> None:
         self.model, self.asked, self.screen = model, asked, screen
+        self._given = asked  # on the command line
+        self.session: Path | None = None
         self.messages: list[Message] = []
         self.markdown = True
         self.stats: Stats | None = None
@@ -98,13 +101,17 @@ class Conversation:
         count = counted(len(self.messages), "message")
         self.screen.note(wrapped(f"{count} saved in {path}{cache}"))
 
-    def load(self, opened: Opened) -> None:
-        """Go on from a session in place of what was said; its settings count where none is asked
-        for. Says where it has to be read again, and why."""
-        asked = _chat_session.with_settings(replace(self.asked, system=None), opened)
+    def load(self, opened: Opened, *, keep_system: bool = False) -> None:
+        """Go on from a session in place of what was said; its settings count where the command line
+        gives none, its system message unless that one's is to be kept. A conversation that is saved
+        in the end is this one from now on. Says where it has to be read again, and why."""
+        given = self._given if keep_system else replace(self._given, system=None)
+        asked = _chat_session.with_settings(given, opened)
         if asked.system is not None and not self.templated:
             raise UsageError("it has a system message, and the model has no chat template.")
         self.messages, self.asked = opened.messages, asked
+        if self.session is not None:
+            self.session = opened.path
         self.model.forget()
         count = counted(len(self.messages), "message")
         try:

@@ -127,6 +127,8 @@ def command(
 
     if results and (page or named):
         raise UsageError("--results prints and leaves: it goes with neither --page nor --named.")
+    if json and (page or named):
+        raise UsageError("--json prints and leaves: it goes with neither --page nor --named.")
     if epsilon < 0:
         raise UsageError(f"--epsilon {epsilon:g}: expected 0 or more.")
     asked = Asked(

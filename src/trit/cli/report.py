@@ -110,7 +110,12 @@ def command(
 def _typed() -> list[str]:
     """What stood behind `trit report`, with names of files without their folders."""
     words = sys.argv[sys.argv.index("report") + 1 :] if "report" in sys.argv else []
-    return [Path(word).name if "/" in word else word for word in words]
+    return [_without_folder(word) for word in words]
+
+
+def _without_folder(word: str) -> str:
+    flag, equals, value = word.rpartition("=") if word.startswith("-") else ("", "", word)
+    return flag + equals + (value if value.startswith("hf:") else Path(value).name or value)
 
 
 def as_text(found: "Report") -> str:

@@ -163,11 +163,15 @@ def _require_same(store: Store, models: Sequence[PathLike], settings: Settings |
 
 
 def _names(paths: Sequence[Path], references: Sequence[PathLike]) -> list[str]:
-    """What models are called: their file, and where two have one name, what the user gave."""
+    """What models are called: their file, and where two have one name, their folder's with it."""
     stems = [path.resolve().name if path.is_dir() else path.stem for path in paths]
+    named = [
+        stem if stems.count(stem) == 1 else f"{path.resolve().parent.name}/{stem}"
+        for stem, path in zip(stems, paths, strict=True)
+    ]
     return [
-        stem if stems.count(stem) == 1 else os.fspath(given)
-        for stem, given in zip(stems, references, strict=True)
+        name if named.count(name) == 1 else os.fspath(given)
+        for name, given in zip(named, references, strict=True)
     ]
 
 

@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from trit.compare.figures import Pair, pairs, strengths
-from trit.compare.making import describe, ids, messages
+from trit.compare.making import describe, ids
 from trit.compare.store import Store
 from trit.compare.study import Ballot
 from trit.evaluate import _interval
-from trit.evaluate._continuations import likelihoods
-from trit.evaluate._fact_scores import ask
+from trit.evaluate._continuations import Continuation, likelihoods
 from trit.evaluate._interval import Interval
 from trit.runtime.model import Model, load
 
@@ -77,15 +76,11 @@ def judge(
 def likelihood(model: Model, prompt: str, text: str, system: str | None) -> tuple[float, int]:
     """ln p of an answer in nats, and its tokens, one or more."""
     before = list(ids(model, prompt, system))
-    rendered = model.render(messages(prompt, system)) if model.has_template else prompt
-    whole = model.tokenizer.encode(rendered + text.strip(), add_special=False)
-    bos = model.tokenizer.bos_id
-    if before[:1] == [bos] and whole[:1] != [bos]:
-        whole = before[:1] + whole
-    [answer] = ask(before, [whole])  # tokens may reach over the seam
+    said = text.strip() if model.has_template else text
+    answer = model.tokenizer.encode(said, add_special=False, parse_special=False)
     model.engine.remove(0, 0)
-    [found] = likelihoods(model.engine, [[answer]], model.path)
-    return float(found.log_p[0]), len(answer.tokens) - answer.start
+    [found] = likelihoods(model.engine, [[Continuation(before + answer, len(before))]], model.path)
+    return float(found.log_p[0]), len(answer)
 
 
 def judgement(store: Store, number: int, epsilon: float = EPSILON) -> Judgement:

@@ -116,7 +116,9 @@ def _request(
     model: Model, draw: Draw, prompt: int, prompts: dict[int, str], settings: Settings
 ) -> Request:
     sampling = replace(settings.sampling, seed=seed(settings, draw, prompt))
-    request = Request(ids(model, prompts[prompt], settings.system), sampling, settings.max_tokens)
+    asked = ids(model, prompts[prompt], settings.system)
+    thoughts = model.reasoning(asked) if model.has_template else None  # are no part of an answer
+    request = Request(asked, sampling, settings.max_tokens, reasoning=thoughts)
     try:
         generation.require_room(model.engine, request)
     except PromptTooLongError as error:

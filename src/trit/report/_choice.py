@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from trit.errors import TritError
@@ -24,17 +24,22 @@ def choose(models: Sequence[Figures]) -> tuple[Words, str | None]:
         ), None
     klds = {each.path: float(_kld(each) or 0.0) for each in models}
     speeds = {each.path: speed for each in models if (speed := decoding(each)) is not None}
+    called = {each.path: each.label for each in models}
     try:
         found = with_measured(recommend(list(klds), measure=False), klds, speeds)
     except TritError as error:  # of several models, or no room: the figures stand all the same
-        return (f"No choice is made: {error}",), None
-    called = {each.path: each.label for each in models}
-    words = [word.rstrip(".") + "." for word in found.words]
-    for path, label in called.items():
-        words = [word.replace(path, label) for word in words]
+        return (f"No choice is made: {_named(str(error), called)}",), None
+    words = [_named(word.rstrip(".") + ".", called) for word in found.words]
     known = "Speeds and losses are" if speeds else "Losses (speeds were not measured) are"
     words.append(f"{known} those of this report, the rule is that of 'trit recommend'.")
     return tuple(words), None if found.chosen is None else called[str(found.chosen.path)]
+
+
+def _named(words: str, called: Mapping[str, str]) -> str:
+    """Files by their labels: where they lie is not for a page that is handed on."""
+    for path, label in called.items():
+        words = words.replace(path, label)
+    return words
 
 
 def _kld(model: Figures) -> float | None:
