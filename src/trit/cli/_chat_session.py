@@ -15,6 +15,7 @@ from typing import Any
 
 from trit.cli._chat_settings import Asked
 from trit.errors import InvalidFileError, TritError, UsageError
+from trit.files._whole import whole
 from trit.runtime import sessions
 from trit.runtime.model import Model
 
@@ -143,16 +144,8 @@ def _save_text(path: Path, model: Model, asked: Asked, messages: list[Message]) 
     head = {
         sessions.KEY: TEXT_VERSION, "model": model.name, "messages": [*system, *messages]
     }  # fmt: skip
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            json.dump(head, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    with whole(path) as file:
+        file.write(json.dumps(head, indent=2).encode())
 
 
 def _text_head(path: Path) -> dict[str, Any]:

@@ -57,12 +57,12 @@ def _write(path: Path) -> None:
     from trit import pictures
     from trit.cli._terminal import note
     from trit.errors import UsageError
+    from trit.files._whole import whole
     from trit.report import zoo_page
 
     if path.suffix.lower() != ".html" or not path.parent.is_dir():
         raise UsageError(f"--page {path}: expected a name that ends in .html, in a folder there is")
     pictures.require("--page")
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(zoo_page(), encoding="utf-8")
-    partial.replace(path)
+    with whole(path) as file:
+        file.write(zoo_page().encode())
     note(f"written: {path}")

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from trit.errors import InvalidFileError
+from trit.files._whole import whole
 
 FORMAT = 1
 Result = dict[str, Any]
@@ -51,13 +51,9 @@ class Notes:
     def _write(self) -> None:
         if self._path is None:
             return
-        partial = self._path.with_name(f"{self._path.name}.partial")
-        whole = {"format": FORMAT, "measured": self._kept}
-        with partial.open("w", encoding="utf-8") as out:
-            json.dump(whole, out, ensure_ascii=False, allow_nan=False, indent=1)
-            out.flush()
-            os.fsync(out.fileno())
-        partial.replace(self._path)
+        notes = {"format": FORMAT, "measured": self._kept}
+        with whole(self._path) as out:
+            out.write(json.dumps(notes, ensure_ascii=False, allow_nan=False, indent=1).encode())
 
 
 def _key(about: Mapping[str, Any]) -> str:

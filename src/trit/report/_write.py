@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trit import pictures
 from trit.errors import UsageError
+from trit.files._whole import whole
 from trit.report._figures import Report
 from trit.report._html import html
 from trit.report._markdown import markdown
@@ -43,7 +44,6 @@ def write(found: Report, path: Path) -> list[Path]:
         text = markdown(found, draw)
     else:
         text = json.dumps(found.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with whole(path) as file:
+        file.write(text.encode())
     return [path, *made]

@@ -17,7 +17,6 @@ import hmac
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from trit.engine import PAGE, build
 from trit.errors import InvalidFileError, UnsupportedError
+from trit.files._whole import whole
 from trit.runtime.model import Model
 from trit.runtime.scheduler import Kept
 
@@ -45,7 +45,7 @@ def write(
 ) -> int:
     """Write a session, whole or not at all, for this user's eyes; how many positions of `tokens`
     the cache held, which the file now holds, too. OSError if it cannot be written."""
-    with _whole(path) as file:
+    with whole(path, 0o600) as file:
 
         def put(kept: Kept | None) -> None:
             cache = None if kept is None else _described(model, tokens, kept)
@@ -188,20 +188,3 @@ def fingerprint(model: Model) -> str:
                     file.seek(at * status.st_size // _SAMPLES)
                     found.update(file.read(_SAMPLE_BYTES))
     return found.hexdigest()[:32]
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[BinaryIO]:
-    """A file to write, readable by its owner alone, which takes `path`'s place once it is on the
-    disk; until then the old one stays."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from trit.errors import DoesNotFitError, InvalidFileError, UsageError
+from trit.files._whole import whole
 from trit.files.source import trit_version
 from trit.machine.memory import free_memory
 from trit.training import config as configs
 from trit.training import data as datas
 from trit.training import tokenizer as tokenizers
-from trit.training._whole import whole
 from trit.training.config import Config
 
 CONFIG, ABOUT, RESULT, LOCK = "config.toml", "run.json", "result.json", "lock"

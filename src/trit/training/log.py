@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-from trit.training._whole import whole
+from trit.files._whole import whole
 
 FILE = "log.jsonl"
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trit.errors import InvalidFileError
-from trit.training._whole import whole
+from trit.files._whole import whole
 
 FILE = "state.npz"
 _ABOUT = "about"

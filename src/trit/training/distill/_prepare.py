@@ -188,17 +188,13 @@ def _require_possible(source: Source, plan: Plan, settings: DistillSettings) -> 
         try:
             own = _plan(student, settings)
             require_dense(own)
-            _require_one_vocabulary(source, plan, student, own)
+            if own.vocab_size != plan.vocab_size:
+                raise UsageError(
+                    f"{student.path} has {own.vocab_size:,} tokens, {source.path} "
+                    f"{plan.vocab_size:,}: a student needs its teacher's tokenizer."
+                )
         finally:
             student.close()
-
-
-def _require_one_vocabulary(source: Source, plan: Plan, student: Source, own: Plan) -> None:
-    if own.vocab_size != plan.vocab_size:
-        raise UsageError(
-            f"{student.path} has {own.vocab_size:,} tokens, {source.path} {plan.vocab_size:,}: "
-            "a student needs its teacher's tokenizer."
-        )
 
 
 def _digests(settings: DistillSettings) -> dict[str, str]:
@@ -262,7 +258,6 @@ def _opened(
         device = loop.device(settings.device, "--device")
         compute = torch.bfloat16 if settings.bf16 else torch.float32
         own = _plan(start, settings)
-        _require_one_vocabulary(source, plan, start, own)
         with _origins(settings, source) as origins:
             made = students.read(
                 own, start.tensors, origins, device, compute, settings.gradient_checkpointing

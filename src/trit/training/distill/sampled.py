@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from trit import calibrate
 from trit.files import checkpoint
+from trit.files._whole import whole
 from trit.files.source import core_sha256, trit_version
 from trit.runtime import generate
 from trit.runtime.generate import Request
 from trit.runtime.model import Model
 from trit.runtime.sample import SamplerSettings
-from trit.training._whole import whole
 
 PIECE = 32  # sequences
 TOGETHER = 16  # of them at a time: as the scheduler does it
