@@ -19,7 +19,7 @@ void add_squares(Threads& threads, const Kernels& kernels, const float* x, int64
 void add_gram(Threads& threads, const Kernels& kernels, const float* x, int64_t rows,
               int64_t columns, float* gram);
 
-constexpr int kMomentRows = 256;
+constexpr int kMomentRows = 64;
 constexpr int kMomentBlock = 4 * kMomentColumns;
 
 }  // namespace trit

@@ -51,11 +51,12 @@ def test_each_layer_is_rounded_on_what_the_rounded_ones_before_give(
         for layer in calibrate.walk(source, tokens, gram=True, sinks=SINKS):
             done = {}
             for name in calibrate.weights(calibrate.plan_for(source), layer.index):
-                gram = layer.of(name).gram
-                assert gram is not None
-                choice = gptq.quantize_groups(
-                    source.tensors[name].decode(), BITS, GROUP, gptq.factorize(gram[0])
-                )
+                inputs = layer.of(name)
+                assert inputs.gram is not None
+                share = gptq.damping(len(inputs.gram[0]), int(inputs.counts[0]))
+                factor = gptq.factorize(inputs.gram[0], share)
+                weights = source.tensors[name].decode()
+                choice = gptq.quantize_groups(weights, BITS, GROUP, factor)
                 values = np.ascontiguousarray(choice.grid.weights())
                 found = made.tensors[name].decode()
                 assert np.isclose(values, found, atol=1e-6).mean() > 0.99, name

@@ -387,7 +387,7 @@ class Engine:
         """gram += xᵀ x for x (n, cols), in the upper triangle of gram (cols, cols), diagonal
         included; what is changed below it lies within GRAM_BLOCK columns of the diagonal.
 
-        Sums are float32, over 256 rows, then of those, then with what was there; no bit of them
+        Sums are float32, over 64 rows, then of those, then with what was there; no bit of them
         depends on the threads.
         """
         with self._errors():

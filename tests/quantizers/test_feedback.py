@@ -60,8 +60,9 @@ def test_each_layer_is_rounded_on_what_the_rounded_ones_before_give(
                 assert inputs.gram is not None
                 weights = model.tensors[name].decode()
                 plain = rtn.quantize(weights, tensor.format.name, inputs.means[0])
-                factor = gptq.factorize(inputs.gram[0])
-                choice = gptq.choose(weights, tensor.format.name, factor, plain)
+                block = tensor.format.block_weights
+                factors = gptq.factors(inputs.gram[0], int(inputs.counts[0]), block)
+                choice = gptq.choose(weights, tensor.format.name, factors, plain)
                 assert np.array_equal(tensor.data, choice.data)
                 changed += choice.fed_back
             layer.replace({name: made.tensors[name] for name in names})
@@ -183,8 +184,8 @@ def test_experts_each_on_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for expert, data in enumerate(written[name].reshape(small_model.EXPERTS, -1, info.row_bytes)):
         expected = rtn.quantize(stack[expert], "q4_k", inputs.means[expert])
         if expert != 3:
-            factor = gptq.factorize(inputs.gram[expert])
-            expected = gptq.choose(stack[expert], "q4_k", factor, expected).data
+            factors = gptq.factors(inputs.gram[expert], int(inputs.counts[expert]), 256)
+            expected = gptq.choose(stack[expert], "q4_k", factors, expected).data
         assert np.array_equal(data, expected)
 
 

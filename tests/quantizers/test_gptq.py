@@ -105,7 +105,7 @@ def test_feedback_loses_less_than_rounding(name: str) -> None:
     weights, gram = sample(48, 768, seed=3)
     importance = np.ascontiguousarray(gram.diagonal())
     plain = rtn.quantize(weights, name, importance)
-    choice = gptq.choose(weights, name, gptq.factorize(gram), plain)
+    choice = gptq.choose(weights, name, [gptq.factorize(gram)], plain)
     assert choice.fed_back
     h = damped(gram)
     least = 0.95 if name in CODEBOOKS else 0.6
@@ -115,12 +115,46 @@ def test_feedback_loses_less_than_rounding(name: str) -> None:
     assert choice.loss < choice.plain_loss
 
 
+@pytest.mark.parametrize(("name", "block"), (("q4_0", 32), ("q3_k", 256)))
+def test_columns_of_much_energy_come_first(name: str, block: int) -> None:
+    weights, gram = sample(48, 768, seed=10)
+    factor = gptq.factorize(gram, block=block)
+    energy = gram.diagonal()[factor.order]
+    blocks = energy.reshape(-1, block)
+    assert (np.diff(blocks, axis=1) <= 0).all() and (np.diff(blocks[:, 0]) <= 0).all()
+    packed, found = gptq.feed_back(weights, name, factor)
+    assert np.allclose(found, losses(weights, packed, name, damped(gram)), rtol=1e-3)
+    as_they_stand = gptq.feed_back(weights, name, gptq.factorize(gram))[1]
+    assert found.sum() < as_they_stand.sum()
+
+
+def test_few_tokens_are_damped_more() -> None:
+    assert gptq.damping(512, 1 << 20) == gptq.DAMPING
+    assert gptq.damping(512, 1024) == 2.0
+    assert gptq.damping(8192, 3) == gptq.MOST_DAMPING
+    _, gram = sample(1, 256)
+    assert [each.damping for each in gptq.factors(gram, 4096, 32)] == [0.25, 0.75]
+    assert [each.damping for each in gptq.factors(gram, 256, 32)] == [4.0]
+
+
+def test_the_best_damping_is_chosen() -> None:
+    """Judged by the first; with few rows all are tried on all."""
+    weights, gram = sample(40, 512, seed=11)
+    factors = gptq.factors(gram, 1 << 20, 256)
+    plain = rtn.quantize(weights, "q2_k", np.ascontiguousarray(gram.diagonal()))
+    choice = gptq.choose(weights, "q2_k", factors, plain)
+    made = [gptq.feed_back(weights, "q2_k", each)[0] for each in factors]
+    lost = [float(gptq.judge(weights, "q2_k", factors[0], each).sum()) for each in made]
+    assert len(set(lost)) == 3 and choice.loss == pytest.approx(min(lost), rel=1e-6)
+    assert np.array_equal(choice.data, made[int(np.argmin(lost))])
+
+
 def test_what_is_no_better_is_not_kept() -> None:
     """Weights on the grid have nothing to gain."""
     weights, gram = sample(16, 256, seed=4)
     plain = rtn.quantize(weights, "q4_0")
     exact = formats.get("q4_0").decode(plain)
-    choice = gptq.choose(exact, "q4_0", gptq.factorize(gram), plain)
+    choice = gptq.choose(exact, "q4_0", [gptq.factorize(gram)], plain)
     assert not choice.fed_back and choice.data is plain and choice.plain_loss == 0
 
 

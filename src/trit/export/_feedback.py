@@ -62,7 +62,8 @@ class Feedback:
             for inputs in layer.inputs:
                 assert inputs.gram is not None
                 check_room(source, inputs)
-                factor = gptq.factorize(inputs.gram[0], self.threads)
+                share = gptq.damping(len(inputs.gram[0]), int(inputs.counts[0]))
+                factor = gptq.factorize(inputs.gram[0], share, threads=self.threads)
                 for name in inputs.names:
                     choice = gptq.quantize_groups(
                         read(name), self.bits, self.group, factor, self.threads, self.scale_type

@@ -38,6 +38,8 @@ PASSES = 1.5
 
 SINKS = 8.0  # see calibrate.walk: such tokens stand for a part of what hundreds of others see
 
+# Of a matrix of one input, for formats of one block: what is to be tried.
+Factors = dict[tuple[int, int], list[gptq.Factor]]
 Written = Callable[[TensorInfo], Bytes | None]  # a tensor's new bytes, or None
 
 
@@ -57,7 +59,7 @@ class Feedback:
 
     def settings(self, source: Source) -> list[object]:
         """All that the bytes depend on beside the source and the formats."""
-        return [calibrate.fingerprint(source, self.text), self.chunks, gptq.DAMPING, SINKS]
+        return [calibrate.fingerprint(source, self.text), self.chunks, *gptq.SETTINGS, SINKS]
 
     def recipe(self) -> dict[str, object]:
         """What is written into the file about it."""
@@ -153,7 +155,7 @@ class Feedback:
             if not names:
                 continue
             check_room(source, inputs)
-            factors: dict[int, gptq.Factor] = {}
+            factors: Factors = {}
             for name in names:
                 yield (
                     name,
@@ -165,7 +167,7 @@ class Feedback:
         tensor: Tensor,
         info: TensorInfo,
         inputs: Inputs,
-        factors: dict[int, gptq.Factor],
+        factors: Factors,
         transcoder: Transcoder,
     ) -> Bytes:
         """The better of both roundings of each matrix; `factors` keeps what one input gives."""
@@ -175,13 +177,16 @@ class Feedback:
         for matrix, gram in enumerate(inputs.gram):
             if inputs.counts[matrix] == 0:
                 continue  # nothing is known
-            if matrix not in factors:
-                factors.clear()  # one is held: of experts none is used again
-                factors[matrix] = gptq.factorize(gram, self.threads)
+            key = matrix, info.format.block_weights
+            if key not in factors:
+                factors.clear()  # one matrix's are held: of experts none is used again
+                factors[key] = gptq.factors(
+                    gram, int(inputs.counts[matrix]), info.format.block_weights, self.threads
+                )
             part = slice(matrix * rows, (matrix + 1) * rows)
             weights = tensor.decode_rows(part.start, part.stop)
             name = info.format.name
-            choice = gptq.choose(weights, name, factors[matrix], data[part], self.threads)
+            choice = gptq.choose(weights, name, factors[key], data[part], self.threads)
             data[part] = choice.data
         return data
 
@@ -215,7 +220,8 @@ def finished(infos: Sequence[TensorInfo], written: Written) -> dict[str, Tensor]
 
 def check_room(source: Source, inputs: Inputs) -> None:
     """DoesNotFitError where memory has no room for the factor of a Gram matrix."""
-    needed, free = gptq.factor_bytes(inputs.sums.shape[1]), free_memory()
+    needed = gptq.factor_bytes(inputs.sums.shape[1], int(inputs.counts.max()))
+    free = free_memory()
     if free is not None and needed > free:
         raise DoesNotFitError(
             f"{source.path}: the Gram matrix of {inputs.names[0]!r} needs {needed:,} bytes to be "

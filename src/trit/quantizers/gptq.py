@@ -3,9 +3,9 @@
 With G = Σ x xᵀ of a matrix's inputs x, its output error is (w − v)·G·(w − v)ᵀ for each row w of
 weights and v of values. Columns are rounded one after the other; the error of each is spread over
 those not yet rounded, as the factorization H = U·D·Uᵀ of the damped G says
-(core/quantizers/gptq.h). A block's scales are searched as `rtn` does it, for the weights as they
-then are. Formats with codebooks have their blocks rounded whole, and errors spread from block to
-block.
+(core/quantizers/gptq.h); columns of much energy come first, as far as blocks let them. A block's
+scales are searched as `rtn` does it, for the weights as they then are. Formats with codebooks have
+their blocks rounded whole, and errors spread from block to block.
 
 Feedback fits the text it was measured on, so it is no free gain: `choose` keeps it only where the
 output error falls. The same bytes on every instruction set and for every number of threads.
@@ -14,6 +14,7 @@ Grids by groups, which folders have (_gptq_groups.py), are rounded in numpy by t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,11 +32,16 @@ Doubles = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
 WRITTEN = _grids.WRITTEN - _grids.FLOATS - {"tq1_0", "tq2_0"}
-# Of each entry on G's diagonal, added to it. A share of their mean, which is usual, would be far
-# more than most entries where a few inputs are huge, and they often are.
-DAMPING = 0.1
+# Of each entry on G's diagonal, added to it: correlations shrink by 1 / (1 + share). A share of
+# their mean, which is usual, would be far more than most entries where a few inputs are huge, and
+# they often are. What few tokens say of many columns is more chance than fact, so the share grows
+# with columns per token (docs/log.md, 2026-12-01).
+DAMPING = 0.1  # the least
+DAMPING_PER_COLUMN = 4.0  # times columns, over tokens
 FLOOR = 1e-6  # of the mean, added to all: for columns that never fire
 MOST_DAMPING = 10.0
+SETTINGS = (DAMPING, DAMPING_PER_COLUMN)  # what the bytes depend on beside the inputs
+TRIED_ROWS = 512
 COLUMNS = 32  # a factor has them by panels of so many
 
 
@@ -113,22 +119,33 @@ def quantize(
     UsageError for a Gram matrix or importance of another size or with negative entries; TritError
     for one that is not finite or not positive definite.
     """
-    return feed_back(weights, format_name, factorize(gram, threads, isa), importance, threads, isa)[
-        0
-    ]
+    factor = factorize(gram, threads=threads, isa=isa)
+    return feed_back(weights, format_name, factor, importance, threads, isa)[0]
 
 
 def choose(
     weights: Floats,
     format_name: str,
-    factor: Factor,
+    factors: Sequence[Factor],
     plain: Bytes,
     threads: int | None = None,
     isa: str | None = None,
 ) -> Choice:
-    """Round with error feedback, and keep that if it is better than `plain`, as `rtn` gives it."""
-    data, losses = feed_back(weights, format_name, factor, None, threads, isa)
-    plain_loss = float(judge(weights, format_name, factor, plain, threads, isa).sum())
+    """Round with error feedback, and keep that if it is better than `plain`, as `rtn` gives it.
+
+    factors   of one Gram matrix, with more and more damping: the first says what is lost, each is
+              tried on some of the rows, and all are rounded with the best
+    """
+    first, best = factors[0], factors[0]
+    if len(factors) > 1:
+        some = weights[:: -(-len(weights) // TRIED_ROWS)]
+        tried = [feed_back(some, format_name, each, None, threads, isa)[0] for each in factors]
+        lost = [judge(some, format_name, first, each, threads, isa).sum() for each in tried]
+        best = factors[int(np.argmin(lost))]
+    data, losses = feed_back(weights, format_name, best, None, threads, isa)
+    if best is not first:
+        losses = judge(weights, format_name, first, data, threads, isa)
+    plain_loss = float(judge(weights, format_name, first, plain, threads, isa).sum())
     loss = float(losses.sum())
     better = loss < plain_loss
     return Choice(data if better else plain, better, loss, plain_loss)
@@ -158,9 +175,31 @@ def quantize_groups(
     return GroupChoice(grid if better else plain, better, loss, plain_loss)
 
 
-def factorize(gram: Floats, threads: int | None = None, isa: str | None = None) -> Factor:
+def factors(
+    gram: Floats, tokens: int, block: int, threads: int | None = None, isa: str | None = None
+) -> list[Factor]:
+    """What `choose` is to try for formats with such blocks, of a Gram matrix of so many tokens."""
+    shares = _shares(len(gram), tokens)
+    return [factorize(gram, share, block, threads, isa) for share in shares]
+
+
+def _shares(cols: int, tokens: int) -> list[float]:
+    least = damping(cols, tokens)
+    return [share for share in (least, 3 * least, 9 * least) if share <= max(least, 2.0)]
+
+
+def factorize(
+    gram: Floats,
+    share: float = DAMPING,
+    block: int | None = None,
+    threads: int | None = None,
+    isa: str | None = None,
+) -> Factor:
     """The factor of a Gram matrix (cols, cols), damped; more so where it is nearly singular.
 
+    share   of the diagonal, added to it
+    block   columns that a format rounds together: those of the most energy come first, and
+            first within each, while there is most to undo it. None: as they stand
     cols is a multiple of 32. Columns that never fire are rounded as they are. Errors as for
     `quantize`.
     """
@@ -172,9 +211,8 @@ def factorize(gram: Floats, threads: int | None = None, isa: str | None = None) 
     diagonal = gram.diagonal()
     _check(gram, diagonal)
     mean = float(diagonal.mean(dtype=np.float64)) or 1.0  # nothing ever fires: all columns alike
-    order = np.arange(cols, dtype=np.int32)
+    order = _order(diagonal, block)
     gram = np.ascontiguousarray(gram, dtype=np.float32)
-    share = DAMPING
     while share <= MOST_DAMPING:
         found = _core.gptq_factor(
             gram, order, share, FLOOR * mean, threads or default_threads(), isa or engine.isa()
@@ -188,9 +226,25 @@ def factorize(gram: Floats, threads: int | None = None, isa: str | None = None) 
     )
 
 
-def factor_bytes(cols: int) -> int:
-    """Memory that `factorize` takes, the Gram matrix not counted."""
-    return cols * (cols + 64) // 2 * 8 + cols * cols * 4
+def _order(diagonal: Floats, block: int | None) -> Ints:
+    """Blocks by the largest entry of each, and the columns of each by theirs."""
+    columns = np.arange(len(diagonal), dtype=np.int32)
+    if block is None or len(diagonal) % block:
+        return columns
+    blocks = diagonal.reshape(-1, block)
+    within = np.argsort(-blocks, axis=1, kind="stable")
+    ordered = np.take_along_axis(columns.reshape(-1, block), within, axis=1)
+    return ordered[np.argsort(-blocks.max(axis=1), kind="stable")].reshape(-1)
+
+
+def damping(cols: int, tokens: int) -> float:
+    """The share that is added to the diagonal of a Gram matrix of so many columns and inputs."""
+    return min(max(DAMPING, DAMPING_PER_COLUMN * cols / max(tokens, 1)), MOST_DAMPING)
+
+
+def factor_bytes(cols: int, tokens: int) -> int:
+    """Memory that `factors` takes, the Gram matrix not counted."""
+    return cols * (cols + 64) // 2 * 8 + len(_shares(cols, tokens)) * cols * cols * 4
 
 
 def feed_back(
