@@ -1,5 +1,10 @@
 """The command line: one thin file per command; `main` runs one.
 
+    NAME.py     a command, and nothing else (_commands.py)
+    _NAME.py    what several commands share
+    folders     what stands behind commands; a folder is no command
+    chat/       `trit run`
+
 Nothing else may live here: importing the file of `trit list` gives this package a name `list`.
 """
 

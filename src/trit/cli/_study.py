@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
-    from trit.cli._chat_settings import Asked
+    from trit.cli.chat.settings import Asked
     from trit.compare import Settings, Store
 
 
@@ -77,9 +77,9 @@ def _with(
 
 def make(store: "Store", threads: int | None, jsonl: bool) -> None:
     """Make answers, with their cost before and how far they are on the way."""
-    from trit.cli._chat_settings import described
     from trit.cli._progress import Progress
     from trit.cli._terminal import counted, note
+    from trit.cli.chat.settings import described
     from trit.compare import Making
     from trit.compare import make as make_answers
 

@@ -122,8 +122,8 @@ def command(
     prints win rates with 95% intervals, Bradley-Terry strengths, whether people can tell, and how
     many votes more would settle it. --judge adds a machine's opinion.
     """  # fmt: skip
-    from trit.cli._chat_settings import Asked
     from trit.cli._study import judged, make, study
+    from trit.cli.chat.settings import Asked
 
     if results and (page or named):
         raise UsageError("--results prints and leaves: it goes with neither --page nor --named.")
