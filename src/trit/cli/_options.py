@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from trit.errors import UsageError
+
 Threads = Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")]
 ModelOption = Annotated[
     str | None, typer.Option("--model", "-m", metavar="MODEL", help="The same as MODEL.")
@@ -86,6 +88,30 @@ BatchSize = Annotated[
         "--batch-size", "-b", min=1, metavar="N", help="Prompt tokens per pass; default: 64."
     ),
 ]
+CacheTypes = Annotated[  # cache_type reads it
+    list[str] | None,
+    typer.Option(
+        "--cache-type",
+        "--cache-type-k",
+        "--cache-type-v",
+        "-ctk",
+        "-ctv",
+        metavar="f16|q8_0|f32",
+        show_default=False,
+        help="What keys and values alike are kept in; default: f16.",
+    ),
+]
+
+
+def cache_type(given: list[str] | None) -> str:
+    """The one type that was asked for; UsageError for two, since keys and values share one."""
+    if len(set(given or ())) > 1:
+        raise UsageError(
+            f"--cache-type {' and '.join(given or ())}: keys and values are kept in one type."
+        )
+    return given[0] if given else "f16"
+
+
 Repack = Annotated[
     bool | None,
     typer.Option(

@@ -122,8 +122,8 @@ def command(
     prints win rates with 95% intervals, Bradley-Terry strengths, whether people can tell, and how
     many votes more would settle it. --judge adds a machine's opinion.
     """  # fmt: skip
-    from trit.cli._study import judged, make, study
     from trit.cli.chat.settings import Asked
+    from trit.cli.study.making import judged, make, study
 
     if results and (page or named):
         raise UsageError("--results prints and leaves: it goes with neither --page nor --named.")
@@ -154,7 +154,7 @@ def command(
         elif page:
             _serve(store, "named" if named else "blind", host, port, tuple(api_key or ()))
         elif sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
-            from trit.cli._voting import vote
+            from trit.cli.study.voting import vote
 
             vote(store, "named" if named else "blind", voter)
         else:
@@ -162,8 +162,8 @@ def command(
 
 
 def _print(store: "Store", epsilon: float, json: bool) -> None:
-    from trit.cli._comparison import as_text
     from trit.cli._terminal import print_json
+    from trit.cli.study.results import as_text
     from trit.compare import results
 
     found = results(store, epsilon)

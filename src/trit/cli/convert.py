@@ -34,7 +34,7 @@ def command(
     them, which replace nothing.
     """
     from trit.cli._resolve import resolve
-    from trit.cli._writing import carry_out
+    from trit.cli.writing.job import carry_out
     from trit.convert import prepare_convert
 
     path = resolve(source, jsonl=jsonl)

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trit.cli._cache_type import CacheTypes, cache_type
-from trit.cli._options import Json, Jsonl, ModelOption, Threads
+from trit.cli._options import CacheTypes, Json, Jsonl, ModelOption, Threads, cache_type
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -62,11 +61,10 @@ def command(
     --task hellaswag, arc_easy, arc_challenge, piqa, winogrande, lambada: accuracy as
     lm-evaluation-harness defines it, without examples, on files that you have.
     """
-    from trit.cli._facts import asked, facts_text
-    from trit.cli._model_argument import chosen
-    from trit.cli._resolve import resolve
-    from trit.cli._tasks import answered, tasks_text
+    from trit.cli._resolve import chosen, resolve
     from trit.cli._terminal import print_json
+    from trit.cli.figures.facts import asked, facts_text
+    from trit.cli.figures.tasks import answered, tasks_text
 
     name = chosen("eval", model, model_option)
     if text is None and not facts and task is None:

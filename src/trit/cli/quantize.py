@@ -122,14 +122,14 @@ def command(
     """
     from trit import recipe
     from trit.cli._resolve import resolve
-    from trit.cli._writing import carry_out
+    from trit.cli.writing.job import carry_out
     from trit.job import efforts
     from trit.quantize import check_shards, prepare_quantize
 
     budgeted = any(each is not None for each in (fit, bpw, max_kld, fit_ram, ctx))
     check_shards(max_size, budget=budgeted, card=card)
     if to is not None:
-        from trit.cli._exporting import export
+        from trit.cli.writing.export import export
 
         if budgeted:
             raise UsageError("a budget and --to: formats are chosen for GGUF files alone.")
@@ -155,7 +155,7 @@ def command(
     )
     if budgeted:
         from trit.budget import target as budget_of
-        from trit.cli._budget import quantize_to
+        from trit.cli.writing.budget import quantize_to
 
         budget = budget_of(fit, bpw, max_kld, fit_ram, ctx)
         assert budget is not None

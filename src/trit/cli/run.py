@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trit.cli._cache_type import CacheTypes, cache_type
 from trit.cli._options import (
     BatchSize,
+    CacheTypes,
     Json,
     MinP,
     ModelOption,
@@ -24,6 +24,7 @@ from trit.cli._options import (
     Temp,
     TopK,
     TopP,
+    cache_type,
 )
 from trit.errors import UsageError
 
@@ -169,7 +170,7 @@ def command(
     The time to the first token (first_token_seconds) counts from the start of the process, with all
     that loading takes.
     """  # fmt: skip
-    from trit.cli._model_argument import chosen
+    from trit.cli._resolve import chosen
     from trit.cli.chat.prompt import read_prompt
     from trit.cli.chat.screen import Screen
     from trit.cli.chat.settings import Asked, biases, form_of

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trit.cli._cache_type import CacheTypes, cache_type
-from trit.cli._options import BatchSize, ModelOption, Repack, RunThreads
+from trit.cli._options import BatchSize, CacheTypes, ModelOption, Repack, RunThreads, cache_type
 from trit.errors import InvalidFileError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:

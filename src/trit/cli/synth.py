@@ -45,7 +45,7 @@ def command(
     """  # fmt: skip
     from trit.cli._progress import Progress
     from trit.cli._terminal import note, print_json
-    from trit.cli._writing import as_json, as_text, fallbacks
+    from trit.cli.writing.job import as_json, as_text, fallbacks
     from trit.synth import synth
 
     sizes = {
