@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def partial_of(path: Path) -> Path:
+    """Where `whole` writes; what is there otherwise is of a process that was killed."""
+    return path.with_name(path.name + ".partial")
+
+
 @contextmanager
 def whole(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """A file to write, which takes `path`'s place once it is on the disk; until then the old one
     stays, and after an error as well. `mode`: who may read and write it, less the umask."""
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_of(path)
     try:
         handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
         with os.fdopen(handle, "wb") as file:
