@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trit.cli._options import (
+    Host,
     Json,
     Jsonl,
     MinP,
+    Port,
     RepeatPenalty,
-    RunThreads,
     System,
     Temp,
+    Threads,
     TopK,
     TopP,
 )
@@ -65,7 +67,7 @@ def command(
             help="Prompt and answer; default: 4096 or less.",
         ),
     ] = None,
-    threads: RunThreads = None,
+    threads: Threads = None,
     temp: Temp = None,
     top_k: TopK = None,
     top_p: TopP = None,
@@ -100,10 +102,8 @@ def command(
     ] = EPSILON,
     results: Annotated[bool, typer.Option("--results", help="What the votes say by now.")] = False,
     page: Annotated[bool, typer.Option("--page", help="Vote in a browser.")] = False,
-    host: Annotated[
-        str, typer.Option("--host", metavar="ADDRESS", help="Beyond this machine: with a key only.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", metavar="N", help="0: any that is free.")] = 8080,
+    host: Host = "127.0.0.1",
+    port: Port = 8080,
     api_key: Annotated[
         list[str] | None, typer.Option("--api-key", metavar="KEY", help="Wanted by the page.")
     ] = None,

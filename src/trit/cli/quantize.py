@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 import typer
 
-from trit.cli._options import Json, Jsonl, Threads
+from trit.cli._options import DryRun, Json, Jsonl, MaxSize, Pure, Threads
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def command(
     token_embedding_type: Annotated[
         str | None, typer.Option(metavar="TYPE", help="Type of the embedding.")
     ] = None,
-    pure: Annotated[bool, typer.Option("--pure", help="One type for all matrices.")] = False,
+    pure: Pure = False,
     fit: Annotated[
         str | None, typer.Option(metavar="SIZE", help="The best file of at most this size: 3.2GiB.")
     ] = None,
@@ -99,12 +99,9 @@ def command(
     card: Annotated[
         bool, typer.Option("--card", help="Measure the file against SRC, write it into the file.")
     ] = False,
-    max_size: Annotated[
-        str | None,
-        typer.Option("--max-size", "--split-max-size", metavar="SIZE", help="Shards of a size."),
-    ] = None,
+    max_size: MaxSize = None,
     threads: Threads = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the size.")] = False,
+    dry_run: DryRun = False,
     force: Annotated[
         bool, typer.Option("--force", help="TQ1_0 and TQ2_0 from weights that are not ternary.")
     ] = False,
