@@ -13,8 +13,8 @@ from trit.cli._options import DryRun, Json, Jsonl, MaxSize, Pure, Threads
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
-    from trit.convert import Job
     from trit.files.imatrix import Imatrix
+    from trit.job.prepare import PathLike
 
 T = TypeVar("T", int, str, Path)
 
@@ -121,7 +121,7 @@ def command(
     from trit.cli._resolve import resolve
     from trit.cli.writing.job import carry_out
     from trit.job import efforts
-    from trit.quantize import check_shards, prepare_quantize
+    from trit.quantize import check_shards, prepare_calibrated
 
     budgeted = any(each is not None for each in (fit, bpw, max_kld, fit_ram, ctx))
     check_shards(max_size, budget=budgeted, card=card)
@@ -182,22 +182,11 @@ def command(
         beside = Path(source).parent if Path(source).is_file() else Path()
         target = beside / f"ggml-model-{name}.gguf"
     feedback = efforts.feedback(quantizer, effort, calibration, count)
-
-    def prepare(data: "Path | Imatrix | None") -> "Job":
-        return prepare_quantize(
-            path, target, name, wishes, imatrix=data, threads=count, force=force, feedback=feedback
-        )
-
-    if calibration is None or feedback is not None:
-        job = prepare(imatrix)
-    else:
-        from trit.job import importance
-
-        job = prepare(importance.planned(path, target, calibration, imatrix))
-        if not dry_run and target is not None:  # what is wrong shows before anything is measured
-            job.source.close()
-            job = prepare(_measure(path, target, calibration, count, jsonl))
-    with job:
+    with prepare_calibrated(
+        path, target, name, wishes, imatrix=imatrix, calibration=calibration,
+        measured=lambda beside, text: _measured(path, beside, text, count, jsonl),
+        threads=count, dry_run=dry_run, force=force, feedback=feedback,
+    ) as job:  # fmt: skip
         if max_size is not None:
             job.shard(max_size)
         if card:
@@ -207,8 +196,8 @@ def command(
         carry_out(job, dry_run=dry_run, json=json, jsonl=jsonl, card=card, threads=count)
 
 
-def _measure(
-    path: Path, target: Path, calibration: Path, threads: int | None, jsonl: bool
+def _measured(
+    path: Path, target: "PathLike", calibration: "PathLike", threads: int | None, jsonl: bool
 ) -> "Imatrix":
     """Importance data on a text, with progress and remarks on stderr."""
     from trit.cli._measuring import Measuring, remarks
