@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from trit import recipe, zoo
@@ -106,20 +106,15 @@ def quantize(
     recipe.mix(type)  # before anything is pulled
     path = zoo.resolve(os.fspath(src), on_progress)
 
-    def prepare(data: PathLike | importance_files.Imatrix | None) -> Job:
-        return prepare_quantize(
-            path, out, type, wishes, imatrix=data, threads=threads, force=force, feedback=feedback
-        )
-
-    if calibration is None or feedback is not None:
-        job = prepare(imatrix)
-    else:
+    def measured(beside: PathLike, text: PathLike) -> importance_files.Imatrix:
         from trit.job import importance  # it brings an engine
 
-        job = prepare(importance.planned(path, out, calibration, imatrix))
-        if not dry_run and out is not None:  # what is wrong has shown before anything is measured
-            job.source.close()
-            job = prepare(importance.measured(path, out, calibration, threads, on_progress)[0])
+        return importance.measured(path, beside, text, threads, on_progress)[0]
+
+    job = prepare_calibrated(
+        path, out, type, wishes, imatrix=imatrix, calibration=calibration, measured=measured,
+        threads=threads, dry_run=dry_run, force=force, feedback=feedback,
+    )  # fmt: skip
     return _run(job, dry_run, card, max_size, threads, on_progress)
 
 
@@ -148,6 +143,40 @@ def _run(
 
             return carding.run(job, threads, on_progress)
         return job.result() if dry_run else job.run(on_progress)
+
+
+def prepare_calibrated(
+    src: PathLike,
+    out: PathLike | None,
+    type: str,
+    wishes: Overrides,
+    *,
+    imatrix: PathLike | None,
+    calibration: PathLike | None,
+    measured: Callable[[PathLike, PathLike], importance_files.Imatrix],
+    threads: int | None,
+    dry_run: bool,
+    force: bool,
+    feedback: Feedback | None,
+) -> Job:
+    """As `prepare_quantize`, and with a `calibration`, which no feedback takes, by importance data
+    that `measured` gives beside `out` of it; for a dry run they are only planned.
+    """
+
+    def prepare(data: PathLike | importance_files.Imatrix | None) -> Job:
+        return prepare_quantize(
+            src, out, type, wishes, imatrix=data, threads=threads, force=force, feedback=feedback
+        )
+
+    if calibration is None or feedback is not None:
+        return prepare(imatrix)
+    from trit.job import importance  # it brings an engine
+
+    job = prepare(importance.planned(src, out, calibration, imatrix))
+    if dry_run or out is None:
+        return job
+    job.source.close()  # what is wrong has shown before anything is measured
+    return prepare(measured(out, calibration))
 
 
 def prepare_quantize(

@@ -21,7 +21,7 @@ import trit
 from compare import studies
 from server import live
 from trit import cli
-from trit.cli import _voting
+from trit.cli.study import voting as on_terminal
 from trit.compare import Store, Voting
 
 
@@ -123,7 +123,7 @@ class Terminal:
     def __init__(self, *arguments: str) -> None:
         self.master, slave = pty.openpty()
         self.process = subprocess.Popen(
-            [sys.executable, "-c", f"import trit.cli._voting as v; v.PACE = 1e6\n"
+            [sys.executable, "-c", f"import trit.cli.study.voting as v; v.PACE = 1e6\n"
              f"from trit import cli; raise SystemExit(cli.main({['compare', *arguments]!r}))"],
             stdin=slave, stdout=slave, stderr=slave, close_fds=True,
         )  # fmt: skip
@@ -198,17 +198,17 @@ def test_a_text_cannot_steer_the_terminal_or_its_pace(
 ) -> None:
     """Both answers take their letters' time, whoever wrote them."""
     slept: list[float] = []
-    monkeypatch.setattr(_voting.time, "sleep", slept.append)
-    screen = _voting.Screen(color=False, terminal=True)
+    monkeypatch.setattr(on_terminal.time, "sleep", slept.append)
+    screen = on_terminal.Screen(color=False, terminal=True)
     written: list[str] = []
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     with studies.written(tmp_path / "study.sqlite", prompts=2) as store:
         voting = Voting(store)
         shown = voting.next("ann")
         assert shown is not None
-        _voting._show(voting, "ann", shown, screen)
+        on_terminal._show(voting, "ann", shown, screen)
         letters = sum(map(len, shown.texts))
-        assert sum(slept) == pytest.approx(letters / _voting.PACE)
+        assert sum(slept) == pytest.approx(letters / on_terminal.PACE)
         written.append(sys.stdout.getvalue())  # type: ignore[attr-defined]
     assert shown.texts[0] in written[0] and shown.texts[1] in written[0]
 

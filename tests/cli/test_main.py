@@ -44,6 +44,8 @@ def probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]
     """`probe("text", "-n", "3")`: the exit code of a command made for these tests."""
     (tmp_path / "probe.py").write_text(PROBE)
     (tmp_path / "_private.py").write_text("raise AssertionError('imported')")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "__init__.py").write_text("raise AssertionError('imported')")
     found = _commands.scan(tmp_path)
     assert [(entry.name, entry.help) for entry in found] == [("probe", "Say what was asked.")]
     monkeypatch.setattr(_commands, "scan", lambda: found)

@@ -1,53 +1,31 @@
-"""`trit run`: one answer through pipes, a chat on a terminal, wrong input, Ctrl-C."""
+"""`trit run`: one answer through pipes, wrong input, Ctrl-C."""
 
 import io
 import json
-import os
-import pty
 import re
-import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import talking_model
+from running import ENDLESS, GREEDY, expected
 from trit import cli
-from trit.cli._chat_settings import Asked, biases, described
-from trit.cli._chat_terminal import _CONTROL, Screen
-from trit.errors import UsageError
 from trit.runtime.model import load
-from trit.runtime.sample import SamplerSettings
-
-GREEDY = ("--temp", "0", "-n", "8")
-NEVER = [f"{token}-inf" for token in (talking_model.EOS, talking_model.END)]
-ENDLESS = ("--logit-bias", NEVER[0], "--logit-bias", NEVER[1])
-
-
-@pytest.fixture(scope="module")
-def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return talking_model.write(tmp_path_factory.mktemp("models") / "model.gguf")
-
-
-@pytest.fixture(scope="module")
-def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that does not end its answers within a test."""
-    keys = {"llama.context_length": 1 << 20}
-    return talking_model.write(tmp_path_factory.mktemp("models") / "model.gguf", keys)
 
 
 @pytest.fixture
 def run(
-    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    talker: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
     """`run("-p", "x", stdin=b"")`: exit code, stdout, stderr of `trit run MODEL …`."""
 
-    def call(*arguments: str, stdin: bytes = b"", model: object = path) -> tuple[int, str, str]:
+    def call(*arguments: str, stdin: bytes = b"", model: object = talker) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
         named = [] if model is None else [str(model)]
         code = cli.main(["run", *named, "-t", "1", *arguments])
@@ -57,18 +35,9 @@ def run(
     return call
 
 
-def expected(path: Path, text: str, *, chat: bool = True, system: str | None = None) -> str:
-    """What the API answers, greedily, in 8 tokens."""
-    with load(path, threads=1) as model:
-        messages = [] if system is None else [{"role": "system", "content": system}]
-        messages.append({"role": "user", "content": text})
-        prompt = model.prompt(messages) if chat else text
-        return model.generate(prompt, max_tokens=8, temperature=0).text
-
-
-def test_one_answer(run: Callable[..., Any], path: Path) -> None:
+def test_one_answer(run: Callable[..., Any], talker: Path) -> None:
     code, out, err = run("-p", "the", *GREEDY)
-    assert (code, out) == (0, expected(path, "the") + "\n")
+    assert (code, out) == (0, expected(talker, "the") + "\n")
     assert "temp 0, top-k 40, top-p 0.95, min-p 0.05, repeat-penalty 1, seed " in err
     assert re.search(r"prompt +\d+ tokens, [\d.]+ t/s", err)
     assert re.search(r"generation +8 tokens, [\d.]+ t/s", err)
@@ -88,26 +57,26 @@ def test_cache_type(run: Callable[..., Any]) -> None:
     assert run("-p", "the", "-ctk", "f16", "-ctv", "q8_0")[0] == 2
 
 
-def test_prompts_from_everywhere(run: Callable[..., Any], path: Path, tmp_path: Path) -> None:
+def test_prompts_from_everywhere(run: Callable[..., Any], talker: Path, tmp_path: Path) -> None:
     file = tmp_path / "prompt.txt"
     file.write_bytes("the ñ\n".encode())
-    assert run("-f", str(file), *GREEDY)[1] == expected(path, "the ñ") + "\n"
-    assert run(*GREEDY, stdin=b"the\r\n")[1] == expected(path, "the") + "\n"
+    assert run("-f", str(file), *GREEDY)[1] == expected(talker, "the ñ") + "\n"
+    assert run(*GREEDY, stdin=b"the\r\n")[1] == expected(talker, "the") + "\n"
     both = run("-p", "the", *GREEDY, stdin=b"cat\n")[1]
-    assert both == expected(path, "the\n\ncat") + "\n"
-    assert run("-p", "the", "-no-cnv", *GREEDY)[1] == expected(path, "the", chat=False) + "\n"
+    assert both == expected(talker, "the\n\ncat") + "\n"
+    assert run("-p", "the", "-no-cnv", *GREEDY)[1] == expected(talker, "the", chat=False) + "\n"
     second = tmp_path / "second.txt"
     second.write_text("cat\n")
     about = run("-p", "the", "-f", str(second), *GREEDY)[1]
     assert about == both
     two = run("-p", "the", "-f", str(file), "-f", str(second), *GREEDY)[1]
-    assert two == expected(path, "the\n\nprompt.txt:\n\nthe ñ\n\nsecond.txt:\n\ncat") + "\n"
+    assert two == expected(talker, "the\n\nprompt.txt:\n\nthe ñ\n\nsecond.txt:\n\ncat") + "\n"
     told = run("-p", "the", "-sys", "Be brief.", *GREEDY)[1]
-    assert told == expected(path, "the", system="Be brief.") + "\n"
+    assert told == expected(talker, "the", system="Be brief.") + "\n"
 
 
-def test_old_habits(run: Callable[..., Any], path: Path) -> None:
-    code, out, err = run("-m", str(path), "-n", "8", "--repeat_penalty", "1.1", "--color",
+def test_old_habits(run: Callable[..., Any], talker: Path) -> None:
+    code, out, err = run("-m", str(talker), "-n", "8", "--repeat_penalty", "1.1", "--color",
                          "--temp", "0", "-p", "the", model=None)  # fmt: skip
     assert code == 0
     assert "\x1b" not in out  # the answer is plain
@@ -128,13 +97,13 @@ def test_guesses_change_no_answer(run: Callable[..., Any]) -> None:
     assert run("-p", "the", "--draft-max", "-1")[0] == 2
 
 
-def test_json(run: Callable[..., Any], path: Path) -> None:
+def test_json(run: Callable[..., Any], talker: Path) -> None:
     code, out, _ = run("-p", "the", *GREEDY, "--json", "-s", "5")
     answer = json.loads(out)
     assert code == 0
-    assert answer["text"] == expected(path, "the")
+    assert answer["text"] == expected(talker, "the")
     assert (answer["tokens"], answer["seed"], answer["finish_reason"]) == (8, 5, "length")
-    with load(path) as model:
+    with load(talker) as model:
         assert answer["prompt_tokens"] == len(model.prompt([{"role": "user", "content": "the"}]))
     assert answer["prompt_tps"] > 0 and answer["generation_tps"] > 0
     assert answer["first_token_seconds"] > 0
@@ -142,10 +111,10 @@ def test_json(run: Callable[..., Any], path: Path) -> None:
     assert one["generation_tps"] is None
 
 
-def test_the_first_token_counts_from_the_start_of_the_process(path: Path) -> None:
+def test_the_first_token_counts_from_the_start_of_the_process(talker: Path) -> None:
     begun = time.monotonic()
     out = subprocess.run(
-        [sys.executable, "-m", "trit", "run", str(path), "-p", "the", "-n", "2", "--json"],
+        [sys.executable, "-m", "trit", "run", str(talker), "-p", "the", "-n", "2", "--json"],
         stdin=subprocess.DEVNULL, capture_output=True, check=True,
     ).stdout  # fmt: skip
     seconds = json.loads(out)["first_token_seconds"]
@@ -168,8 +137,8 @@ def test_sampling_flags_reach_the_sampler(run: Callable[..., Any]) -> None:
     assert seeded[0] == seeded[1] != seeded[2]
 
 
-def test_stop_and_context(run: Callable[..., Any], path: Path) -> None:
-    whole = expected(path, "the")
+def test_stop_and_context(run: Callable[..., Any], talker: Path) -> None:
+    whole = expected(talker, "the")
     cut = run("-p", "the", *GREEDY, "--stop", whole[3:5])[1]
     assert cut == whole[: whole.find(whole[3:5])] + "\n"
     assert run("-p", "the", *GREEDY, "-r", whole[3:5])[1] == cut
@@ -236,33 +205,6 @@ def test_models_that_cannot_be_run(run: Callable[..., Any], tmp_path: Path) -> N
     assert code == 1 and "stdin: byte 0: expected UTF-8" in err
 
 
-def test_the_terminal_gets_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
-    Screen(color=False, terminal=True).write("a\x1b]0;title\x07\r\n\tb\x9b")
-    assert capsys.readouterr().out == "a\ufffd]0;title\ufffd\n\tb\ufffd"
-    Screen(color=False, terminal=False).write("a\x1b")
-    assert capsys.readouterr().out == "a\x1b"
-
-
-def test_colour_follows_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.delenv("NO_COLOR", raising=False)
-    monkeypatch.setenv("TERM", "xterm")
-    assert Screen.of("auto").color and not Screen.of("off").color
-    monkeypatch.setenv("NO_COLOR", "1")
-    assert not Screen.of("auto").color and Screen.of("on").color
-
-
-def test_settings() -> None:
-    assert biases(["1+2", "3-0.5", "4-inf"]) == {1: 2, 3: -0.5, 4: float("-inf")}
-    for wrong in ("x+1", "5", "5+", "5+one", "+1"):
-        with pytest.raises(UsageError):
-            biases([wrong])
-    base = SamplerSettings(temperature=0.3, top_p=0.7)
-    asked = Asked(top_p=0.9, seed=-1)
-    assert asked.sampling(base) == SamplerSettings(temperature=0.3, top_p=0.9)
-    assert described(asked.sampling(base)).endswith("a new seed each time")
-
-
 def test_ctrl_c_is_one_line_and_130(endless: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "trit", "run", str(endless), "-c", "0", "-p", "the", *ENDLESS],
@@ -276,229 +218,6 @@ def test_ctrl_c_is_one_line_and_130(endless: Path) -> None:
     assert [line for line in err.decode().splitlines() if "sampling" not in line] == [
         "trit: interrupted"
     ]
-
-
-def shown(text: str) -> str:
-    """A model's text as a terminal gets it."""
-    return text.translate(_CONTROL)
-
-
-class Terminal:
-    """`trit run` on a pseudo-terminal."""
-
-    def __init__(self, *arguments: str, **environment: str) -> None:
-        self.pid, self.file = pty.fork()
-        if self.pid == 0:
-            defaults = {"COLUMNS": "80", "TERM": "xterm", "NO_COLOR": "1"}
-            os.environ.update({**defaults, **environment})
-            os.execv(sys.executable, [sys.executable, "-m", "trit", "run", *arguments])
-
-    def send(self, text: str) -> None:
-        time.sleep(0.1)  # a Ctrl-C between readline's prompt and its waiting is heard a key later
-        os.write(self.file, text.encode())
-
-    def until(self, word: str, seconds: float = 30) -> str:
-        """What it says up to and with `word`."""
-        said = b""
-        end = time.monotonic() + seconds
-        while word.encode() not in said:
-            left = end - time.monotonic()
-            assert left > 0, f"waited for {word!r}, got {said!r}"
-            if select.select([self.file], [], [], left)[0]:
-                try:
-                    said += os.read(self.file, 65536)
-                except OSError:  # the other side is closed
-                    raise AssertionError(f"ended before {word!r}: {said!r}") from None
-        # Ctrl-C makes a terminal drop what waits to be shown, in the middle of a character too.
-        text = said.decode(errors="replace")
-        return re.sub(r"\x1b\[\?2004[hl]\r?", "", text)  # readline's bracketed paste
-
-    def until_it_speaks(self) -> None:
-        """Wait for the first of an answer."""
-        said = ""
-        while not re.sub(r"\x1b\[[?\d;]*[a-zA-Z]|\s", "", said):
-            assert select.select([self.file], [], [], 60)[0]
-            said += os.read(self.file, 65536).decode(errors="replace")
-
-    def ask(self, text: str) -> str:
-        """Type a line; what is said until the next prompt."""
-        self.send(text + "\n")
-        return self.until(">>> ").replace("\r\n", "\n")
-
-    def leave(self) -> int:
-        """The exit code, once everything was said."""
-        try:
-            while os.read(self.file, 65536):
-                pass
-        except OSError:
-            pass
-        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
-
-    def close(self) -> None:
-        os.close(self.file)
-
-
-@pytest.fixture
-def terminal(tmp_path: Path) -> Iterator[Callable[..., Terminal]]:
-    opened: list[Terminal] = []
-
-    def start(*arguments: str, **environment: str) -> Terminal:
-        opened.append(Terminal(*arguments, XDG_STATE_HOME=str(tmp_path / "state"), **environment))
-        return opened[-1]
-
-    yield start
-    for one in opened:
-        one.close()
-
-
-def test_a_chat(terminal: Callable[..., Terminal], path: Path, tmp_path: Path) -> None:
-    chat = terminal(str(path), "-t", "1", *GREEDY)
-    greeting = chat.until(">>> ")
-    assert "Small Model" in greeting and "temp 0" in greeting
-    first = chat.ask("the")
-    assert shown(expected(path, "the")) in first
-    assert re.search(r"\[8 tokens, [\d.]+ t/s, first after [\d.]+ s, context \d+ of 256\]", first)
-    assert "still in the cache" not in chat.ask("/stats")
-    chat.ask("again")
-    assert re.search(r"\d+ of them still in the cache", chat.ask("/stats"))
-
-    saved = tmp_path / "talk.json"
-    assert "4 messages saved" in chat.ask(f"/save {saved}")
-    messages = json.loads(saved.read_text())["messages"]
-    assert [said["content"] for said in messages[::2]] == ["the", "again"]
-    assert messages[1] == {"role": "assistant", "content": expected(path, "the")}
-
-    chat.ask("/clear")
-    assert shown(expected(path, "one\ntwo")) in chat.ask('"""one\ntwo"""')
-    assert shown(expected(path, "one\ntwo")) in chat.ask("/regen")  # temp 0: the same again
-    assert "user: one" in chat.ask("/show messages")
-    assert "4 messages loaded" in chat.ask(f"/load {saved}")
-    assert "assistant: " + shown(messages[1]["content"]) in chat.ask("/show messages")
-
-    chat.ask("/clear")
-    chat.ask("/set system Be brief.")
-    assert shown(expected(path, "the", system="Be brief.")) in chat.ask("the")
-    assert "temp 0.5" in chat.ask("/set temp 0.5") + chat.ask("/show")
-    assert "such setting" in chat.ask("/set nothing 1")
-    assert "temperature is -1" in chat.ask("/set temp -1")
-    assert "Did you mean /stats?" in chat.ask("/stat")
-    assert "/regen" in chat.ask("/help")
-    assert "the prompt has" in chat.ask("long " * 80)  # does not fit; the chat goes on
-    chat.ask("/set temp 0")  # above it, the answer may end at once
-    chat.ask("/set n 2")
-    assert "[2 tokens" in chat.ask("the")
-    chat.send("/bye\n")
-    assert chat.leave() == 0
-
-
-def test_refused_files_of_a_chat(
-    terminal: Callable[..., Terminal], path: Path, tmp_path: Path
-) -> None:
-    other = tmp_path / "other.json"
-    other.write_text('{"mine": 1}')
-    half = tmp_path / "half.json"
-    half.write_text('{"trit_chat": 1, "messages": [{"role": "user", "content": "x"}]}')
-    chat = terminal(str(path), "-t", "1", *GREEDY)
-    chat.until(">>> ")
-    assert "/save wrote" in chat.ask(f"/save {other}")
-    assert other.read_text() == '{"mine": 1}'
-    assert "/save wrote" in chat.ask(f"/load {other}")
-    assert "in turn" in chat.ask(f"/load {half}")
-    assert "No such file" in chat.ask(f"/load {tmp_path / 'absent'}")
-    assert "saved: none" in chat.ask("/load")
-    assert "no name" in chat.ask("/save")
-    assert "no file" in chat.ask("/file")
-    other.rename(tmp_path / "other")
-    assert "session" in chat.ask(f"/load {tmp_path / 'other'}")
-    assert "session" in chat.ask(f"/save {tmp_path / 'other'}")
-    assert "no such setting" in chat.ask("/set mood good")
-    assert "on or off" in chat.ask("/set markdown maybe")
-    assert "--format xml" in chat.ask("/set format xml")
-    assert "no answer" in chat.ask("/regen")
-    chat.send("\x04")
-    assert chat.leave() == 0
-
-
-def test_ctrl_c_stops_the_answer_then_leaves(
-    terminal: Callable[..., Terminal], endless: Path
-) -> None:
-    chat = terminal(str(endless), "-t", "1", "-c", "0", "--temp", "0", *ENDLESS)
-    chat.until(">>> ")
-    chat.send("the\n")
-    chat.until("\n")
-    chat.until_it_speaks()
-    chat.send("\x03")
-    assert "Ctrl-C again leaves" in chat.until(">>> ")
-    assert "assistant: " in chat.ask("/show messages")  # the stopped answer was said
-    chat.send("\x03")
-    assert "Ctrl-C again leaves" in chat.until(">>> ")
-    chat.send("\x03")
-    assert "trit: interrupted" in chat.until("interrupted")
-    assert chat.leave() == 130
-
-
-def test_sessions(terminal: Callable[..., Terminal], path: Path, tmp_path: Path) -> None:
-    """Saved when leaving, resumed with settings and cache; refused where it is another model's."""
-    file = tmp_path / "talk.session"
-    chat = terminal(str(path), "-t", "1", *GREEDY, "--session", str(file))
-    chat.until(">>> ")
-    first = chat.ask("the cat")
-    chat.ask("/set top-k 7")
-    chat.send("/bye\n")
-    assert "2 messages saved" in chat.until("cache of")
-    assert chat.leave() == 0 and file.stat().st_mode & 0o777 == 0o600
-
-    chat = terminal(str(path), "-t", "1", *GREEDY, "--session", str(file))
-    assert re.search(r"2 messages loaded.*; the next one goes on", chat.until(">>> "), re.DOTALL)
-    assert "top-k 7" in chat.ask("/show") and "the cat" in chat.ask("/show messages")
-    assert "cache" in chat.ask("/save named")
-    assert "saved: named" in chat.ask("/load")
-    assert "loaded, with the cache of" in chat.ask("/load named")
-    chat.ask("more")
-    assert re.search(r"\d\d of them still in the cache", chat.ask("/stats"))
-    chat.send("\x04")
-    assert chat.leave() == 0
-    history = tmp_path / "state" / "trit" / "history"
-    assert "the cat" in history.read_text() and history.stat().st_mode & 0o777 == 0o600
-    key = tmp_path / "state" / "trit" / "session-key"
-    assert key.stat().st_mode & 0o777 == 0o600
-
-    other = talking_model.write(tmp_path / "other.gguf", {"general.name": "Other"})
-    chat = terminal(str(other), "-t", "1", *GREEDY, "--session", str(file))
-    said = chat.until(">>> ")
-    assert "without the cache: it is of another model file" in said and "read all" in said
-    assert shown(first.split("\n")[1]) in chat.ask("/show messages")
-    chat.send("/bye\n")
-    chat.leave()
-
-
-def test_settings_of_a_stranger(path: Path, tmp_path: Path) -> None:
-    from trit.cli._chat_session import Opened, with_settings
-    from trit.errors import InvalidFileError
-
-    for settings in (
-        {"temperature": "hot"}, {"temperature": -1}, {"top_k": 1.5}, {"max_tokens": 0},
-        {"max_tokens": True}, {"schema": [1]}, {"think": "loud"}, {"stop": [""]}, {"stop": "x"},
-    ):  # fmt: skip
-        opened = Opened(tmp_path / "s", [], None, settings, "", False)  # type: ignore[arg-type]
-        with pytest.raises(InvalidFileError, match="setting"):
-            with_settings(Asked(), opened)
-    opened = Opened(tmp_path / "s", [], "Be.", {"temperature": 0.5, "stop": ["x"]}, "", False)
-    assert with_settings(Asked(), opened) == Asked(temperature=0.5, stop=("x",), system="Be.")
-    assert with_settings(Asked(temperature=1), opened).temperature == 1
-
-
-def test_files_go_with_the_next_message(
-    terminal: Callable[..., Terminal], path: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "notes.txt").write_text("a cat\n")
-    chat = terminal(str(path), "-t", "1", *GREEDY)
-    chat.until(">>> ")
-    assert "notes.txt: " in chat.ask(f"/file {tmp_path / 'notes.txt'}")
-    assert shown(expected(path, "the\n\nnotes.txt:\n\na cat")) in chat.ask("the")
-    assert "expected a file with text" in chat.ask("/file /nonexistent")
-    chat.send("/bye\n")
-    chat.leave()
 
 
 def test_json_of_a_schema(run: Callable[..., Any], tmp_path: Path) -> None:
@@ -524,17 +243,6 @@ def test_llguidance_that_is_missing(
     assert code == 1 and "pip install 'trit[schema]'" in err
 
 
-@pytest.fixture(scope="module")
-def thinker(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose template begins its thoughts, which at random it does not end."""
-    template = talking_model.TEMPLATE.replace(
-        "assistant\n",
-        "assistant\n{% if enable_thinking is not defined %}<think>\n{% else %}</think>{% endif %}",
-    )
-    folder = tmp_path_factory.mktemp("thinker")
-    return talking_model.write(folder / "model.gguf", {"tokenizer.chat_template": template})
-
-
 def test_thoughts(run: Callable[..., Any], thinker: Path) -> None:
     ask = ("-p", "the", *GREEDY)
     code, out, _ = run(*ask, model=thinker)
@@ -545,51 +253,3 @@ def test_thoughts(run: Callable[..., Any], thinker: Path) -> None:
     assert found["reasoning"] in shown and found["reasoning_tokens"] == 8 and not found["text"]
     assert "thought for" in run(*ask, "--think", "fold", model=thinker)[2]
     assert run(*ask, "--think", "off", model=thinker)[1].strip()
-
-
-def test_thoughts_on_a_terminal(terminal: Callable[..., Terminal], thinker: Path) -> None:
-    chat = terminal(str(thinker), "-t", "1", *GREEDY)
-    chat.until(">>> ")
-    assert re.search(r"thought for [\d.]+ s, 8 tokens", chat.ask("the"))
-    chat.ask("/set think hide")
-    assert "thought for" not in chat.ask("the")
-    chat.send("/bye\n")
-    chat.leave()
-
-
-def test_no_place_for_sessions(
-    terminal: Callable[..., Terminal], path: Path, tmp_path: Path
-) -> None:
-    """A chat goes on without them."""
-    (tmp_path / "state").write_text("a file where a folder should be")
-    chat = terminal(str(path), "-t", "1", *GREEDY)
-    assert "lines are not kept" in chat.until(">>> ")
-    assert "XDG_STATE_HOME" in chat.ask("/save talk")
-    assert "XDG_STATE_HOME" in chat.ask(f"/save {tmp_path / 'talk.session'}")
-    assert "messages saved" in chat.ask(f"/save {tmp_path / 'talk.json'}")
-    chat.send("/bye\n")
-    assert chat.leave() == 0
-
-
-def test_in_colour(terminal: Callable[..., Terminal], path: Path) -> None:
-    """A gauge, and marks of markdown as styles, but not in JSON, whose text they are."""
-    pytest.importorskip("llguidance")
-    chat = terminal(str(path), "-t", "1", *GREEDY, NO_COLOR="")
-    chat.until(">>> ")
-    assert re.search(r"context [▰▱]{10} \d+ of 256", chat.ask("the"))
-    chat.ask('/set schema {"const": "*a*"}')
-    assert '"*a*"' in chat.ask("the")
-    chat.ask("/set format text")
-    chat.send("/bye\n")
-    assert chat.leave() == 0
-
-
-def test_markdown_of_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
-    from trit.cli._chat_answer import Shown
-    from trit.runtime.generate import Chunk
-
-    for markdown, expected in ((True, "\x1b[3ma\x1b[0m\x1b[0m\n"), (False, "*a*\n")):
-        shown = Shown(Screen(color=True, terminal=True), None, markdown=markdown)
-        shown.push(Chunk("*a*", ()))
-        shown.finish()
-        assert capsys.readouterr().out == expected

@@ -128,6 +128,7 @@ def test_a_choice_begins_where_the_prompt_ends() -> None:
     assert starts([1, 2], [[1, 2, 3, 4], [1, 2, 3]]) == {2}
     assert starts([1, 2], [[1, 2, 3], [1, 7, 3]]) == {1}  # joined at the seam
     assert starts([1, 2, 3], [[1, 2], [1, 2, 3]]) == {1}  # none is empty
+    assert starts([1], [[1, 2, 3], [7, 3]]) == {1}  # joined, and no BOS: nothing is before it
 
 
 def test_answers() -> None:

@@ -27,6 +27,7 @@ from trit.calibrate._data import passages
 from trit.calibrate._model import chunk_tokens
 from trit.errors import UsageError
 from trit.evaluate._text import read_text
+from trit.files._whole import whole
 from trit.files.imatrix import Imatrix
 from trit.files.source import Source, core_sha256, trit_version
 from trit.recipe import Weight
@@ -155,12 +156,8 @@ def load(path: Path, mark: str) -> Sensitivities | None:
 
 def save(found: Sensitivities, path: Path) -> None:
     """Replace the file at once."""
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(found.to_json())
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    with whole(path) as file:
+        file.write(found.to_json().encode())
 
 
 def measured(

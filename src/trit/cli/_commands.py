@@ -36,7 +36,7 @@ class CommandFile:
 
 
 def scan(folder: Path = FOLDER) -> list[CommandFile]:
-    """Every command of the folder, by name, without importing any."""
+    """Every command of the folder, by name, without importing any; folders are none."""
     paths = sorted(path for path in folder.glob("*.py") if not path.name.startswith("_"))
     return [_read(path) for path in paths]
 

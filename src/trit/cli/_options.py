@@ -5,12 +5,64 @@ from typing import Annotated
 
 import typer
 
-Threads = Annotated[int | None, typer.Option("--threads", "-t", min=1, help="Default: all cores.")]
+from trit.errors import UsageError
+
+Threads = Annotated[
+    int | None, typer.Option("--threads", "-t", min=1, metavar="N", help="Default: all cores.")
+]
 ModelOption = Annotated[
     str | None, typer.Option("--model", "-m", metavar="MODEL", help="The same as MODEL.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 Jsonl = Annotated[bool, typer.Option("--jsonl", help="Progress as JSON lines.")]
+
+# Of files that are written.
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print the size.")]
+Pure = Annotated[bool, typer.Option("--pure", help="One type for all matrices.")]
+MaxSize = Annotated[
+    str | None,
+    typer.Option("--max-size", "--split-max-size", metavar="SIZE", help="Shards of a size."),
+]
+
+# What a server listens at.
+Host = Annotated[
+    str, typer.Option("--host", metavar="ADDRESS", help="Beyond this machine: with a key only.")
+]
+Port = Annotated[int, typer.Option("--port", metavar="N", help="0: any that is free.")]
+
+# Of a run that learns.
+DryRunOfSteps = Annotated[
+    bool, typer.Option("--dry-run", help="Prepare the folder, say what it will cost.")
+]
+
+# What a model is measured by: windows of a text, tasks.
+WindowTokens = Annotated[
+    int | None,
+    typer.Option("--ctx", "--ctx-size", "-c", metavar="N", help="Tokens per window; default: 512."),
+]
+Windows = Annotated[
+    int | None, typer.Option("--chunks", metavar="N", help="Windows to read; -1: all.")
+]
+Task = Annotated[
+    str | None,
+    typer.Option("--task", metavar="NAME,…", help="Tasks such as hellaswag,piqa,lambada."),
+]
+TaskData = Annotated[
+    Path | None,
+    typer.Option(
+        "--task-data", metavar="DIR", help="Folder of NAME.jsonl files, or the file of one."
+    ),
+]
+TaskLimit = Annotated[
+    int | None, typer.Option("--limit", metavar="N", help="Questions of each task; all.")
+]
+
+
+def check_tasks(task: str | None, task_data: Path | None, limit: int | None) -> None:
+    """UsageError for flags of tasks without tasks, or without their files."""
+    if (task is None) != (task_data is None) or (task is None and limit is not None):
+        raise UsageError("--task NAME, --task-data DIR and --limit go together")
+
 
 # What is measured on a text, a layer at a time.
 MeasuredText = Annotated[
@@ -76,16 +128,36 @@ Measure = Annotated[
 ]
 
 # How a model runs.
-RunThreads = Annotated[
-    int | None,
-    typer.Option("--threads", "-t", min=1, metavar="N", help="Default: all cores."),
-]
 BatchSize = Annotated[
     int | None,
     typer.Option(
         "--batch-size", "-b", min=1, metavar="N", help="Prompt tokens per pass; default: 64."
     ),
 ]
+CacheTypes = Annotated[  # cache_type reads it
+    list[str] | None,
+    typer.Option(
+        "--cache-type",
+        "--cache-type-k",
+        "--cache-type-v",
+        "-ctk",
+        "-ctv",
+        metavar="f16|q8_0|f32",
+        show_default=False,
+        help="What keys and values alike are kept in; default: f16.",
+    ),
+]
+
+
+def cache_type(given: list[str] | None) -> str:
+    """The one type that was asked for; UsageError for two, since keys and values share one."""
+    if len(set(given or ())) > 1:
+        raise UsageError(
+            f"--cache-type {' and '.join(given or ())}: keys and values are kept in one type."
+        )
+    return given[0] if given else "f16"
+
+
 Repack = Annotated[
     bool | None,
     typer.Option(

@@ -1,9 +1,20 @@
-"""From the model a user named to a path, with the pull's announcement and progress on stderr."""
+"""The model that a user named: which one, and its path, with the pull on stderr if there is one."""
 
 from pathlib import Path
 
 from trit.cli._progress import Progress
 from trit.cli._terminal import note
+from trit.errors import UsageError
+
+
+def chosen(command: str, argument: str | None, option: str | None) -> str:
+    """The model given as an argument, or with llama.cpp's -m; UsageError for none, or for two."""
+    if argument is not None and option is not None:
+        raise UsageError(f"two models: {argument} and {option}")
+    name = argument if argument is not None else option
+    if name is None:
+        raise UsageError(f"no model: trit {command} MODEL. 'trit list' names some.")
+    return name
 
 
 def resolve(reference: str, *, jsonl: bool = False) -> Path:

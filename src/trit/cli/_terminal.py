@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trit.estimate import Machine
+    from trit.evaluate._interval import Interval
 
 
 def note(text: str) -> None:
@@ -59,6 +60,12 @@ def human(count: int) -> str:
         if count >= factor:
             return f"{count / factor:.3g}{unit}"
     return str(count)
+
+
+def signed(value: "Interval", factor: float, digits: int) -> str:
+    """A difference with its interval: '+1.2 (-0.3 … +2.7)'."""
+    shown = (f"{factor * part:+.{digits}f}" for part in (value.value, value.low, value.high))
+    return "{} ({} … {})".format(*shown)
 
 
 def machine_line(where: "Machine") -> str:

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trit.cli._cache_type import CacheTypes, cache_type
-from trit.cli._options import Json, Jsonl, ModelOption
+from trit.cli._options import CacheTypes, Json, Jsonl, ModelOption, cache_type
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,11 +65,10 @@ def command(
     --energy models joules per token from operations and bytes, and measures them where the
     processor's counters can be read: idle first, then every test again for two minutes.
     """
-    from trit.cli._energy import announced, consumed, energy_text
-    from trit.cli._model_argument import chosen
     from trit.cli._progress import Progress
-    from trit.cli._resolve import resolve
+    from trit.cli._resolve import chosen, resolve
     from trit.cli._terminal import counted, note, print_json
+    from trit.cli.figures.energy import announced, consumed, energy_text
     from trit.errors import UsageError
     from trit.evaluate.energy import SECONDS, check_seconds
     from trit.evaluate.speed import bench, speed_tests

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trit.cli._options import (
+    Host,
     Json,
     Jsonl,
     MinP,
+    Port,
     RepeatPenalty,
-    RunThreads,
     System,
     Temp,
+    Threads,
     TopK,
     TopP,
 )
@@ -65,7 +67,7 @@ def command(
             help="Prompt and answer; default: 4096 or less.",
         ),
     ] = None,
-    threads: RunThreads = None,
+    threads: Threads = None,
     temp: Temp = None,
     top_k: TopK = None,
     top_p: TopP = None,
@@ -100,10 +102,8 @@ def command(
     ] = EPSILON,
     results: Annotated[bool, typer.Option("--results", help="What the votes say by now.")] = False,
     page: Annotated[bool, typer.Option("--page", help="Vote in a browser.")] = False,
-    host: Annotated[
-        str, typer.Option("--host", metavar="ADDRESS", help="Beyond this machine: with a key only.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", metavar="N", help="0: any that is free.")] = 8080,
+    host: Host = "127.0.0.1",
+    port: Port = 8080,
     api_key: Annotated[
         list[str] | None, typer.Option("--api-key", metavar="KEY", help="Wanted by the page.")
     ] = None,
@@ -122,8 +122,8 @@ def command(
     prints win rates with 95% intervals, Bradley-Terry strengths, whether people can tell, and how
     many votes more would settle it. --judge adds a machine's opinion.
     """  # fmt: skip
-    from trit.cli._chat_settings import Asked
-    from trit.cli._study import judged, make, study
+    from trit.cli.chat.settings import Asked
+    from trit.cli.study.making import judged, make, study
 
     if results and (page or named):
         raise UsageError("--results prints and leaves: it goes with neither --page nor --named.")
@@ -154,7 +154,7 @@ def command(
         elif page:
             _serve(store, "named" if named else "blind", host, port, tuple(api_key or ()))
         elif sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
-            from trit.cli._voting import vote
+            from trit.cli.study.voting import vote
 
             vote(store, "named" if named else "blind", voter)
         else:
@@ -162,8 +162,8 @@ def command(
 
 
 def _print(store: "Store", epsilon: float, json: bool) -> None:
-    from trit.cli._comparison import as_text
     from trit.cli._terminal import print_json
+    from trit.cli.study.results import as_text
     from trit.compare import results
 
     found = results(store, epsilon)

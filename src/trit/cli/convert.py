@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from trit.cli._options import Json, Jsonl, Threads
+from trit.cli._options import DryRun, Json, Jsonl, MaxSize, Threads
 
 
 def command(
@@ -19,11 +19,8 @@ def command(
         typer.Option("--type", "--outtype", help="f16, bf16, f32, q8_0, or auto."),
     ] = "f16",
     threads: Threads = None,
-    max_size: Annotated[
-        str | None,
-        typer.Option("--max-size", "--split-max-size", metavar="SIZE", help="Shards of a size."),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the size.")] = False,
+    max_size: MaxSize = None,
+    dry_run: DryRun = False,
     json: Json = False,
     jsonl: Jsonl = False,
 ) -> None:
@@ -34,7 +31,7 @@ def command(
     them, which replace nothing.
     """
     from trit.cli._resolve import resolve
-    from trit.cli._writing import carry_out
+    from trit.cli.writing.job import carry_out
     from trit.convert import prepare_convert
 
     path = resolve(source, jsonl=jsonl)

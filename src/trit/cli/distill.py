@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trit.cli._options import Json, Jsonl, Threads
+from trit.cli._options import DryRunOfSteps, Json, Jsonl, Threads
 
 if TYPE_CHECKING:
     from trit.cli._progress import Progress
@@ -94,9 +94,7 @@ def command(
         typer.Option("--tensor-type", metavar="PATTERN=TYPE", help="As for trit quantize."),
     ] = None,
     threads: Threads = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Prepare the folder, say what it will cost.")
-    ] = False,
+    dry_run: DryRunOfSteps = False,
     json: Json = False,
     jsonl: Jsonl = False,
 ) -> None:

@@ -4,8 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trit.cli._cache_type import CacheTypes, cache_type
-from trit.cli._options import Context, Device, Json, Measure, Ram
+from trit.cli._options import CacheTypes, Context, Device, Json, Measure, Ram, cache_type
 
 if TYPE_CHECKING:
     from trit.estimate import Canyon, Estimate, Option

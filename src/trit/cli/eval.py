@@ -5,8 +5,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trit.cli._cache_type import CacheTypes, cache_type
-from trit.cli._options import Json, Jsonl, ModelOption, Threads
+from trit.cli._options import (
+    CacheTypes,
+    Json,
+    Jsonl,
+    ModelOption,
+    Task,
+    TaskData,
+    TaskLimit,
+    Threads,
+    Windows,
+    WindowTokens,
+    cache_type,
+    check_tasks,
+)
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,26 +41,11 @@ def command(
     facts: Annotated[
         bool, typer.Option("--facts", help="Ask for facts: which the model knows, or forgot.")
     ] = False,
-    task: Annotated[
-        str | None,
-        typer.Option("--task", metavar="NAME,…", help="Tasks such as hellaswag,piqa,lambada."),
-    ] = None,
-    task_data: Annotated[
-        Path | None,
-        typer.Option(
-            "--task-data", metavar="DIR", help="Folder of NAME.jsonl files, or the file of one."
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", help="Questions of each task; all.")
-    ] = None,
-    ctx: Annotated[
-        int | None,
-        typer.Option("--ctx", "--ctx-size", "-c", metavar="N", help="Tokens per window: 512."),
-    ] = None,
-    chunks: Annotated[
-        int | None, typer.Option("--chunks", metavar="N", help="Windows to read; -1: all.")
-    ] = None,
+    task: Task = None,
+    task_data: TaskData = None,
+    limit: TaskLimit = None,
+    ctx: WindowTokens = None,
+    chunks: Windows = None,
     threads: Threads = None,
     cache: CacheTypes = None,
     json: Json = False,
@@ -62,17 +59,15 @@ def command(
     --task hellaswag, arc_easy, arc_challenge, piqa, winogrande, lambada: accuracy as
     lm-evaluation-harness defines it, without examples, on files that you have.
     """
-    from trit.cli._facts import asked, facts_text
-    from trit.cli._model_argument import chosen
-    from trit.cli._resolve import resolve
-    from trit.cli._tasks import answered, tasks_text
+    from trit.cli._resolve import chosen, resolve
     from trit.cli._terminal import print_json
+    from trit.cli.figures.facts import asked, facts_text
+    from trit.cli.figures.tasks import answered, tasks_text
 
     name = chosen("eval", model, model_option)
     if text is None and not facts and task is None:
         raise UsageError(f"no text: trit eval {name} --text FILE, or --facts, or --task NAME")
-    if (task is None) != (task_data is None) or (task is None and limit is not None):
-        raise UsageError("--task NAME, --task-data DIR and --limit go together")
+    check_tasks(task, task_data, limit)
     if text is None and not (ctx is None and chunks is None):
         raise UsageError("--ctx and --chunks are about a text: add --text FILE")
     path = resolve(name, jsonl=jsonl)
@@ -81,9 +76,7 @@ def command(
     answer: dict[str, Any] = {}
     parts = []
     if text is not None:
-        result = _evaluated(
-            path, text, other, 512 if ctx is None else ctx, chunks, threads, kept, jsonl
-        )
+        result = _evaluated(path, text, other, ctx, chunks, threads, kept, jsonl)
         answer |= result.to_dict()
         parts.append(as_text(result))
     if facts:

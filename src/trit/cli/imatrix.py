@@ -52,8 +52,7 @@ def command(
     """
     from trit.calibrate import imatrix
     from trit.cli._measuring import Measuring, remarks
-    from trit.cli._model_argument import chosen
-    from trit.cli._resolve import resolve
+    from trit.cli._resolve import chosen, resolve
     from trit.cli._terminal import print_json, warn
 
     name = chosen("imatrix", model, model_option)

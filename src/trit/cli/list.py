@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from trit.cli._options import Json
+
 ALIASES = ("ls",)
 
 
@@ -13,7 +15,7 @@ def command(
         Path | None,
         typer.Option("--page", metavar="FILE.html", help="Write a page of them, with their cards."),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """List the models that can be pulled and those that are here."""
     import shutil

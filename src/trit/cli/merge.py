@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-from trit.cli._options import Json, Jsonl
+from trit.cli._options import DryRun, Json, Jsonl
 
 
 def command(
     source: Annotated[Path, typer.Argument(metavar="SHARD.gguf", help="Any of the shards.")],
     out: Annotated[Path, typer.Argument(metavar="OUT.gguf", help="The file to write.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the size.")] = False,
+    dry_run: DryRun = False,
     json: Json = False,
     jsonl: Jsonl = False,
 ) -> None:

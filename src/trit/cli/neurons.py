@@ -78,10 +78,9 @@ def command(
     and ffn_up are copied; ffn_down of a quantized model is rounded a second time.
     """
     from trit import pictures
-    from trit.cli._model_argument import chosen
-    from trit.cli._neurons import neurons_text, pruned_text
-    from trit.cli._resolve import resolve
+    from trit.cli._resolve import chosen, resolve
     from trit.cli._terminal import note, print_json, warn
+    from trit.cli.figures.neurons import neurons_text, pruned_text
     from trit.neurons import draw, write_each
 
     name = chosen("neurons", model, model_option)

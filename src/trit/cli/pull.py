@@ -4,12 +4,12 @@ from typing import Annotated
 
 import typer
 
-from trit.cli._options import Jsonl
+from trit.cli._options import Json, Jsonl
 
 
 def command(
     name: Annotated[str, typer.Argument(help="A name of 'trit list', or hf:org/repo[:QUANT].")],
-    json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    json: Json = False,
     jsonl: Jsonl = False,
 ) -> None:
     """Download a model and check it."""

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, TypeVar
 
 import typer
 
-from trit.cli._options import Json, Jsonl, Threads
+from trit.cli._options import DryRun, Json, Jsonl, MaxSize, Pure, Threads
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
-    from trit.convert import Job
     from trit.files.imatrix import Imatrix
+    from trit.job.prepare import PathLike
 
 T = TypeVar("T", int, str, Path)
 
@@ -67,7 +67,7 @@ def command(
     token_embedding_type: Annotated[
         str | None, typer.Option(metavar="TYPE", help="Type of the embedding.")
     ] = None,
-    pure: Annotated[bool, typer.Option("--pure", help="One type for all matrices.")] = False,
+    pure: Pure = False,
     fit: Annotated[
         str | None, typer.Option(metavar="SIZE", help="The best file of at most this size: 3.2GiB.")
     ] = None,
@@ -99,12 +99,9 @@ def command(
     card: Annotated[
         bool, typer.Option("--card", help="Measure the file against SRC, write it into the file.")
     ] = False,
-    max_size: Annotated[
-        str | None,
-        typer.Option("--max-size", "--split-max-size", metavar="SIZE", help="Shards of a size."),
-    ] = None,
+    max_size: MaxSize = None,
     threads: Threads = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the size.")] = False,
+    dry_run: DryRun = False,
     force: Annotated[
         bool, typer.Option("--force", help="TQ1_0 and TQ2_0 from weights that are not ternary.")
     ] = False,
@@ -122,14 +119,14 @@ def command(
     """
     from trit import recipe
     from trit.cli._resolve import resolve
-    from trit.cli._writing import carry_out
+    from trit.cli.writing.job import carry_out
     from trit.job import efforts
-    from trit.quantize import check_shards, prepare_quantize
+    from trit.quantize import check_shards, prepare_calibrated
 
     budgeted = any(each is not None for each in (fit, bpw, max_kld, fit_ram, ctx))
     check_shards(max_size, budget=budgeted, card=card)
     if to is not None:
-        from trit.cli._exporting import export
+        from trit.cli.writing.export import export
 
         if budgeted:
             raise UsageError("a budget and --to: formats are chosen for GGUF files alone.")
@@ -155,7 +152,7 @@ def command(
     )
     if budgeted:
         from trit.budget import target as budget_of
-        from trit.cli._budget import quantize_to
+        from trit.cli.writing.budget import quantize_to
 
         budget = budget_of(fit, bpw, max_kld, fit_ram, ctx)
         assert budget is not None
@@ -185,22 +182,11 @@ def command(
         beside = Path(source).parent if Path(source).is_file() else Path()
         target = beside / f"ggml-model-{name}.gguf"
     feedback = efforts.feedback(quantizer, effort, calibration, count)
-
-    def prepare(data: "Path | Imatrix | None") -> "Job":
-        return prepare_quantize(
-            path, target, name, wishes, imatrix=data, threads=count, force=force, feedback=feedback
-        )
-
-    if calibration is None or feedback is not None:
-        job = prepare(imatrix)
-    else:
-        from trit.job import importance
-
-        job = prepare(importance.planned(path, target, calibration, imatrix))
-        if not dry_run and target is not None:  # what is wrong shows before anything is measured
-            job.source.close()
-            job = prepare(_measure(path, target, calibration, count, jsonl))
-    with job:
+    with prepare_calibrated(
+        path, target, name, wishes, imatrix=imatrix, calibration=calibration,
+        measured=lambda beside, text: _measured(path, beside, text, count, jsonl),
+        threads=count, dry_run=dry_run, force=force, feedback=feedback,
+    ) as job:  # fmt: skip
         if max_size is not None:
             job.shard(max_size)
         if card:
@@ -210,8 +196,8 @@ def command(
         carry_out(job, dry_run=dry_run, json=json, jsonl=jsonl, card=card, threads=count)
 
 
-def _measure(
-    path: Path, target: Path, calibration: Path, threads: int | None, jsonl: bool
+def _measured(
+    path: Path, target: "PathLike", calibration: "PathLike", threads: int | None, jsonl: bool
 ) -> "Imatrix":
     """Importance data on a text, with progress and remarks on stderr."""
     from trit.cli._measuring import Measuring, remarks

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trit.cli._options import Json, Jsonl, Threads
-from trit.errors import UsageError
+from trit.cli._options import (
+    Json,
+    Jsonl,
+    Task,
+    TaskData,
+    TaskLimit,
+    Threads,
+    Windows,
+    WindowTokens,
+    check_tasks,
+)
 
 if TYPE_CHECKING:
     from trit.report import Report
@@ -32,21 +41,11 @@ def command(
             "--text", "--file", "-f", metavar="FILE", help="UTF-8 text; default: the card's own."
         ),
     ] = None,
-    ctx: Annotated[
-        int, typer.Option("--ctx", "--ctx-size", "-c", metavar="N", help="Tokens per window.")
-    ] = 512,
-    chunks: Annotated[int, typer.Option("--chunks", metavar="N", help="Windows; -1: all.")] = -1,
-    task: Annotated[
-        str | None,
-        typer.Option("--task", metavar="NAME,…", help="Tasks such as hellaswag,piqa,lambada."),
-    ] = None,
-    task_data: Annotated[
-        Path | None,
-        typer.Option("--task-data", metavar="DIR", help="Folder of NAME.jsonl files."),
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", help="Questions of each task; all.")
-    ] = None,
+    ctx: WindowTokens = None,
+    chunks: Windows = None,
+    task: Task = None,
+    task_data: TaskData = None,
+    limit: TaskLimit = None,
     n_prompt: Annotated[
         int, typer.Option("--n-prompt", "-p", min=0, metavar="N", help="Prompt timed; 0: none.")
     ] = 512,
@@ -73,8 +72,7 @@ def command(
     from trit.cli._terminal import note, print_json
     from trit.report import check, report, write
 
-    if (task is None) != (task_data is None) or (task is None and limit is not None):
-        raise UsageError("--task NAME, --task-data DIR and --limit go together")
+    check_tasks(task, task_data, limit)
     targets = list(dict.fromkeys([out, *([out.with_suffix(".md")] if markdown else [])]))
     for target in targets:
         check(target)
@@ -84,7 +82,7 @@ def command(
             paths,
             None if reference is None else resolve(reference, jsonl=jsonl),
             text,
-            ctx=ctx,
+            ctx=512 if ctx is None else ctx,
             chunks=None if chunks == -1 else chunks,
             prompt=n_prompt,
             generate=n_gen,

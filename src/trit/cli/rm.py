@@ -4,10 +4,12 @@ from typing import Annotated
 
 import typer
 
+from trit.cli._options import Json
+
 
 def command(
     name: Annotated[str, typer.Argument(help="A name of 'trit list'.")],
-    json: Annotated[bool, typer.Option("--json", help="Report as JSON.")] = False,
+    json: Json = False,
 ) -> None:
     """Delete a pulled model."""
     from trit import zoo

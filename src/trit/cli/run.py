@@ -1,8 +1,8 @@
 """`trit run`: one answer, or a chat on a terminal; a story by trit's own model where none is named.
 
 stdout carries the answer alone. Who names a prompt (-p, -f, or stdin that is no terminal) gets one
-answer; without one, on a terminal, it is a chat (_chat.py). The model's chat template is used where
-it has one, as llama-cli does; --no-cnv goes on from the bare text.
+answer; without one, on a terminal, it is a chat (chat/talk.py). The model's chat template is used
+where it has one, as llama-cli does; --no-cnv goes on from the bare text.
 """
 
 import sys
@@ -11,25 +11,26 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trit.cli._cache_type import CacheTypes, cache_type
 from trit.cli._options import (
     BatchSize,
+    CacheTypes,
     Json,
     MinP,
     ModelOption,
     Repack,
     RepeatPenalty,
-    RunThreads,
     System,
     Temp,
+    Threads,
     TopK,
     TopP,
+    cache_type,
 )
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
-    from trit.cli._chat_settings import Asked
-    from trit.cli._chat_terminal import Screen
+    from trit.cli.chat.screen import Screen
+    from trit.cli.chat.settings import Asked
     from trit.runtime.model import Model
 
 
@@ -85,7 +86,7 @@ def command(
             help="Context in tokens; 0: the model's own. Default: 4096 or the model's own.",
         ),
     ] = None,
-    threads: RunThreads = None,
+    threads: Threads = None,
     batch: BatchSize = None,
     draft_max: Annotated[
         int | None,
@@ -169,10 +170,10 @@ def command(
     The time to the first token (first_token_seconds) counts from the start of the process, with all
     that loading takes.
     """  # fmt: skip
-    from trit.cli._chat_input import read_prompt
-    from trit.cli._chat_settings import Asked, biases, form_of
-    from trit.cli._chat_terminal import Screen
-    from trit.cli._model_argument import chosen
+    from trit.cli._resolve import chosen
+    from trit.cli.chat.prompt import read_prompt
+    from trit.cli.chat.screen import Screen
+    from trit.cli.chat.settings import Asked, biases, form_of
 
     own = model is None and model_option is None
     name = _own_model() if own else chosen("run", model, model_option)
@@ -231,11 +232,11 @@ def _run(
     session: str | None,
 ) -> None:
     if text is None:
-        from trit.cli._chat import talk
+        from trit.cli.chat.talk import talk
 
         talk(model, asked, screen, session)
     else:
-        from trit.cli._chat_once import answer_once
+        from trit.cli.chat.once import answer_once
 
         answer_once(model, asked, text, screen, json=json)
 

@@ -12,8 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trit.cli._cache_type import CacheTypes, cache_type
-from trit.cli._options import BatchSize, ModelOption, Repack, RunThreads
+from trit.cli._options import (
+    BatchSize,
+    CacheTypes,
+    Host,
+    ModelOption,
+    Port,
+    Repack,
+    Threads,
+    cache_type,
+)
 from trit.errors import InvalidFileError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -31,10 +39,8 @@ def command(
     alias: Annotated[
         str | None, typer.Option("--alias", "-a", metavar="NAME", help="What requests call MODEL.")
     ] = None,
-    host: Annotated[
-        str, typer.Option("--host", metavar="ADDRESS", help="Beyond this machine: with a key only.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", metavar="N", help="0: any that is free.")] = 8080,
+    host: Host = "127.0.0.1",
+    port: Port = 8080,
     api_key: Annotated[
         list[str] | None,
         typer.Option("--api-key", metavar="KEY", help="Wanted of requests; repeatable, or K1,K2."),
@@ -66,7 +72,7 @@ def command(
             "--n-predict", "--predict", "-n", metavar="N", help="Most tokens of an answer; -1: any."
         ),
     ] = -1,
-    threads: RunThreads = None,
+    threads: Threads = None,
     batch: BatchSize = None,
     draft_max: Annotated[
         int | None,

@@ -119,7 +119,7 @@ def as_text(found: "Description", with_tensors: bool, sha256: str | None) -> str
         rows.append(("made by", f"trit {found.made_by}"))
         rows.append(("from", f"a source of sha256 {str(found.source_sha256)[:16]}…"))
     if found.card:
-        from trit.cli._card import card_rows
+        from trit.cli.figures.card import card_rows
 
         rows += card_rows(found.card.to_dict())
     if sha256 is not None:

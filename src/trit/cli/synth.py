@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trit.cli._options import Json
+from trit.cli._options import Json, Pure
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def command(
     type_: Annotated[
         str, typer.Option("--type", metavar="TYPE", help="A mix such as Q4_K_M, or one format.")
     ] = "Q4_K_M",
-    pure: Annotated[bool, typer.Option("--pure", help="One type for all matrices.")] = False,
+    pure: Pure = False,
     seed: Annotated[
         int, typer.Option("--seed", "-s", metavar="N", help="Same seed, same bytes.")
     ] = 0,
@@ -45,7 +45,7 @@ def command(
     """  # fmt: skip
     from trit.cli._progress import Progress
     from trit.cli._terminal import note, print_json
-    from trit.cli._writing import as_json, as_text, fallbacks
+    from trit.cli.writing.job import as_json, as_text, fallbacks
     from trit.synth import synth
 
     sizes = {

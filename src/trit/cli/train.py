@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trit.cli._options import Json, Jsonl, Threads
+from trit.cli._options import DryRunOfSteps, Json, Jsonl, Threads
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ def command(
         str | None, typer.Option(metavar="float", help="Train the float twin instead.")
     ] = None,
     threads: Threads = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Prepare the folder, say what it will cost.")
-    ] = False,
+    dry_run: DryRunOfSteps = False,
     json: Json = False,
     jsonl: Jsonl = False,
 ) -> None:

@@ -33,10 +33,10 @@ def command(
 
     Nothing is written. The first tensor that differs is named, and the exit code is 1.
     """
-    from trit.cli._card import measured
     from trit.cli._progress import Progress
     from trit.cli._resolve import resolve
     from trit.cli._terminal import note, print_json
+    from trit.cli.figures.card import measured
     from trit.verify import verify
 
     base = resolve(source, jsonl=jsonl)

@@ -8,7 +8,7 @@
 line and page ask people by.
 """
 
-from trit.compare._comparison import Comparison, begin, compare, results
+from trit.compare._comparison import Comparison, begin, compare, own_settings, results
 from trit.compare.judge import judge
 from trit.compare.making import Making, make
 from trit.compare.store import Store
@@ -26,6 +26,7 @@ __all__ = [
     "compare",
     "judge",
     "make",
+    "own_settings",
     "read_prompts",
     "results",
 ]

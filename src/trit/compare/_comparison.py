@@ -137,10 +137,15 @@ def _create(
     if len({row.sha256 for row in rows}) < len(rows):
         raise UsageError("two of the models are the same file; leave one out.")
     rows.sort(key=lambda row: -row.bytes)
-    with checkpoint.open(paths[0]) as file:
-        settings = settings or Settings(sampling=own_sampling(file))
+    settings = settings or own_settings(paths[0])
     numbered = [replace(row, id=number) for number, row in enumerate(rows)]
     return Store.create(study, settings, numbered)
+
+
+def own_settings(model: Path) -> Settings:
+    """The defaults, with the model's own sampling: what a study begins with whose first it is."""
+    with checkpoint.open(model) as file:
+        return Settings(sampling=own_sampling(file))
 
 
 def _require_same(store: Store, models: Sequence[PathLike], settings: Settings | None) -> None:

@@ -1,7 +1,8 @@
 """How likely a model finds the answer to a fact, and each near miss.
 
 ln p of a choice is the sum of ln p of its tokens: those behind the prompt's own, or from where the
-texts of prompt and choice part with the prompt alone, if a tokenizer joins what meets there.
+texts of prompt and choice part with the prompt alone, if a tokenizer joins what meets there. The
+first token of all is given, since nothing stands before it.
 """
 
 from __future__ import annotations
@@ -38,4 +39,4 @@ def ask(prompt: list[int], texts: list[list[int]]) -> list[Continuation]:
     """Texts in tokens, scored from where one of them parts with the prompt; none scores nothing."""
     most = min(len(prompt), *(len(text) - 1 for text in texts))
     seam = next((i for i in range(most) if any(t[i] != prompt[i] for t in texts)), most)
-    return [Continuation(text, seam) for text in texts]
+    return [Continuation(text, max(1, seam)) for text in texts]

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit.errors import DoesNotFitError, UsageError
+from trit.files._whole import sync
 
 SHARD_BYTES = 4 << 30
 _ITEM = {"F32": 4, "F16": 2, "BF16": 2, "I32": 4, "I64": 8, "I8": 1, "U8": 1}
@@ -99,12 +100,12 @@ class FolderWriter:
         assert not self._todo, f"{len(self._todo)} tensors are missing"
         self._end()
         for file in self.partial.iterdir():
-            _flush(file)
-        _flush(self.partial)
+            sync(file)
+        sync(self.partial)
         if self.path.exists():
             self.path.rmdir()  # empty, as was checked; not empty by now: an error, nothing lost
         self.partial.rename(self.path)
-        _flush(self.path.parent)
+        sync(self.path.parent)
 
     def __enter__(self) -> FolderWriter:
         return self
@@ -181,11 +182,3 @@ def _shards(entries: list[Entry], most: int) -> list[list[Entry]]:
         shards[-1].append(entry)
         size += entry.nbytes
     return shards
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

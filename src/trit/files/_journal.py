@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 from typing import TextIO
 
+from trit.files._whole import whole
+
 _VERSION = 1
 
 
@@ -41,10 +43,8 @@ class Journal:
         """Begin the file anew, with what is known already; no moment is without a whole journal."""
         self.checksums = dict(checksums)
         entries = [{"tensor": name, "sha256": each} for name, each in checksums.items()]
-        fresh = self.path.with_name(self.path.name + ".new")
-        lines = [json.dumps(entry) + "\n" for entry in (self._job, *entries)]
-        fresh.write_text("".join(lines), encoding="utf-8")
-        fresh.replace(self.path)
+        with whole(self.path) as file:
+            file.writelines((json.dumps(each) + "\n").encode() for each in (self._job, *entries))
         self._file = self.path.open("a", encoding="utf-8")
 
     def note(self, name: str, checksum: str) -> None:

@@ -9,11 +9,25 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def partial_of(path: Path) -> Path:
+    """Where `whole` writes; what is there otherwise is of a process that was killed."""
+    return path.with_name(path.name + ".partial")
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 @contextmanager
 def whole(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     """A file to write, which takes `path`'s place once it is on the disk; until then the old one
     stays, and after an error as well. `mode`: who may read and write it, less the umask."""
-    partial = path.with_name(path.name + ".partial")
+    partial = partial_of(path)
     try:
         handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
         with os.fdopen(handle, "wb") as file:
@@ -24,8 +38,4 @@ def whole(path: Path, mode: int = 0o666) -> Iterator[BinaryIO]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.parent)

@@ -26,6 +26,7 @@ from trit.files._journal import Journal
 from trit.files._layout import place
 from trit.files._tensor import Bytes, Tensor, TensorInfo
 from trit.files._values import Plain, Value
+from trit.files._whole import sync
 
 _PIECE_BYTES = 4 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -155,7 +156,7 @@ class Writer:
         with _explained(self.path):
             _check_target(self.path, self.partial)
             self.partial.replace(self.path)
-            _sync_folder(self.path.parent)
+            sync(self.path.parent)  # the new name lasts through a crash
 
     def release(self) -> None:
         """Let go of the published file, and remove its journal."""
@@ -341,15 +342,6 @@ def _write_all(fd: int, piece: memoryview, at: int) -> None:
     while piece:
         written = os.pwrite(fd, piece, at)
         piece, at = piece[written:], at + written
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name last through a crash."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ follows; so the job goes on from those it had.
 
 from __future__ import annotations
 
-import os
 import shutil
 import zipfile
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit.errors import DoesNotFitError
+from trit.files._whole import partial_of, whole
 
 Floats = NDArray[np.float32]
 
@@ -58,8 +58,7 @@ class Chain:
                 f"{self.path}: hidden states need {needed:,} bytes, {free:,} are free. Make room, "
                 "then run the same command again."
             )
-        fresh = self.path.with_name(self.path.name + ".new")
-        with fresh.open("wb") as file:
+        with whole(self.path) as file:
             np.savez(
                 file,
                 job=np.array(self._job),
@@ -67,11 +66,8 @@ class Chain:
                 plain=states.plain,
                 rounded=states.rounded,
             )
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(self.path)
 
     def discard(self) -> None:
         """Remove the file."""
         self.path.unlink(missing_ok=True)
-        self.path.with_name(self.path.name + ".new").unlink(missing_ok=True)
+        partial_of(self.path).unlink(missing_ok=True)

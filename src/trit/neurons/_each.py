@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from trit.files._whole import whole
 from trit.neurons._firing import DEFINITIONS
 from trit.neurons._measure import Neurons
 
@@ -15,15 +16,16 @@ def write_each(result: Neurons, path: Path) -> None:
 
     The file is whole or absent; figures are those of `LayerNeurons`, six digits of them.
     """
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        print("layer", "neuron", *DEFINITIONS, *FIGURES, sep="\t", file=file)
+    with whole(path) as file:
+        file.write(_line("layer", "neuron", *DEFINITIONS, *FIGURES))
         for layer in result.layers:
             columns = [
                 *(layer.frequency[name] for name in DEFINITIONS),
                 layer.magnitude, layer.rms, layer.largest, layer.energy, layer.even_energy,
             ]  # fmt: skip
             for number, row in enumerate(zip(*columns, strict=True)):
-                figures = (f"{value:.6g}" for value in row)
-                print(layer.layer, number, *figures, sep="\t", file=file)
-    partial.replace(path)
+                file.write(_line(layer.layer, number, *(f"{value:.6g}" for value in row)))
+
+
+def _line(*cells: object) -> bytes:
+    return ("\t".join(map(str, cells)) + "\n").encode()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from trit.errors import UnsupportedError, UsageError
+from trit.files._whole import whole
 
 KINDS = (".svg", ".png")
 DPI = 130
@@ -42,12 +43,10 @@ def require(what: str) -> None:
 
 def save(figure: Any, path: Path) -> None:
     """Write a figure as the path's ending says."""
-    partial = path.with_name(f"{path.name}.partial")
     kind = path.suffix[1:].lower()
-    with _settings():
+    with _settings(), whole(path) as file:
         metadata = {"Date": None} if kind == "svg" else {}
-        figure.savefig(str(partial), format=kind, dpi=DPI, metadata=metadata)
-    partial.replace(path)
+        figure.savefig(file, format=kind, dpi=DPI, metadata=metadata)
 
 
 def svg(figure: Any, name: str, alt: str) -> str:

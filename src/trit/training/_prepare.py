@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -89,14 +88,11 @@ class Preparation:
         parameters, memory, disk = self._check_room()
         left = training.steps - session.step
         tokens = left * training.batch * self.config.model.context
-        seconds = 0.0
-        if left:
-            with loop.threads(self.threads):
-                begun = time.perf_counter()
-                sessions.gradients(session, session.step, session.ternary(training.steps - 1))
-                seconds = (time.perf_counter() - begun) * left
-            for weight in session.network.weights.values():
-                weight.grad = None
+        ternary = session.ternary(training.steps - 1)
+        seconds = loop.seconds_of(
+            left, self.threads, lambda: sessions.gradients(session, session.step, ternary),
+            session.network.weights.values(),
+        )  # fmt: skip
         flops = 6.0 * parameters * tokens
         return Cost(parameters, left, tokens, flops, memory, disk, seconds, self.threads)
 
@@ -111,12 +107,7 @@ class Preparation:
 
         self._check_room()
         with loop.threads(self.threads):
-            loop.run(
-                self._session,
-                on_progress or (lambda what, done, total: None),
-                on_event or (lambda entry: None),
-                stop or (lambda: False),
-            )
+            loop.run(self._session, on_progress, on_event, stop)
             result = self._finish() if self.first else None
             self._session.processes.wait()
         return result or TrainResult.read(self.folder / _folder.RESULT)

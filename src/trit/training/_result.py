@@ -6,7 +6,10 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,15 @@ class TrainResult:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {
-            key: str(value) if isinstance(value, Path) else value
-            for key, value in asdict(self).items()
-        }
+        return as_dict(self)
+
+
+def as_dict(result: DataclassInstance) -> dict[str, Any]:
+    """A result as JSON has it: paths are texts."""
+    return {
+        key: str(value) if isinstance(value, Path) else value
+        for key, value in asdict(result).items()
+    }
 
 
 def duration(seconds: float) -> str:

@@ -174,15 +174,16 @@ def flat(config: Config) -> dict[str, Any]:
             if isinstance(value, dict):
                 walk(value, f"{before}{key}.")
             else:
-                found[before + key] = _plain(value)
+                found[before + key] = plain(value)
 
     walk(asdict(config), "")
     return found
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A setting as JSON has it; paths by their last part."""
     if isinstance(value, tuple):
-        return [_plain(each) for each in value]
+        return [plain(each) for each in value]
     return value.name if isinstance(value, Path) else value
 
 

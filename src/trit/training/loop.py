@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,11 +68,24 @@ def load(work: Work) -> None:
         work.step, work.seconds = int(str(about["step"])), float(str(about["seconds"]))
 
 
-def run(work: Work, report: Progress, event: Event, stop: Callable[[], bool]) -> None:
+def run(
+    work: Work,
+    report: Progress | None = None,
+    event: Event | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> None:
     """All steps that are left. KeyboardInterrupt, with the state saved, once `stop` says so.
 
     TritError when the loss is no longer a number; DoesNotFitError when memory ends.
     """
+    _run(work, report or _silent, event or _silent, stop or (lambda: False))
+
+
+def _silent(*_: object) -> None:
+    """For who wants to hear nothing."""
+
+
+def _run(work: Work, report: Progress, event: Event, stop: Callable[[], bool]) -> None:
     if not work.processes.first:
         return _assist(work, stop)
     with logs.Log(work.folder, work.step) as log:
@@ -139,6 +152,21 @@ def _learn(work: Work) -> dict[str, Any]:
         "tokens_per_second": round(work.step_tokens / spent, 1),
         "seconds": round(work.seconds, 3),
     }
+
+
+def seconds_of(
+    steps: int, threads_: int, gradients: Callable[[], object], weights: Iterable[Tensor]
+) -> float:
+    """How long so many steps take, by the gradients of one, which are thrown away again."""
+    if steps == 0:
+        return 0.0
+    with threads(threads_):
+        begun = time.perf_counter()
+        gradients()
+        seconds = (time.perf_counter() - begun) * steps
+    for weight in weights:
+        weight.grad = None
+    return seconds
 
 
 def due(step: int, every: int) -> bool:

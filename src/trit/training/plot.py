@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from trit.files._whole import whole
 from trit.training import log as logs
 
 FILE = "plot.svg"
@@ -41,9 +42,8 @@ def draw(folder: Path, measure: str = "bits_per_byte") -> Path | None:
     left.set(xlabel="step", ylabel="nats per token", title=folder.name)
     right.set(ylabel=MEASURES[measure])
     figure.legend(loc="outside lower center", ncols=3)
-    partial = folder / f"{FILE}.partial"
-    figure.savefig(str(partial), format="svg")
-    partial.replace(folder / FILE)
+    with whole(folder / FILE) as file:
+        figure.savefig(file, format="svg")
     return folder / FILE
 
 

@@ -18,6 +18,7 @@ from threading import Event, Thread
 from typing import Any
 
 from trit.errors import DoesNotFitError
+from trit.files._whole import whole
 
 OnProgress = Callable[[str, int, int], None]
 """Called as (what, done, total), both in bytes."""
@@ -62,9 +63,8 @@ def change_notes(name: str, change: Callable[[dict[str, Any]], object]) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write whole or not at all."""
-    partial = path.with_name(path.name + ".new")
-    partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with whole(path) as file:
+        file.write((json.dumps(value, indent=1) + "\n").encode())
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -81,14 +80,10 @@ class Preparation:
         session = self.session
         parameters, memory, disk = self._check_room()
         left = session.steps - session.step
-        seconds = 0.0
-        if left:
-            with loop.threads(self.threads):
-                begun = time.perf_counter()
-                session.gradients(session.step)
-                seconds = (time.perf_counter() - begun) * left
-            for each in session.student.parameters.values():
-                each.grad = None
+        seconds = loop.seconds_of(
+            left, self.threads, lambda: session.gradients(session.step),
+            session.student.parameters.values(),
+        )  # fmt: skip
         tokens = left * session.step_tokens
         teacher = sum(each.numel() for each in session.teacher.weights.values())
         flops = float(tokens) * (6 * parameters + 2 * teacher)
@@ -106,12 +101,7 @@ class Preparation:
 
         self._check_room()
         with loop.threads(self.threads):
-            loop.run(
-                self.session,
-                on_progress or (lambda what, done, total: None),
-                on_event or (lambda entry: None),
-                stop or (lambda: False),
-            )
+            loop.run(self.session, on_progress, on_event, stop)
             result = export.finish(self.session, self.start)
         _folder.write_json(self.folder / _folder.RESULT, result.to_dict())
         return result

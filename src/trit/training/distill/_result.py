@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from trit.training._result import as_dict
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,4 @@ class DistillResult:
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
-        return {
-            key: str(value) if isinstance(value, Path) else value
-            for key, value in asdict(self).items()
-        }
+        return as_dict(self)

@@ -11,6 +11,7 @@ from typing import Any
 
 from trit import recipe
 from trit.errors import UsageError
+from trit.training.config import plain
 
 DEVICES = ("auto", "cpu", "cuda")
 TERNARY = ("TQ1_0", "TQ2_0")
@@ -80,12 +81,6 @@ class DistillSettings:
 
     def flat(self) -> dict[str, Any]:
         """Every setting by name, as JSON has it; paths by their last part."""
-
-        def plain(value: Any) -> Any:
-            if isinstance(value, tuple):
-                return [plain(each) for each in value]
-            return value.name if isinstance(value, Path) else value
-
         found = {name: plain(value) for name, value in asdict(self).items()}
         found["held_out"] = self.share if self.data else None
         if self.is_file:

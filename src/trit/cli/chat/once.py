@@ -1,10 +1,10 @@
 """One answer: streamed to stdout, or printed as JSON; what it took on stderr."""
 
-from trit.cli._chat_answer import Shown
-from trit.cli._chat_settings import SHOWN, Asked, described
-from trit.cli._chat_stats import Memory, seconds_since_start, speeds
-from trit.cli._chat_terminal import Screen
 from trit.cli._terminal import print_json, table
+from trit.cli.chat.answer import Shown
+from trit.cli.chat.screen import Screen
+from trit.cli.chat.settings import SHOWN, Asked, described
+from trit.cli.chat.stats import Memory, seconds_since_start, speeds
 from trit.errors import UsageError
 from trit.runtime.generate import Chunk, Generation, Request, join, with_seed
 from trit.runtime.model import Model

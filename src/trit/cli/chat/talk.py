@@ -1,7 +1,7 @@
 """A conversation on a terminal: read a message, stream the answer, again.
 
 Ctrl-C stops the answer and keeps what was said, a second one leaves; Ctrl-D leaves. A message in
-triple quotes may have several lines. What begins with a slash is a command (_chat_commands.py).
+triple quotes may have several lines. What begins with a slash is a command (commands.py).
 """
 
 import os
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from trit.cli._chat_commands import COMMANDS, obey
-from trit.cli._chat_conversation import Conversation
-from trit.cli._chat_session import located, open_session, state_folder
-from trit.cli._chat_settings import Asked
-from trit.cli._chat_terminal import Screen
+from trit.cli.chat.commands import COMMANDS, obey
+from trit.cli.chat.conversation import Conversation
+from trit.cli.chat.screen import Screen
+from trit.cli.chat.session import located, open_session, state_folder
+from trit.cli.chat.settings import Asked
 from trit.errors import TritError, UsageError
 from trit.runtime.model import Model
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trit.cli._chat_settings import Asked
+from trit.cli.chat.settings import Asked
 from trit.errors import InvalidFileError, TritError, UsageError
 from trit.files._whole import whole
 from trit.runtime import sessions

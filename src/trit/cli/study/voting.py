@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from trit.cli._chat_terminal import Screen
 from trit.cli._terminal import note
+from trit.cli.chat.screen import Screen
 
 if TYPE_CHECKING:
     from trit.compare import Presentation, Store

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trit.cli._terminal import counted, size, table, wrapped
+from trit.cli._terminal import counted, signed, size, table, wrapped
 
 if TYPE_CHECKING:
     from trit.compare import Comparison
@@ -33,7 +33,7 @@ def as_text(found: "Comparison") -> str:
 def _models(found: "Comparison") -> str:
     rows = [["", "MODEL", "TYPE", "SIZE", "TOKENS", "ELO (95%)"]]
     for place, model in enumerate(found.models):
-        elo = "" if found.strengths is None else _signed(found.strengths[place], 1, 0)
+        elo = "" if found.strengths is None else signed(found.strengths[place], 1, 0)
         if place == 0 and elo:
             elo = "0"
         tokens = f"{found.answer_tokens[place]:.0f}"
@@ -101,7 +101,7 @@ def _remarks(found: "Comparison") -> list[str]:
             lines.append(
                 f"{shift.heavier} over {shift.lighter}: score {100 * shift.blind:.0f}% blind, "
                 f"{100 * shift.named:.0f}% with names; names moved it by "
-                f"{_signed(shift.change, 100, 0)} points, {counted(shift.votes, 'vote')}."
+                f"{signed(shift.change, 100, 0)} points, {counted(shift.votes, 'vote')}."
             )
     return ["\n".join(wrapped(line) for line in lines)] if lines else []
 
@@ -117,7 +117,7 @@ def _beliefs(found: "Beliefs") -> list[str]:
         lines.append(
             f"The preferred answer was believed to be the heavier's in {_percent(found.liked)}%, "
             f"and was in {_percent(found.heavier)}%: a confidence gap of "
-            f"{_signed(found.gap, 100, 0)} points."
+            f"{signed(found.gap, 100, 0)} points."
         )
     return lines
 
@@ -129,7 +129,7 @@ def _judgement(found: "Judgement", letters: dict[str, str]) -> str:
         counts = (pair.votes, pair.wins, pair.losses, pair.ties, pair.same)
         rows.append(
             [_versus(pair, letters), *map(str, counts), _percent(pair.score), f"{pair.p:.2g}",
-             "" if margin is None else _signed(margin, 1, 3)]
+             "" if margin is None else signed(margin, 1, 3)]
         )  # fmt: skip
     means = ", ".join(
         f"{letter} {nats:.3f}" for letter, nats in zip(letters.values(), found.nats, strict=True)
@@ -155,8 +155,3 @@ def _percent(value: "Interval | None") -> str:
     if value is None:
         return "–"
     return f"{100 * value.value:.0f} ({100 * value.low:.0f}–{100 * value.high:.0f})"
-
-
-def _signed(value: "Interval", factor: float, digits: int) -> str:
-    shown = (f"{factor * part:+.{digits}f}" for part in (value.value, value.low, value.high))
-    return "{} ({} … {})".format(*shown)

@@ -46,7 +46,7 @@ def carry_out(
         result = _run(job, jsonl)
     measured = None
     if card and not dry_run:
-        from trit.cli._card import fill
+        from trit.cli.figures.card import fill
 
         measured = fill(Path(job.out or ""), job.source.path, threads, jsonl)
     if json:
@@ -55,7 +55,7 @@ def carry_out(
         return
     print(as_text(result, dry_run))
     if measured:
-        from trit.cli._card import card_rows
+        from trit.cli.figures.card import card_rows
 
         print(table(card_rows(measured.to_dict())))
 

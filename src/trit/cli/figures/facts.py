@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trit.cli._terminal import counted, signed, table
+
 if TYPE_CHECKING:
     from trit.evaluate._interval import Interval
     from trit.evaluate.recall import Group, Recall
@@ -25,8 +27,6 @@ def asked(
 
 def facts_text(result: "Recall") -> str:
     """The answer for people; shares in percent, intervals of 95%."""
-    from trit.cli._terminal import counted
-
     against = "" if result.reference is None else f" against {result.reference}"
     parts = [
         f"{result.model}{against}",
@@ -44,8 +44,6 @@ def facts_text(result: "Recall") -> str:
 
 
 def _shares(groups: Sequence["Group"]) -> str:
-    from trit.cli._terminal import table
-
     compared = groups[0].change is not None
     head = ["RIGHT, %", "FACTS", "MODEL (95%)"]
     rows = [[*head, "REF.", "CHANGE (95%)", "LOST", "WON"] if compared else head]
@@ -60,7 +58,7 @@ def _shares(groups: Sequence["Group"]) -> str:
             assert group.reference_right is not None
             row += [
                 f"{100 * group.reference_right.value:.1f}",
-                _signed(group.change, 100, 1),
+                signed(group.change, 100, 1),
                 str(group.lost),
                 str(group.won),
             ]
@@ -69,16 +67,14 @@ def _shares(groups: Sequence["Group"]) -> str:
 
 
 def _margins(groups: Sequence["Group"]) -> str:
-    from trit.cli._terminal import table
-
     compared = groups[0].change is not None
     head = ["MARGIN, nats", "MODEL (95%)"]
     rows = [[*head, "REF.", "CHANGE (95%)"] if compared else head]
     for group in groups:
-        row = [group.name, _signed(group.margin, 1, 2)]
+        row = [group.name, signed(group.margin, 1, 2)]
         if group.margin_change is not None:
             assert group.reference_margin is not None
-            row += [f"{group.reference_margin.value:+.2f}", _signed(group.margin_change, 1, 2)]
+            row += [f"{group.reference_margin.value:+.2f}", signed(group.margin_change, 1, 2)]
         rows.append(row)
     return table(rows, right=frozenset(range(1, len(rows[0]))))
 
@@ -87,8 +83,8 @@ def _rare_first(right: "Interval", margin: "Interval") -> list[str]:
     """Whether rare facts go first."""
     return [
         "change of rare facts less that of frequent ones; below zero: rare ones go first",
-        f"  right  {_signed(right, 100, 1)} %: {_verdict(right)}",
-        f"  margin {_signed(margin, 1, 3)} nats: {_verdict(margin)}",
+        f"  right  {signed(right, 100, 1)} %: {_verdict(right)}",
+        f"  margin {signed(margin, 1, 3)} nats: {_verdict(margin)}",
     ]
 
 
@@ -105,11 +101,6 @@ def _forgotten(result: "Recall") -> list[str]:
     more = f", the {SHOWN} rarest (--json: all)" if count > SHOWN else ""
     lines = [f"  {fact.prompt} {fact.answer}" for fact in result.forgotten[:SHOWN]]
     return ["", f"forgotten: {count}{more}", *(_cut(line) for line in lines)]
-
-
-def _signed(value: "Interval", factor: float, digits: int) -> str:
-    shown = (f"{factor * part:+.{digits}f}" for part in (value.value, value.low, value.high))
-    return "{} ({} … {})".format(*shown)
 
 
 def _cut(line: str) -> str:

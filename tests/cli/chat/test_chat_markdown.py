@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from trit.cli._chat_markdown import BOLD, CODE, DIM, ITALIC, RESET, Markdown, cells
+from trit.cli.chat.markdown import BOLD, CODE, DIM, ITALIC, RESET, Markdown, cells
 
 _ANSI = re.compile(r"\x1b\[[\d;]*m")
 

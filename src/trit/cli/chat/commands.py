@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from trit.cli._chat_conversation import Conversation
-from trit.cli._chat_session import located, named, open_session
-from trit.cli._chat_settings import Asked, biases, described, form_of
-from trit.cli._chat_stats import Memory, speeds
 from trit.cli._terminal import table, wrapped
+from trit.cli.chat.conversation import Conversation
+from trit.cli.chat.session import located, named, open_session
+from trit.cli.chat.settings import Asked, biases, described, form_of
+from trit.cli.chat.stats import Memory, speeds
 from trit.errors import UsageError
 
 # Name in /set -> field of Asked, and what reads its value.

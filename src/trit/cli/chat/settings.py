@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trit.cli._chat_input import read_file
+from trit.cli.chat.prompt import read_file
 from trit.errors import UsageError
 from trit.runtime.sample import SamplerSettings
 

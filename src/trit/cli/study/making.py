@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from trit.errors import UsageError
 
 if TYPE_CHECKING:
-    from trit.cli._chat_settings import Asked
+    from trit.cli.chat.settings import Asked
     from trit.compare import Settings, Store
 
 
@@ -22,7 +22,7 @@ def study(
     """The study of the file, begun if there is none."""
     from trit.cli._resolve import resolve
     from trit.cli._terminal import note
-    from trit.compare import Store, begin, read_prompts
+    from trit.compare import Store, begin, own_settings, read_prompts
 
     if not output.exists() and (len(models) < 2 or prompts is None):
         raise UsageError(
@@ -34,23 +34,13 @@ def study(
         with Store.open(output) as store:
             base, known = store.settings, len(store.prompts())
     else:
-        base, known = _first_settings(paths[0]), 0
+        base, known = own_settings(paths[0]), 0
         note("reading the files for their hashes")
     settings = _with(base, asked, ctx, catch_every, belief)
     store = begin(paths, texts, output, settings)
     if 0 < known < len(store.prompts()):
         note(f"{len(store.prompts()) - known} new prompts")
     return store
-
-
-def _first_settings(path: Path) -> "Settings":
-    """The defaults, with the first model's own sampling."""
-    from trit.compare import Settings
-    from trit.files import checkpoint
-    from trit.runtime.own_sampling import own_sampling
-
-    with checkpoint.open(path) as file:
-        return Settings(sampling=own_sampling(file))
 
 
 def _with(
@@ -77,9 +67,9 @@ def _with(
 
 def make(store: "Store", threads: int | None, jsonl: bool) -> None:
     """Make answers, with their cost before and how far they are on the way."""
-    from trit.cli._chat_settings import described
     from trit.cli._progress import Progress
     from trit.cli._terminal import counted, note
+    from trit.cli.chat.settings import described
     from trit.compare import Making
     from trit.compare import make as make_answers
 

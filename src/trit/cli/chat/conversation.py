@@ -5,13 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-from trit.cli import _chat_session
-from trit.cli._chat_answer import Shown
-from trit.cli._chat_input import read_file, titled
-from trit.cli._chat_session import Message, Opened
-from trit.cli._chat_settings import Asked, described
-from trit.cli._chat_terminal import Screen
 from trit.cli._terminal import counted, wrapped
+from trit.cli.chat import session
+from trit.cli.chat.answer import Shown
+from trit.cli.chat.prompt import read_file, titled
+from trit.cli.chat.screen import Screen
+from trit.cli.chat.session import Message, Opened
+from trit.cli.chat.settings import Asked, described
 from trit.errors import TritError, UsageError
 from trit.runtime.generate import Chunk, Request, Stats, with_seed
 from trit.runtime.model import Model
@@ -94,7 +94,7 @@ class Conversation:
         """Write the session to a file. UsageError if it cannot be written."""
         try:
             ids = self._prompt(answering=False) if self.messages else []
-            held = _chat_session.save(path, self.model, self.asked, self.messages, ids)
+            held = session.save(path, self.model, self.asked, self.messages, ids)
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}") from None
         cache = f", with the cache of {counted(held, 'token')}" if held else ""
@@ -106,7 +106,7 @@ class Conversation:
         gives none, its system message unless that one's is to be kept. A conversation that is saved
         in the end is this one from now on. Says where it has to be read again, and why."""
         given = self._given if keep_system else replace(self._given, system=None)
-        asked = _chat_session.with_settings(given, opened)
+        asked = session.with_settings(given, opened)
         if asked.system is not None and not self.templated:
             raise UsageError("it has a system message, and the model has no chat template.")
         self.messages, self.asked = opened.messages, asked
@@ -115,7 +115,7 @@ class Conversation:
         self.model.forget()
         count = counted(len(self.messages), "message")
         try:
-            held = _chat_session.restore(opened, self.model)
+            held = session.restore(opened, self.model)
         except TritError as error:
             self.screen.note(wrapped(f"{count} loaded, without the cache: {error}"))
             tokens = len(self._prompt(answering=False)) if self.messages else 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from trit.cli._measuring import Measuring
 from trit.cli._terminal import note, size, table
-from trit.cli._writing import carry_out
+from trit.cli.writing.job import carry_out
 
 if TYPE_CHECKING:
     from trit.budget import Allocation, Target

@@ -2,9 +2,9 @@
 
 import time
 
-from trit.cli._chat_markdown import Markdown
-from trit.cli._chat_terminal import Screen
 from trit.cli._terminal import counted
+from trit.cli.chat.markdown import Markdown
+from trit.cli.chat.screen import Screen
 from trit.runtime.generate import Chunk
 
 _TICK = 0.2  # seconds between two looks at the clock while a model thinks

@@ -1,0 +1,1 @@
+"""What stands behind `trit compare`: answers made, votes on a terminal, results in words."""
