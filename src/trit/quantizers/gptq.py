@@ -139,8 +139,10 @@ def choose(
     first, best = factors[0], factors[0]
     if len(factors) > 1:
         some = weights[:: -(-len(weights) // TRIED_ROWS)]
-        tried = [feed_back(some, format_name, each, None, threads, isa)[0] for each in factors]
-        lost = [judge(some, format_name, first, each, threads, isa).sum() for each in tried]
+        lost = []
+        for each in factors:
+            tried, _ = feed_back(some, format_name, each, None, threads, isa)
+            lost.append(judge(some, format_name, first, tried, threads, isa).sum())
         best = factors[int(np.argmin(lost))]
     data, losses = feed_back(weights, format_name, best, None, threads, isa)
     if best is not first:
@@ -213,13 +215,12 @@ def factorize(
     mean = float(diagonal.mean(dtype=np.float64)) or 1.0  # nothing ever fires: all columns alike
     order = _order(diagonal, block)
     gram = np.ascontiguousarray(gram, dtype=np.float32)
-    while share <= MOST_DAMPING:
+    for more in dict.fromkeys((share, min(10 * share, MOST_DAMPING), MOST_DAMPING)):
         found = _core.gptq_factor(
-            gram, order, share, FLOOR * mean, threads or default_threads(), isa or engine.isa()
+            gram, order, more, FLOOR * mean, threads or default_threads(), isa or engine.isa()
         )
         if found is not None:
-            return Factor(*found, order, share)
-        share *= 10
+            return Factor(*found, order, more)
     raise TritError(
         "a Gram matrix is not positive definite, even with ten times its diagonal added: it is "
         "no sum of x xᵀ. Measure it again."
