@@ -41,18 +41,9 @@ def study(models: list[Path], tmp_path: Path) -> Path:
     return path
 
 
-def made(store: Store, prompt: int, lengths: tuple[int, ...] = (5, 6, 7)) -> list[Answer]:
-    """Answers of models without weights, as studies.written has them."""
-    return [
-        Answer((m.id, 0), prompt, f"answer to {prompt} - {'abc'[m.id]}0", lengths[m.id], "stop",
-               prompt, 9, 0.1, 0.5, "scalar", 1)
-        for m in store.models
-    ]  # fmt: skip
-
-
 def add(store: Store, voter: str, text: str) -> int:
     number = max(store.prompts()) + 1
-    assert store.add_own_prompt(voter, number, text, 1e9, made(store, number))
+    assert store.add_own_prompt(voter, number, text, 1e9, studies.answers(store, number))
     return number
 
 
@@ -183,7 +174,9 @@ def test_answers_are_held_back(study: Path, monkeypatch: pytest.MonkeyPatch) -> 
     def answer(model: object, wanted: object, prompts: dict[int, str], *_: object) -> list[Answer]:
         [((who, _), number)] = wanted  # type: ignore[misc]
         tokens, seconds = speeds[who]
-        return [replace(made(store, number)[who], tokens=tokens, generation_seconds=seconds)]
+        return [
+            replace(studies.answers(store, number)[who], tokens=tokens, generation_seconds=seconds)
+        ]
 
     monkeypatch.setattr(asking, "answer", answer)
     with Store.open(study) as store:
@@ -231,7 +224,7 @@ def test_of_three_models_one_pair_comes_now_and_the_others_last(tmp_path: Path) 
 def test_the_same_text_of_all_is_asked_of_nobody(tmp_path: Path) -> None:
     with studies.written(tmp_path / "s.sqlite", prompts=1) as store:
         number = max(store.prompts()) + 1
-        answers = [replace(one, text="alike") for one in made(store, number)]
+        answers = [replace(one, text="alike") for one in studies.answers(store, number)]
         assert store.add_own_prompt("ann", number, "mine", 1e9, answers)
         shown = Voting(store).next("ann")
         assert shown is not None and shown.prompt == "question 1"
@@ -310,13 +303,13 @@ def test_a_study_of_before_is_gone_on_with(tmp_path: Path) -> None:
     old.close()
     for _ in range(2):
         with Store.open(path) as store:
-            assert store.add_look(2) == [(1, 0)] or store.add_look(2) == [(1, 0), (2, 0)]
-            assert len(store.answers()) == 4
+            assert store.add_look(1) == [(1, 0)] and len(store.answers()) == 4
     with Store.open(path) as store:
         add(store, "ann", "mine")
-        for change in ("UPDATE own_prompt SET voter = 'bob'", "DELETE FROM own_prompt"):
-            with pytest.raises(sqlite3.IntegrityError, match="only added"):
-                sqlite3.connect(path).execute(change)
+    again = sqlite3.connect(path)
+    for change in ("UPDATE own_prompt SET voter = 'bob'", "DELETE FROM own_prompt"):
+        with pytest.raises(sqlite3.IntegrityError, match="only added"):
+            again.execute(change)
 
 
 def test_an_interrupted_study_does_not_make_them_again(study: Path, models: list[Path]) -> None:
