@@ -32,7 +32,7 @@ trit.asking = (voter, ready, show) => {
   function wait(controller) {
     waiting = controller;
     bar.hidden = cancel.hidden = waiting === null;
-    send.disabled = waiting !== null;
+    send.hidden = waiting !== null || text.disabled;
     text.readOnly = waiting !== null;
   }
 
@@ -75,7 +75,7 @@ trit.asking = (voter, ready, show) => {
       ? "All prompts that a voter may ask are asked."
       : `All models answer it, without names as before; only you see it. ${own.left} left.`;
     text.disabled = own.left === 0;
-    send.hidden = own.left === 0;
+    wait(waiting);
   }
 
   wait(null);
