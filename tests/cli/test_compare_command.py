@@ -22,7 +22,7 @@ from compare import studies
 from server import live
 from trit import cli
 from trit.cli import _voting
-from trit.compare import Store, Voting
+from trit.compare import Settings, Store, Voting
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,11 @@ def test_from_answers_to_results(run: Callable[..., Any], models: list[str]) -> 
         (["-o", "prompts.txt"], 1, "expected a study"),
         (["--results", "--page"], 2, "--results"),
         (["--epsilon", "-1"], 2, "--epsilon"),
+        (["--with-own"], 2, "--with-own is about results"),
+        (["--with-own", "--page"], 2, "--with-own"),
+        (["--own", "3", "--results"], 2, "--own is about blind votes"),
+        (["--own", "3", "--named"], 2, "--own"),
+        (["--own", "-1"], 2, "own"),
         (["--temp", "-1"], 2, "temperature"),
         (["--catch-every", "x"], 2, "catch-every"),
     ],
@@ -177,6 +182,52 @@ def test_votes_on_a_terminal(tmp_path: Path) -> None:
         (ballot,) = store.ballots("blind")
         assert (ballot.choice, ballot.believed, ballot.voter) == ("tie", "unsure", "terminal")
         assert len(store.undone()) == 1
+
+
+def test_a_prompt_of_ones_own_on_a_terminal(tmp_path: Path, models: list[str]) -> None:
+    """Refused, answered, voted on; Ctrl-C while the models answer leaves nothing of it."""
+    path, settings = tmp_path / "study.sqlite", Settings(max_tokens=100, ctx=200, ask_belief=False)
+    trit.compare(models, ["One?"], path, settings, threads=1)
+    terminal = Terminal("-o", str(path), "--own", "2", "-t", "1")
+    assert "p a prompt of yours" in terminal.until("q leave: ")
+    for line, reply in (("One?", "the study has this prompt already"), ("Two?", "── 1 of 2")):
+        terminal.type("p")
+        terminal.until("left): ")
+        terminal.type(line)
+        terminal.until(reply)
+    assert "Two?" in terminal.until("q leave: ")
+    terminal.type("p")
+    assert "(1 prompt " in terminal.until("left): ")
+    terminal.type("Three?")
+    terminal.until("Ctrl-C cancels")
+    os.write(terminal.master, b"\x03")
+    terminal.until("cancelled; nothing of it is kept")
+    terminal.type("2")
+    terminal.until("2 of 2")
+    terminal.type("q")
+    terminal.until("1 of 2 comparisons voted on")
+    assert terminal.end() == 0
+    with Store.open(path) as store:
+        assert list(store.prompts().values()) == ["One?", "Two?"]
+        (ballot,) = store.ballots("blind")
+        assert store.own_prompts() == {ballot.prompt: {"terminal"}}
+
+
+def test_results_say_what_is_among_them(run: Callable[..., Any]) -> None:
+    with studies.written(Path("study.sqlite"), prompts=2) as store:
+        assert store.add_own_prompt("ann", 3, "mine", 1e9, studies.answers(store, 3))
+        shown = Voting(store).next("ann")
+        assert shown is not None and shown.prompt == "mine"
+        Voting(store).vote(shown.token, "1")
+    code, out, _ = run("--results")
+    told = " ".join(out.split())
+    assert code == 0 and "2 prompts, 0 votes of 0 voters" in told
+    assert "1 prompt of their own" in told and "not among these figures (--with-own)" in told
+    told = " ".join(run("--results", "--with-own")[1].split())
+    assert "3 prompts, 1 vote of 1 voter" in told and "they are among these figures" in told
+    found = json.loads(run("--json", "--with-own")[1])
+    assert found["own"] == {"prompts": 1, "voters": 1, "votes": 1, "included": True}
+    assert all(len(line) <= 80 for line in out.splitlines())
 
 
 def test_named_votes_on_a_terminal(tmp_path: Path) -> None:

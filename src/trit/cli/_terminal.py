@@ -69,6 +69,9 @@ def machine_line(where: "Machine") -> str:
     return "\n".join(wrapped(line) for line in lines)
 
 
-def wrapped(text: str) -> str:
-    """Prose in 80 columns."""
-    return textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False)
+def wrapped(text: str, indent: str = "") -> str:
+    """Prose in 80 columns, each line behind `indent`."""
+    return textwrap.fill(
+        text, 80, break_long_words=False, break_on_hyphens=False, initial_indent=indent,
+        subsequent_indent=indent,
+    )  # fmt: skip

@@ -80,4 +80,4 @@ def _table(found: "Recommendation") -> str:
 def _short(each: "Candidate") -> str:
     """The file's name, its end where it is long, or the type."""
     name = each.label.rpartition("/")[2]
-    return name if len(name) <= 20 else "…" + name[-19:]
+    return name if len(name) <= 24 else "…" + name[-23:]
