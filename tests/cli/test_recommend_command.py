@@ -20,6 +20,14 @@ def test_three_lines_and_a_table(device: str, capsys: pytest.CaptureFixture[str]
     assert "not measured on this model" in "\n".join(lines)
 
 
+@pytest.mark.parametrize("command", ["recommend", "estimate"])
+def test_high_speeds_are_written_out(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A small model on a quick machine writes hundreds of tokens a second, no 1e+02."""
+    assert main([command, "60M", "--device", "steam-deck"]) == 0
+    out = capsys.readouterr().out
+    assert "e+" not in out and any(word.isdigit() and int(word) > 99 for word in out.split())
+
+
 def test_json_and_nothing_that_fits(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["recommend", "70B", "--ram", "16GiB", "--no-measure", "--json"]) == 3
     answer = json.loads(capsys.readouterr().out)

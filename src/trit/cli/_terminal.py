@@ -34,6 +34,11 @@ def size(count: float) -> str:
     raise AssertionError("unreachable")
 
 
+def rate(speed: float) -> str:
+    """Three figures of so many a second, never 1e+03."""
+    return f"{speed:.0f}" if speed >= 100 else f"{speed:.3g}"
+
+
 def counted(count: int, noun: str) -> str:
     """'1 run', '2 runs', '1,234 runs'."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"

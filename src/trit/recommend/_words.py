@@ -36,7 +36,7 @@ def described(
     taken += f" with {ctx:,} tokens of context"
     speed = chosen.option.tokens_per_second
     if speed is not None:
-        taken += f": about {speed:.2g} tokens/s"
+        taken += f": about {_rate(speed)} tokens/s"
     return (
         f"Take {chosen.label}: {how}",
         f"{taken}.",
@@ -49,6 +49,11 @@ def _loss(chosen: Candidate) -> str:
         return "It was trained in this type, so it is the model itself"
     known = "measured" if chosen.measured else "expected"
     return f"It loses {chosen.kld:.2g} nats a token ({known})"
+
+
+def _rate(speed: float) -> str:
+    """Two figures, never 1e+02."""
+    return f"{speed:.0f}" if speed >= 10 else f"{speed:.2g}"
 
 
 def _size(count: int) -> str:
@@ -67,5 +72,5 @@ def _others(chosen: Candidate, candidates: Sequence[Candidate], readable: float)
         return f"{nearest.label} loses less, but does not fit"
     speed = nearest.option.tokens_per_second
     if speed is not None and speed < readable:
-        return f"{nearest.label} loses less, at {speed:.2g} tokens/s"
+        return f"{nearest.label} loses less, at {_rate(speed)} tokens/s"
     return f"what {nearest.label} would save does not show"
