@@ -22,7 +22,8 @@ from compare import studies
 from server import live
 from trit import cli
 from trit.cli.study import voting as on_terminal
-from trit.compare import Store, Voting
+from trit.compare import Asking, Settings, Store, Voting
+from trit.compare.study import Answer
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +86,11 @@ def test_from_answers_to_results(run: Callable[..., Any], models: list[str]) -> 
         (["-o", "prompts.txt"], 1, "expected a study"),
         (["--results", "--page"], 2, "--results"),
         (["--epsilon", "-1"], 2, "--epsilon"),
+        (["--with-own"], 2, "--with-own is about results"),
+        (["--with-own", "--page"], 2, "--with-own"),
+        (["--own", "3", "--results"], 2, "--own is about blind votes"),
+        (["--own", "3", "--named"], 2, "--own"),
+        (["--own", "-1"], 2, "own"),
         (["--temp", "-1"], 2, "temperature"),
         (["--catch-every", "x"], 2, "catch-every"),
     ],
@@ -176,7 +182,63 @@ def test_votes_on_a_terminal(tmp_path: Path) -> None:
     with Store.open(path) as store:
         (ballot,) = store.ballots("blind")
         assert (ballot.choice, ballot.believed, ballot.voter) == ("tie", "unsure", "terminal")
-        assert store.undone() == 1
+        assert len(store.undone()) == 1
+
+
+def test_a_prompt_of_ones_own_on_a_terminal(tmp_path: Path, models: list[str]) -> None:
+    """Refused, answered, voted on."""
+    path, settings = tmp_path / "study.sqlite", Settings(max_tokens=9, ctx=200, ask_belief=False)
+    trit.compare(models, ["One?"], path, settings, threads=1)
+    terminal = Terminal("-o", str(path), "--own", "2", "-t", "1")
+    assert "p a prompt of yours" in terminal.until("q leave: ")
+    for line, reply in (("One?", "the study has this prompt already"), ("Two?", "── 1 of 2")):
+        terminal.type("p")
+        terminal.until("left): ")
+        terminal.type(line)
+        terminal.until(reply)
+    assert "Two?" in terminal.until("q leave: ")
+    terminal.type("2")
+    terminal.until("2 of 2")
+    terminal.type("q")
+    terminal.until("1 of 2 comparisons voted on")
+    assert terminal.end() == 0
+    with Store.open(path) as store:
+        assert list(store.prompts().values()) == ["One?", "Two?"]
+        (ballot,) = store.ballots("blind")
+        assert store.own_prompts() == {ballot.prompt: {"terminal"}}
+
+
+def test_ctrl_c_cancels_a_prompt(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """While the models answer; nothing of it is kept, and the voting goes on."""
+
+    class Stopped(Asking):
+        def _answers(self, *_: object) -> list[Answer]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("builtins.input", lambda words: "Why?")
+    with studies.written(tmp_path / "study.sqlite", prompts=2) as store:
+        assert on_terminal._asked(Stopped(store), "ann") is False
+        assert len(store.prompts()) == 2
+    assert "cancelled; nothing of it is kept" in capsys.readouterr().err
+
+
+def test_results_say_what_is_among_them(run: Callable[..., Any]) -> None:
+    with studies.written(Path("study.sqlite"), prompts=2) as store:
+        assert store.add_own_prompt("ann", 3, "mine", 1e9, studies.answers(store, 3))
+        shown = Voting(store).next("ann")
+        assert shown is not None and shown.prompt == "mine"
+        Voting(store).vote(shown.token, "1")
+    code, out, _ = run("--results")
+    told = " ".join(out.split())
+    assert code == 0 and "2 prompts, 0 votes of 0 voters" in told
+    assert "1 prompt of their own" in told and "not among these figures (--with-own)" in told
+    told = " ".join(run("--results", "--with-own")[1].split())
+    assert "3 prompts, 1 vote of 1 voter" in told and "they are among these figures" in told
+    found = json.loads(run("--json", "--with-own")[1])
+    assert found["own"] == {"prompts": 1, "voters": 1, "votes": 1, "included": True}
+    assert all(len(line) <= 80 for line in out.splitlines())
 
 
 def test_named_votes_on_a_terminal(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from trit.cli import main
+from trit.cli import _terminal, main
 from trit.estimate import devices
+from trit.recommend import _words
 
 
 @pytest.mark.parametrize("device", devices())
@@ -18,6 +19,16 @@ def test_three_lines_and_a_table(device: str, capsys: pytest.CaptureFixture[str]
     marked = [line for line in lines if line.startswith("->")]
     assert len(marked) == 1 and marked[0].split()[1] == lines[0].split()[-1]
     assert "not measured on this model" in "\n".join(lines)
+
+
+def test_high_speeds_are_written_out() -> None:
+    """Hundreds of tokens a second are no 1e+02."""
+    assert [_words._rate(speed) for speed in (0.123, 9.87, 99.6, 1234.5)] == [
+        "0.12", "9.9", "100", "1234",
+    ]  # fmt: skip
+    assert [_terminal.rate(speed) for speed in (0.1234, 17.43, 99.94, 1234.5)] == [
+        "0.123", "17.4", "99.9", "1234",
+    ]  # fmt: skip
 
 
 def test_json_and_nothing_that_fits(capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,6 +39,19 @@ def test_list_shows_what_is_here_and_what_could_be(
     assert " 93.8 MiB  no    Apache-2.0" in rows["smollm2-135m-instruct"]
 
 
+def test_list_on_a_narrow_terminal(
+    cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No line is cut: what a model is about has lines of its own."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in out.splitlines())
+    words = " ".join(out.split())
+    assert all(model.description in words for model in zoo.models().values())
+
+
 def test_list_as_json(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = put(cache, "gemma-3-270m")
     assert cli.main(["ls", "--json"]) == 0

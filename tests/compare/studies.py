@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trit.compare.store import Store
-from trit.compare.study import Answer, ModelRow, Settings
+from trit.compare.study import Answer, Draw, ModelRow, Settings
 
 NAMES = ("heavy-f16", "middle-q4", "light-q2")
 
@@ -25,13 +25,21 @@ def written(
     store = Store.create(path, settings or Settings(catch_every=0), rows)
     store.add_prompts([f"question {i}" for i in range(1, prompts + 1)])
     store.add_answers(
-        [
-            Answer(draw, p, "alike" if p in same else _text(draw, p), 5 + draw[0], "stop", p, 9,
-                   0.1 * (1 + draw[0]), 0.5 * (1 + draw[0]), "scalar", 1)
-            for draw, p in store.wanted()
-        ]
-    )  # fmt: skip
+        [answer(draw, p, "alike" if p in same else _text(draw, p)) for draw, p in store.wanted()]
+    )
     return store
+
+
+def answers(store: Store, prompt: int) -> list[Answer]:
+    """One of each model, to a prompt of a voter's own."""
+    draws = [(model.id, 0) for model in store.models]
+    return [answer(draw, prompt, _text(draw, prompt)) for draw in draws]
+
+
+def answer(draw: Draw, prompt: int, text: str) -> Answer:
+    """The lighter a model, the longer it took here."""
+    seconds = 0.1 * (1 + draw[0]), 0.5 * (1 + draw[0])
+    return Answer(draw, prompt, text, 5 + draw[0], "stop", prompt, 9, *seconds, "scalar", 1)
 
 
 def _text(draw: tuple[int, int], prompt: int) -> str:

@@ -123,7 +123,8 @@ def test_cards_go_before_curves(tmp_path: Path) -> None:
     found = trit.recommend(paths, 64, measure=False)
     chosen = sound(found)
     assert (chosen.type, chosen.kld, chosen.measured) == ("Q4_K_M", 0.01, True)
-    assert found.words[0] == f"Take {paths[1]}" and "measured" in found.words[2]
+    assert found.words[0] == f"Take {paths[1]}: trit run {paths[1]}"
+    assert "measured" in found.words[2]
 
 
 def give_card(path: Path, kld: float) -> None:

@@ -79,7 +79,7 @@ def test_votes_undo_and_results(browser: Browser, address: str, store: Store) ->
     assert sorted(b.choice for b in cast if b.choice not in ("heavier", "lighter")) == [
         "bad", "tie",
     ]  # fmt: skip
-    assert len(cast) == 3 and store.undone() == 1
+    assert len(cast) == 3 and len(store.undone()) == 1
     assert {b.believed for b in cast} <= {"heavier", "lighter"}
 
 

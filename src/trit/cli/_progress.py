@@ -99,7 +99,7 @@ class Progress:
             self._bar = _make_bar(self.unit)
             self._bar.start()
         if self._task is None:
-            self._task = self._bar.add_task(self._what)
+            self._task = self._bar.add_task(self._what, total=None)
         what = self._what
         if self.remark:
             what += f", {self.remark}, {self._count(self._rate(done, now))}/s"

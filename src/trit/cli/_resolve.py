@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from trit.cli._progress import Progress
-from trit.cli._terminal import note
+from trit.cli._terminal import note, wrapped
 from trit.errors import UsageError
 
 
@@ -25,4 +25,6 @@ def resolve(reference: str, *, jsonl: bool = False) -> Path:
     from trit import zoo
 
     with Progress(jsonl=jsonl) as progress:
-        return zoo.resolve(reference, on_progress=progress, announce=note)
+        return zoo.resolve(
+            reference, on_progress=progress, announce=lambda text: note(wrapped(text))
+        )

@@ -35,6 +35,11 @@ def size(count: float) -> str:
     raise AssertionError("unreachable")
 
 
+def rate(speed: float) -> str:
+    """Three figures of so many a second, never 1e+03."""
+    return f"{speed:.0f}" if speed >= 100 else f"{speed:.3g}"
+
+
 def counted(count: int, noun: str) -> str:
     """'1 run', '2 runs', '1,234 runs'."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
@@ -76,6 +81,9 @@ def machine_line(where: "Machine") -> str:
     return "\n".join(wrapped(line) for line in lines)
 
 
-def wrapped(text: str) -> str:
-    """Prose in 80 columns."""
-    return textwrap.fill(text, 80, break_long_words=False, break_on_hyphens=False)
+def wrapped(text: str, indent: str = "") -> str:
+    """Prose in 80 columns, each line behind `indent`."""
+    return textwrap.fill(
+        text, 80, break_long_words=False, break_on_hyphens=False, initial_indent=indent,
+        subsequent_indent=indent,
+    )  # fmt: skip

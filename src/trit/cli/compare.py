@@ -26,7 +26,7 @@ from trit.cli._options import (
 from trit.errors import UnsupportedError, UsageError
 
 if TYPE_CHECKING:
-    from trit.compare import Store
+    from trit.compare import Asking, Store
     from trit.compare.study import Arm
 
 EPSILON = 0.02  # compare/judge.py's, which is not imported for --help
@@ -100,6 +100,18 @@ def command(
     epsilon: Annotated[
         float, typer.Option("--epsilon", metavar="X", help="Nats per token of the judge's ties.")
     ] = EPSILON,
+    own: Annotated[
+        int | None,
+        typer.Option(
+            "--own",
+            metavar="N",
+            min=0,
+            help="Prompts of a voter's own, at most; 0: none; default: 10.",
+        ),
+    ] = None,
+    with_own: Annotated[
+        bool, typer.Option("--with-own", help="Results: with votes on voters' own prompts.")
+    ] = False,
     results: Annotated[bool, typer.Option("--results", help="What the votes say by now.")] = False,
     page: Annotated[bool, typer.Option("--page", help="Vote in a browser.")] = False,
     host: Host = "127.0.0.1",
@@ -129,6 +141,10 @@ def command(
         raise UsageError("--results prints and leaves: it goes with neither --page nor --named.")
     if json and (page or named):
         raise UsageError("--json prints and leaves: it goes with neither --page nor --named.")
+    if with_own and (page or not (results or json or judge)):
+        raise UsageError("--with-own is about results: it goes with --results or --json.")
+    if own and (named or results or json):
+        raise UsageError("--own is about blind votes: not with --named, --results or --json.")
     if epsilon < 0:
         raise UsageError(f"--epsilon {epsilon:g}: expected 0 or more.")
     asked = Asked(
@@ -150,23 +166,36 @@ def command(
         if judge is not None:
             judged(store, judge, threads, jsonl)
         if results or json or (judge is not None and not page):
-            _print(store, epsilon, json)
+            _print(store, epsilon, with_own, json)
         elif page:
-            _serve(store, "named" if named else "blind", host, port, tuple(api_key or ()))
+            arm, asking = _arm(store, named, own, threads)
+            _serve(store, arm, asking, host, port, tuple(api_key or ()))
         elif sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
             from trit.cli.study.voting import vote
 
-            vote(store, "named" if named else "blind", voter)
+            vote(store, *_arm(store, named, own, threads), voter)
         else:
             _say_what_next(output)
 
 
-def _print(store: "Store", epsilon: float, json: bool) -> None:
+def _arm(
+    store: "Store", named: bool, own: int | None, threads: int | None
+) -> "tuple[Arm, Asking | None]":
+    """What is voted on, and what answers prompts of a voter's own, if anything does."""
+    from trit.compare import Asking
+    from trit.compare.asking import MOST_PROMPTS
+
+    if named:
+        return "named", None
+    return "blind", None if own == 0 else Asking(store, own or MOST_PROMPTS, threads)
+
+
+def _print(store: "Store", epsilon: float, own: bool, json: bool) -> None:
     from trit.cli._terminal import print_json
     from trit.cli.study.results import as_text
     from trit.compare import results
 
-    found = results(store, epsilon)
+    found = results(store, epsilon, own)
     if json:
         print_json(found.to_dict())
     else:
@@ -182,7 +211,14 @@ def _require_server() -> None:
         ) from None
 
 
-def _serve(store: "Store", arm: "Arm", host: str, port: int, keys: tuple[str, ...]) -> None:
+def _serve(
+    store: "Store",
+    arm: "Arm",
+    asking: "Asking | None",
+    host: str,
+    port: int,
+    keys: tuple[str, ...],
+) -> None:
     from trit.cli._terminal import note
     from trit.compare import Voting
     from trit.server.run import serve_study
@@ -192,6 +228,7 @@ def _serve(store: "Store", arm: "Arm", host: str, port: int, keys: tuple[str, ..
         Voting(store, arm),
         Settings(host=host, port=port, api_keys=keys),
         lambda address: note(f"vote at {address}/#blind; Ctrl-C stops, votes are kept"),
+        asking,
     )
 
 

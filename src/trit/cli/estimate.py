@@ -74,7 +74,7 @@ def as_text(found: "Estimate", *, all_: bool) -> str:
 
 
 def _parts(found: "Estimate") -> str:
-    from trit.cli._terminal import counted, size, table
+    from trit.cli._terminal import counted, rate, size, table
 
     chosen, taken, asked = found.chosen, found.chosen.needs, found.asked
     several = f", {asked.sequences} at a time" if asked.sequences > 1 else ""
@@ -87,7 +87,9 @@ def _parts(found: "Estimate") -> str:
         ("  in all", size(taken.total), f"of {size(found.machine.memory)}: {verdict}"),
     ]
     if chosen.tokens_per_second is not None:
-        rows.append(("  speed", f"{chosen.tokens_per_second:.3g} t/s", "expected, from bandwidth"))
+        rows.append(
+            ("  speed", f"{rate(chosen.tokens_per_second)} t/s", "expected, from bandwidth")
+        )
     if chosen.largest_ctx:
         rows.append(("  context", f"{chosen.largest_ctx:,}", "tokens at most with this memory"))
     named = "" if chosen.type.endswith("bits") else f"{chosen.type}, "
@@ -100,7 +102,7 @@ def _parts(found: "Estimate") -> str:
 
 def _mixes(mixes: "list[Option]") -> str:
     """A row per mix."""
-    from trit.cli._terminal import size, table
+    from trit.cli._terminal import rate, size, table
 
     rows = [("TYPE", "BITS", "WEIGHTS", "IN ALL", "FITS", "CONTEXT", "T/S")]
     for each in mixes:
@@ -113,7 +115,7 @@ def _mixes(mixes: "list[Option]") -> str:
                 size(each.needs.total),
                 "yes" if each.fits else "no",
                 f"{each.largest_ctx:,}" if each.largest_ctx else "none",
-                "?" if speed is None else f"{speed:.3g}",
+                "?" if speed is None else rate(speed),
             )
         )
     return table(rows, right=frozenset({1, 2, 3, 5, 6}))

@@ -1,5 +1,6 @@
 """`trit list`: the models of the zoo and those pulled from Hugging Face."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -50,9 +51,19 @@ def command(
         if entry.path is None and entry.partial_bytes:
             here = f"{100 * entry.partial_bytes // entry.size_bytes}%"
         rows.append((entry.name, size(entry.size_bytes), here, entry.licence, entry.description))
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    for line in table(rows, right=frozenset({1})).splitlines():
-        print(line[:width])
+    lines = table(rows, right=frozenset({1})).splitlines()
+    if sys.stdout.isatty() and max(map(len, lines)) > shutil.get_terminal_size().columns:
+        lines = _in_pairs(rows)
+    print("\n".join(lines))
+
+
+def _in_pairs(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """What a model is about on a line of its own, where the terminal is narrow."""
+    from trit.cli._terminal import table, wrapped
+
+    heads = table([row[:-1] for row in rows], right=frozenset({1})).splitlines()
+    pairs = zip(heads[1:], rows[1:], strict=True)
+    return [heads[0], *(part for head, row in pairs for part in (head, wrapped(row[-1], "    ")))]
 
 
 def _write(path: Path) -> None:

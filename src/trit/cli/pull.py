@@ -15,11 +15,11 @@ def command(
     """Download a model and check it."""
     from trit import zoo
     from trit.cli._progress import Progress
-    from trit.cli._terminal import note, print_json, size
+    from trit.cli._terminal import note, print_json, size, wrapped
 
     before = zoo.local(name)
     with Progress(jsonl=jsonl) as progress:
-        path = zoo.pull(name, on_progress=progress, announce=note)
+        path = zoo.pull(name, on_progress=progress, announce=lambda text: note(wrapped(text)))
     files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
     count = sum(file.stat().st_size for file in files)
     if json:

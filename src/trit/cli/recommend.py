@@ -55,7 +55,7 @@ def as_text(found: "Recommendation") -> str:
 
 
 def _table(found: "Recommendation") -> str:
-    from trit.cli._terminal import size, table
+    from trit.cli._terminal import rate, size, table
 
     rows = [("", "TYPE", "BITS", "IN ALL", "FITS", "T/S", "LOSS", "KNOWN FROM")]
     for each in found.candidates:
@@ -68,7 +68,7 @@ def _table(found: "Recommendation") -> str:
                 f"{each.option.bits:.2f}",
                 size(each.option.needs.total),
                 "yes" if each.fits else "no",
-                "?" if speed is None else f"{speed:.3g}",
+                "?" if speed is None else rate(speed),
                 f"{'' if each.measured else '~'}{each.kld:.2g}",
                 each.basis,
             )
@@ -79,4 +79,4 @@ def _table(found: "Recommendation") -> str:
 def _short(each: "Candidate") -> str:
     """The file's name, its end where it is long, or the type."""
     name = each.label.rpartition("/")[2]
-    return name if len(name) <= 20 else "…" + name[-19:]
+    return name if len(name) <= 24 else "…" + name[-23:]

@@ -5,10 +5,11 @@
     found.pairs[0].score, found.pairs[0].told
 
 `compare` makes the answers (making.py) and says what is known; Voting (voting.py) is what command
-line and page ask people by.
+line and page ask people by, Asking (asking.py) what answers prompts of a voter's own.
 """
 
 from trit.compare._comparison import Comparison, begin, compare, own_settings, results
+from trit.compare.asking import Asking
 from trit.compare.judge import judge
 from trit.compare.making import Making, make
 from trit.compare.store import Store
@@ -16,6 +17,7 @@ from trit.compare.study import Settings, read_prompts
 from trit.compare.voting import Presentation, Voting
 
 __all__ = [
+    "Asking",
     "Comparison",
     "Making",
     "Presentation",

@@ -15,7 +15,7 @@ from trit.compare.judge import EPSILON, Judgement, judgement
 from trit.compare.judge import judge as have_judged
 from trit.compare.making import OnProgress, describe, make
 from trit.compare.store import Store
-from trit.compare.study import Ballot, ModelRow, Settings, checked_prompts, read_prompts
+from trit.compare.study import ARMS, Ballot, ModelRow, Settings, checked_prompts, read_prompts
 from trit.compare.voting import Voting
 from trit.errors import UsageError
 from trit.evaluate._interval import Interval
@@ -26,9 +26,23 @@ PathLike = str | os.PathLike[str]
 
 
 @dataclass(frozen=True)
+class Own:
+    """Prompts of voters' own: how many, of how many voters, and the votes on them.
+
+    included  whether these are among the figures of the study
+    """
+
+    prompts: int
+    voters: int
+    votes: int
+    included: bool
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A study: what was compared, and what the votes say (figures.py has the words).
 
+    own            what voters asked themselves; where it is not included, all else leaves it out
     answer_tokens  mean of each model
     planned        comparisons of one pass over the study
     undone         votes that were taken back, which count for nothing
@@ -42,6 +56,7 @@ class Comparison:
     study: str
     settings: Settings
     models: list[ModelRow]
+    own: Own
     answer_tokens: list[float]
     prompts: int
     planned: int
@@ -180,21 +195,30 @@ def _names(paths: Sequence[Path], references: Sequence[PathLike]) -> list[str]:
     ]
 
 
-def results(store: Store, epsilon: float = EPSILON) -> Comparison:
-    """What the votes say by now; it is noted that somebody looked. `epsilon`: as for `compare`."""
-    blind, named = store.ballots("blind"), store.ballots("named")
+def results(store: Store, epsilon: float = EPSILON, own: bool = False) -> Comparison:
+    """What the votes say by now; it is noted that somebody looked.
+
+    epsilon  as for `compare`
+    own      with the votes on prompts of voters' own. Without them the prompts are those that were
+             chosen before
+    """
+    theirs = store.own_prompts()
+    out = set() if own else set(theirs)
+    blind, named = ([b for b in store.ballots(arm) if b.prompt not in out] for arm in ARMS)
     asked = [ballot for ballot in blind if ballot.choice != "same"]
-    undone = store.undone()
+    undone = sum(prompt not in out for prompt in store.undone())
     cast = len(asked) + undone
-    looks = store.add_look(cast) if cast else []
+    looks = _looks(store, own)
     names = [model.name for model in store.models]
-    tokens = store.answer_tokens()
+    tokens = store.answer_tokens(own)
+    prompts = [*store.answered(), *(theirs if own else ())]
     return Comparison(
         study=os.fspath(store.path),
         settings=store.settings,
         models=store.models,
+        own=_own(store, own),
         answer_tokens=[tokens.get(model.id, 0.0) for model in store.models],
-        prompts=len(store.prompts()),
+        prompts=len(store.prompts()) - len(out),
         planned=Voting(store).planned(),
         voters=len({ballot.voter for ballot in asked}),
         votes=len(asked),
@@ -207,8 +231,24 @@ def results(store: Store, epsilon: float = EPSILON) -> Comparison:
         beliefs=figures.beliefs([b for b in blind if _weighs_more(store.models, b)]),
         named=sum(ballot.choice != "same" for ballot in named),
         shifts=figures.shifts(blind, named, names),
-        judgements=[judgement(store, number, epsilon) for number in store.judges()],
+        judgements=[judgement(store, number, epsilon, prompts) for number in store.judges()],
     )
+
+
+def _own(store: Store, included: bool) -> Own:
+    theirs = store.own_prompts()
+    votes = sum(b.prompt in theirs and b.choice != "same" for b in store.ballots("blind"))
+    voters = {voter for owners in theirs.values() for voter in owners}
+    return Own(len(theirs), len(voters), votes, included)
+
+
+def _looks(store: Store, own: bool) -> list[int]:
+    """Votes cast at earlier looks, of those that count; this look is noted."""
+    theirs = store.own_prompts()
+    cast = [b.prompt in theirs for b in store.ballots("blind") if b.choice != "same"]
+    cast += [prompt in theirs for prompt in store.undone()]
+    before = store.add_look(len(cast) - sum(cast), sum(cast)) if cast else []
+    return list(dict.fromkeys(votes + asked * own for votes, asked in before))
 
 
 def _weighs_more(models: Sequence[ModelRow], ballot: Ballot) -> bool:

@@ -20,6 +20,12 @@ CREATE TABLE prompt (
     id   INTEGER PRIMARY KEY,
     text TEXT NOT NULL UNIQUE
 );
+CREATE TABLE own_prompt (  -- what voters asked while they voted
+    prompt   INTEGER NOT NULL REFERENCES prompt,
+    voter    TEXT NOT NULL,
+    asked_at REAL NOT NULL,
+    PRIMARY KEY (prompt, voter)
+);
 CREATE TABLE answer (
     model              INTEGER NOT NULL REFERENCES model,
     draw               INTEGER NOT NULL,  -- 1: a second answer, to be compared with the first
@@ -69,8 +75,9 @@ CREATE TABLE belief (  -- which answer a voter took for the heavier file's
 );
 CREATE TABLE look (  -- when results were shown, and how many votes had been cast, undone ones too
     id        INTEGER PRIMARY KEY,
-    votes     INTEGER NOT NULL,
-    looked_at REAL NOT NULL
+    votes     INTEGER NOT NULL,            -- on the study's prompts
+    looked_at REAL NOT NULL,
+    own       INTEGER NOT NULL DEFAULT 0   -- on prompts of voters' own
 );
 CREATE TABLE judge (
     id     INTEGER PRIMARY KEY,

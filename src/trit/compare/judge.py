@@ -9,7 +9,7 @@ a measure of closeness to the reference, not of quality, and never counted among
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,11 +83,14 @@ def likelihood(model: Model, prompt: str, text: str, system: str | None) -> tupl
     return float(found.log_p[0]), len(answer)
 
 
-def judgement(store: Store, number: int, epsilon: float = EPSILON) -> Judgement:
-    """The votes that a judge's likelihoods make."""
+def judgement(
+    store: Store, number: int, epsilon: float = EPSILON, asked: Collection[int] | None = None
+) -> Judgement:
+    """The votes that a judge's likelihoods make on the prompts `asked`; None: the study's."""
     known, models = store.likelihoods(number), range(len(store.models))
     means = {key: nats / tokens for key, (nats, tokens) in known.items()}
-    prompts = sorted({prompt for _, prompt in means})
+    asked = store.answered() if asked is None else asked
+    prompts = sorted({prompt for _, prompt in means if prompt in asked})
     whole = [prompt for prompt in prompts if all((m, prompt) in means for m in models)]
     couples = [(i, j) for i in models for j in models if i < j]
     margins = {
@@ -109,7 +112,7 @@ def judgement(store: Store, number: int, epsilon: float = EPSILON) -> Judgement:
         strengths=strengths(ballots, len(names), store.settings.seed),
         margins=[_interval.mean(m) if len(m) else None for m in margins.values()],
         nats=[float(np.mean([means[m, p] for p in whole])) if whole else 0.0 for m in models],
-        unjudged=len(store.answered()) - len(whole),
+        unjudged=len(asked) - len(whole),
     )
 
 

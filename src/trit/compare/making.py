@@ -8,7 +8,7 @@ were in changes nothing but their seconds.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from trit.compare.study import Answer, Draw, ModelRow, Settings
 from trit.errors import DoesNotFitError, TritError
 from trit.files.source import open_source, source_sha256
 from trit.runtime import generate as generation
-from trit.runtime.generate import PromptTooLongError, Request
+from trit.runtime.generate import Chunk, PromptTooLongError, Request
 from trit.runtime.model import Model, load
 
 TOGETHER = 8  # answers of a batch
@@ -62,9 +62,9 @@ def describe(path: Path, name: str, id: int = 0) -> ModelRow:
 def make(store: Store, threads: int | None = None, on_progress: OnProgress | None = None) -> None:
     """Write what is missing. TritError where a model's file is no longer the one that the study
     began with; errors of `trit.load` and of generating."""
-    made = store.made()
-    missing = [wanted for wanted in store.wanted() if wanted not in made]
-    total, done, tokens = len(store.wanted()), len(made), 0
+    missing, tokens = store.missing(), 0
+    total = len(store.wanted())
+    done = total - len(missing)
     most = len(missing) * store.settings.max_tokens
 
     def report(name: str) -> None:
@@ -76,7 +76,7 @@ def make(store: Store, threads: int | None = None, on_progress: OnProgress | Non
         if not own:
             continue
         report(model.name)
-        _require_same(model)
+        require_same(model)
         with load(model.path, store.settings.ctx, threads, parallel=TOGETHER) as opened:
             for batch in _batches(own):
                 answers = answer(opened, batch, store.prompts(), store.settings)
@@ -88,12 +88,19 @@ def make(store: Store, threads: int | None = None, on_progress: OnProgress | Non
 def answer(
     model: Model,
     wanted: Sequence[tuple[Draw, int]],
-    prompts: dict[int, str],
+    prompts: Mapping[int, str],
     settings: Settings,
+    watch: Callable[[], None] = lambda: None,
 ) -> list[Answer]:
-    """A batch of answers, decoded together, in the order of `wanted`."""
+    """A batch of answers, decoded together, in the order of `wanted`. `watch` is called with every
+    token; what it raises ends them all."""
     requests = [_request(model, draw, prompt, prompts, settings) for draw, prompt in wanted]
-    written = generation.generate(model.scheduler, model.tokenizer, requests)
+    chunks: list[list[Chunk]] = [[] for _ in requests]
+    with closing(generation.stream(model.scheduler, model.tokenizer, requests)) as coming:
+        for chunk in coming:
+            watch()
+            chunks[chunk.index].append(chunk)
+    written = [generation.join(own, one) for own, one in zip(chunks, requests, strict=True)]
     return [
         Answer(
             draw=draw,
@@ -113,7 +120,7 @@ def answer(
 
 
 def _request(
-    model: Model, draw: Draw, prompt: int, prompts: dict[int, str], settings: Settings
+    model: Model, draw: Draw, prompt: int, prompts: Mapping[int, str], settings: Settings
 ) -> Request:
     sampling = replace(settings.sampling, seed=seed(settings, draw, prompt))
     asked = ids(model, prompts[prompt], settings.system)
@@ -149,8 +156,10 @@ def _batches(wanted: Sequence[tuple[Draw, int]]) -> Iterator[Sequence[tuple[Draw
         yield wanted[start : start + TOGETHER]
 
 
-def _require_same(model: ModelRow) -> None:
-    found = source_sha256(model.path)
+def require_same(model: ModelRow, watch: Callable[[], None] = lambda: None) -> None:
+    """TritError where a model's file is no longer the one that the study began with. `watch` is
+    called while it is read."""
+    found = source_sha256(model.path, lambda done, total: watch())
     if found != model.sha256:
         raise TritError(
             f"{model.path}: it is another file than when the study began (sha256 {found[:16]}…, "

@@ -5,6 +5,9 @@ once, each with another pair, so that pairs and prompts are even at every moment
 back soon. On half of a pair's prompts the one answer stands first, on half the other, in an order
 that nobody can foretell (taking turns would let a voter follow the better one). Of what a voter has
 not seen yet, that with the fewest votes of all comes first.
+
+A prompt of the voter's own is shown as soon as it is answered, with one pair; its other pairs come
+after all else.
 """
 
 from __future__ import annotations
@@ -44,6 +47,15 @@ def following(
     """The first item with the fewest votes of those not `seen`; None after the last."""
     left = [item for item in items if item.key not in seen]
     return min(left, key=lambda item: votes.get(item.key, 0), default=None)
+
+
+def own(prompt: int, models: int, settings: Settings, voter: str) -> list[Item]:
+    """The items of a prompt that is this voter's own: every pair once, in no order, each with its
+    sides by the toss of a coin."""
+    chance = random.Random(f"{settings.seed}/{voter}/own {prompt}")
+    pairs = list(itertools.combinations(range(models), 2))
+    chance.shuffle(pairs)
+    return [_item(prompt, pair, chance.random() < 0.5) for pair in pairs]
 
 
 def _halves(count: int, chance: random.Random) -> list[bool]:

@@ -17,18 +17,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from trit.compare import _file
 from trit.compare.plan import Key
 from trit.compare.study import Answer, Arm, Ballot, Draw, Item, ModelRow, Settings
-from trit.errors import InvalidFileError, TritError, UsageError
+from trit.errors import InvalidFileError, UsageError
 from trit.files.source import trit_version
-
-_APPLICATION = 0x74726974  # "trit", SQLite's application_id
-_FORMAT = 1
-_TABLES = (
-    "study", "model", "prompt", "answer", "presentation", "vote", "undo", "belief", "look", "judge",
-    "likelihood",
-)  # fmt: skip
-_WAIT_SECONDS = 30.0  # for another process that writes
 
 
 class Store:
@@ -46,19 +39,9 @@ class Store:
         """A new study without prompts. UsageError if there is a file already."""
         if path.exists():
             raise UsageError(f"{path} is there already; name another -o, or go on with it.")
-        connection = _connect(path)
-        schema = Path(__file__).with_name("_schema.sql").read_text("utf-8")
-        stay = "".join(
-            f"CREATE TRIGGER {table}_{verb.lower()} BEFORE {verb} ON {table} "
-            f"BEGIN SELECT RAISE(ABORT, '{table}: rows are only added'); END;"
-            for table in _TABLES
-            for verb in ("UPDATE", "DELETE")
-        )
-        with _in_words(path):
-            connection.executescript(
-                f"BEGIN; {schema} {stay} PRAGMA application_id = {_APPLICATION}; "
-                f"PRAGMA user_version = {_FORMAT};"
-            )
+        connection = _file.connect(path)
+        with _file.in_words(path):
+            connection.executescript(f"BEGIN; {_file.schema()}")
             with connection:  # ends the transaction: a study is whole or empty
                 connection.execute(
                     "INSERT INTO study VALUES (1, ?, ?, ?)",
@@ -77,16 +60,9 @@ class Store:
         if not path.is_file():
             raise InvalidFileError(path, "", "there is no such study; name the file of -o.")
         with ExitStack() as stack:
-            connection = _connect(path)
+            connection = _file.connect(path)
             stack.callback(connection.close)
-            with _in_words(path):
-                found = [
-                    connection.execute(f"PRAGMA {name}").fetchone()[0]
-                    for name in ("application_id", "user_version")
-                ]
-            if found != [_APPLICATION, _FORMAT]:
-                problem = f"expected a study of 'trit compare', format {_FORMAT}; got another file."
-                raise InvalidFileError(path, "", problem)
+            _file.bring_up_to_date(path, connection)
             try:
                 store = cls(path, connection)
             except (ValueError, TypeError, KeyError) as error:
@@ -112,29 +88,56 @@ class Store:
     # --- prompts and answers
 
     def add_prompts(self, prompts: Sequence[str]) -> int:
-        """Add those that are not there; how many."""
-        before = len(self.prompts())
+        """Add those that are not there; how many. UsageError for one that a voter has asked."""
+        before, own = self.prompts(), self.own_prompts()
+        taken = next((n for n, text in before.items() if n in own and text in prompts), None)
+        if taken is not None:
+            raise UsageError(
+                f"a voter has asked {before[taken]!r:.60} as a prompt of their own, which votes "
+                "are cast on. Leave it out of the file."
+            )
         with self._writing() as connection:
             connection.executemany(
                 "INSERT OR IGNORE INTO prompt (text) VALUES (?)", [(text,) for text in prompts]
             )
-        return len(self.prompts()) - before
+        return len(self.prompts()) - len(before)
 
     def prompts(self) -> dict[int, str]:
-        """All of them by number, from 1 on."""
+        """All of them by number, from 1 on, with those of voters' own."""
         return {row["id"]: row["text"] for row in self._rows("SELECT * FROM prompt ORDER BY id")}
+
+    def own_prompts(self) -> dict[int, set[str]]:
+        """The voters of each prompt that is one of voters' own, not of the study."""
+        found: dict[int, set[str]] = {}
+        for row in self._rows("SELECT prompt, voter FROM own_prompt"):
+            found.setdefault(row["prompt"], set()).add(row["voter"])
+        return found
+
+    def asked(self, voter: str) -> list[int]:
+        """The prompts that are this voter's own, the first one first."""
+        rows = self._rows("SELECT prompt FROM own_prompt WHERE voter = ? ORDER BY rowid", voter)
+        return [row["prompt"] for row in rows]
+
+    def add_own_prompt(
+        self, voter: str, number: int, text: str, asked_at: float, answers: Sequence[Answer]
+    ) -> bool:
+        """A voter's own prompt with all its answers, or nothing: whether the number was free, or
+        the text's own already."""
+        try:
+            with self._writing() as connection:
+                if self.prompts().get(number) != text:
+                    connection.execute("INSERT INTO prompt VALUES (?, ?)", (number, text))
+                _insert_answers(connection, answers)
+                connection.execute(
+                    "INSERT INTO own_prompt VALUES (?, ?, ?)", (number, voter, asked_at)
+                )
+        except sqlite3.IntegrityError:
+            return False
+        return True
 
     def add_answers(self, answers: Sequence[Answer]) -> None:
         with self._writing() as connection:
-            connection.executemany(
-                "INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (*a.draw, a.prompt, a.text, a.tokens, a.finish_reason, a.seed, a.prompt_tokens,
-                     a.prompt_seconds, a.generation_seconds, a.isa, a.threads, trit_version(),
-                     time.time())
-                    for a in answers
-                ],
-            )  # fmt: skip
+            _insert_answers(connection, answers)
 
     def answers(self) -> dict[tuple[Draw, int], str]:
         """The texts by draw and prompt."""
@@ -153,22 +156,31 @@ class Store:
         )
         return str(row["text"])
 
-    def answer_tokens(self) -> dict[int, float]:
-        """Mean tokens of an answer, by model."""
-        rows = self._rows("SELECT model, avg(tokens) AS mean FROM answer GROUP BY model")
+    def answer_tokens(self, own: bool = False) -> dict[int, float]:
+        """Mean tokens of an answer, by model; with those to voters' `own` prompts, or without."""
+        rows = self._rows(
+            "SELECT model, avg(tokens) AS mean FROM answer WHERE ? OR prompt NOT IN "
+            "(SELECT prompt FROM own_prompt) GROUP BY model",
+            own,
+        )
         return {row["model"]: row["mean"] for row in rows}
 
     def wanted(self) -> list[tuple[Draw, int]]:
-        """The draws and prompts of all answers that the settings ask for."""
-        prompts = self.prompts()
+        """The draws and prompts of all answers that the study asks for."""
+        own = self.own_prompts()
+        prompts = [prompt for prompt in self.prompts() if prompt not in own]
         draws: list[tuple[Draw, int]] = [((m.id, 0), p) for m in self.models for p in prompts]
         return draws + [((0, 1), prompt) for prompt in filter(self.settings.catches, prompts)]
 
-    def answered(self) -> list[int]:
-        """The prompts that all models have answered, by number."""
+    def missing(self) -> list[tuple[Draw, int]]:
+        """Which of these there are not."""
         made = self.made()
-        missing = {prompt for draw, prompt in self.wanted() if (draw, prompt) not in made}
-        return [prompt for prompt in self.prompts() if prompt not in missing]
+        return [wanted for wanted in self.wanted() if wanted not in made]
+
+    def answered(self) -> list[int]:
+        """The prompts of the study that all models have answered, by number."""
+        missing, own = {prompt for _, prompt in self.missing()}, self.own_prompts()
+        return [p for p in self.prompts() if p not in missing and p not in own]
 
     # --- what voters see and say
 
@@ -229,6 +241,13 @@ class Store:
             )
             return made.rowcount == 1
 
+    def presented(self, voter: str, arm: Arm) -> set[int]:
+        """The prompts that this voter has been shown answers to."""
+        rows = self._rows(
+            "SELECT DISTINCT prompt FROM presentation WHERE voter = ? AND arm = ?", voter, arm
+        )
+        return {row["prompt"] for row in rows}
+
     def seen(self, voter: str, arm: Arm) -> dict[Key, str]:
         """What this voter has voted on and not taken back, and the choice."""
         rows = self._standing("p.voter = ? AND p.arm = ?", voter, arm)
@@ -245,16 +264,24 @@ class Store:
         """All votes that stand, the oldest first."""
         return [_ballot(row) for row in self._standing("p.arm = ?", arm)]
 
-    def undone(self) -> int:
-        return int(self._one("SELECT count(*) AS count FROM undo")["count"])
+    def undone(self) -> list[int]:
+        """The prompts of the votes that were taken back."""
+        rows = self._rows(
+            "SELECT p.prompt FROM undo u JOIN vote v ON v.id = u.vote "
+            "JOIN presentation p ON p.id = v.presentation"
+        )
+        return [row["prompt"] for row in rows]
 
-    def add_look(self, votes: int) -> list[int]:
-        """Note that results of so many votes are shown; the numbers of votes at earlier looks."""
-        before = [row["votes"] for row in self._rows("SELECT votes FROM look ORDER BY id")]
-        if before[-1:] != [votes]:
+    def add_look(self, votes: int, own: int = 0) -> list[tuple[int, int]]:
+        """Note that results of so many votes are shown, on the study's prompts and on voters'
+        `own`; the numbers of both at earlier looks."""
+        rows = self._rows("SELECT votes, own FROM look ORDER BY id")
+        before = [(row["votes"], row["own"]) for row in rows]
+        if before[-1:] != [(votes, own)]:
             with self._writing() as connection:
                 connection.execute(
-                    "INSERT INTO look (votes, looked_at) VALUES (?, ?)", (votes, time.time())
+                    "INSERT INTO look (votes, looked_at, own) VALUES (?, ?, ?)",
+                    (votes, time.time(), own),
                 )
         return before
 
@@ -300,11 +327,11 @@ class Store:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _in_words(self.path), self._connection:
+        with self._lock, _file.in_words(self.path), self._connection:
             yield self._connection
 
     def _rows(self, query: str, *values: object) -> list[sqlite3.Row]:
-        with self._lock, _in_words(self.path):
+        with self._lock, _file.in_words(self.path):
             return self._connection.execute(query, values).fetchall()
 
     def _first(self, query: str, *values: object) -> sqlite3.Row | None:
@@ -317,25 +344,15 @@ class Store:
         return row
 
 
-@contextmanager
-def _in_words(path: Path) -> Iterator[None]:
-    """SQLite's refusals: a disk that is full, a folder that may not be written, a damaged file."""
-    try:
-        yield
-    except sqlite3.IntegrityError:
-        raise  # ours
-    except sqlite3.OperationalError as error:
-        raise TritError(f"{path}: {error}. Make room, or name another place: -o FILE.") from None
-    except sqlite3.DatabaseError as error:
-        raise InvalidFileError(path, "", f"expected a study, got: {error}.") from None
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    with _in_words(path):
-        connection = sqlite3.connect(path, timeout=_WAIT_SECONDS, check_same_thread=False)
-        connection.execute("PRAGMA foreign_keys = ON")
-    connection.row_factory = sqlite3.Row
-    return connection
+def _insert_answers(connection: sqlite3.Connection, answers: Sequence[Answer]) -> None:
+    connection.executemany(
+        "INSERT OR IGNORE INTO answer VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (*a.draw, a.prompt, a.text, a.tokens, a.finish_reason, a.seed, a.prompt_tokens,
+             a.prompt_seconds, a.generation_seconds, a.isa, a.threads, trit_version(), time.time())
+            for a in answers
+        ],
+    )  # fmt: skip
 
 
 def _item(row: sqlite3.Row) -> Item:

@@ -16,6 +16,7 @@ CHOICES: tuple[Choice, ...] = ("1", "2", "tie", "bad")
 Belief = Literal["1", "2", "unsure"]
 BELIEFS: tuple[Belief, ...] = ("1", "2", "unsure")
 Arm = Literal["blind", "named"]
+ARMS: tuple[Arm, ...] = ("blind", "named")
 Draw = tuple[int, int]  # a model by its number, and which of its answers
 MOST_PROMPT_BYTES = 1 << 20
 CATCH_EVERY = 10

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from trit.compare.plan import following, schedule
+from trit.compare.plan import following, own, schedule
 from trit.compare.store import Store
 from trit.compare.study import BELIEFS, CHOICES, Arm, Item
 from trit.errors import UsageError
@@ -49,8 +49,12 @@ class Voting:
         self._lock = threading.Lock()  # one item at a time is chosen
 
     def next(self, voter: str) -> Presentation | None:
-        """What this voter is to see: what is still open, else by the plan; None: that was all."""
+        """What this voter is to see: a prompt of their own that was just answered, what is still
+        open, else by the plan; None: that was all."""
         with self._lock:
+            fresh = self._fresh(voter)
+            if fresh is not None:
+                return self._presentation(self.store.present(voter, self.arm, fresh), fresh)
             found = self.store.open_presentation(voter, self.arm)
             if found is not None:
                 return self._presentation(*found)
@@ -90,18 +94,29 @@ class Voting:
 
     def progress(self, voter: str) -> Progress:
         """How far this voter is."""
-        return Progress(len(self.store.seen(voter, self.arm)), len(self._schedule(voter)))
+        planned = self._asked_about(voter, self._items(voter) + self._own(voter))
+        return Progress(len(self.store.seen(voter, self.arm)), len(planned))
 
     def planned(self) -> int:
-        """Comparisons of one pass over the study."""
+        """Comparisons of one pass over the study; prompts of voters' own are none of it."""
         return len(self._items(""))
+
+    def _fresh(self, voter: str) -> Item | None:
+        """The first pair of a prompt of the voter's own that no answers were shown to."""
+        if self.arm == "named":
+            return None
+        shown = self.store.presented(voter, self.arm)
+        items = [item for item in self._own(voter) if item.prompt not in shown]
+        return next((item for item in items if len(set(self._texts(item))) == 2), None)
 
     def _following(self, voter: str) -> Item | None:
         seen = self.store.seen(voter, self.arm)
-        return following(self._schedule(voter), seen.keys(), self.store.votes(self.arm))
+        items = self._asked_about(voter, self._items(voter))
+        found = following(items, seen.keys(), self.store.votes(self.arm))
+        return found or following(self._asked_about(voter, self._own(voter)), seen.keys(), {})
 
-    def _schedule(self, voter: str) -> list[Item]:
-        items = self._items(voter)
+    def _asked_about(self, voter: str, items: list[Item]) -> list[Item]:
+        """Of these, what the arm is about."""
         if self.arm == "blind":
             return items
         blind = self.store.seen(voter, "blind")
@@ -112,9 +127,18 @@ class Voting:
         ]
 
     def _items(self, voter: str) -> list[Item]:
-        chance = voter if self.arm == "blind" else f"{voter}/named"
+        """Of the study, in this voter's order."""
         store = self.store
-        return schedule(store.answered(), len(store.models), store.settings, chance)
+        return schedule(store.answered(), len(store.models), store.settings, self._chance(voter))
+
+    def _own(self, voter: str) -> list[Item]:
+        """Of the voter's own prompts, in the order they were asked."""
+        count, settings = len(self.store.models), self.store.settings
+        chance = self._chance(voter)
+        return [i for p in self.store.asked(voter) for i in own(p, count, settings, chance)]
+
+    def _chance(self, voter: str) -> str:
+        return voter if self.arm == "blind" else f"{voter}/named"
 
     def _texts(self, item: Item) -> tuple[str, str]:
         first, second = (self.store.text(d, item.prompt) for d in (item.first, item.second))

@@ -30,14 +30,15 @@ def described(
             f"{_size(where.memory)}.",
             "Take a smaller model, a shorter context or a larger machine ('trit estimate').",
         )
-    how = "" if chosen.path is not None else f": trit quantize {source} OUT.gguf {chosen.type}"
+    made = chosen.path is not None
+    how = f"trit run {chosen.label}" if made else f"trit quantize {source} OUT.gguf {chosen.type}"
     taken = f"It takes {_size(chosen.option.needs.total)} of {_size(where.memory)}"
     taken += f" with {ctx:,} tokens of context"
     speed = chosen.option.tokens_per_second
     if speed is not None:
-        taken += f": about {speed:.2g} tokens/s"
+        taken += f": about {_rate(speed)} tokens/s"
     return (
-        f"Take {chosen.label}{how}",
+        f"Take {chosen.label}: {how}",
         f"{taken}.",
         f"{_loss(chosen)}; {_others(chosen, candidates, readable)}.",
     )
@@ -50,6 +51,11 @@ def _loss(chosen: Candidate) -> str:
     return f"It loses {chosen.kld:.2g} nats a token ({known})"
 
 
+def _rate(speed: float) -> str:
+    """Two figures, never 1e+02."""
+    return f"{speed:.0f}" if speed >= 10 else f"{speed:.2g}"
+
+
 def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"
 
@@ -57,6 +63,8 @@ def _size(count: int) -> str:
 def _others(chosen: Candidate, candidates: Sequence[Candidate], readable: float) -> str:
     """Why nothing better was taken."""
     better = [each for each in candidates if each.kld < chosen.kld]
+    if len(candidates) == 1:
+        return "there is no other to choose from"
     if not better:
         return "nothing loses less"
     nearest = max(better, key=lambda each: each.kld)
@@ -64,5 +72,5 @@ def _others(chosen: Candidate, candidates: Sequence[Candidate], readable: float)
         return f"{nearest.label} loses less, but does not fit"
     speed = nearest.option.tokens_per_second
     if speed is not None and speed < readable:
-        return f"{nearest.label} loses less, at {speed:.2g} tokens/s"
+        return f"{nearest.label} loses less, at {_rate(speed)} tokens/s"
     return f"what {nearest.label} would save does not show"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -198,7 +198,7 @@ def join(chunks: Iterable[Chunk], request: Request) -> Generation:
 
 def stream(
     scheduler: Scheduler, tokenizer: Tokenizer, requests: Sequence[Request]
-) -> Iterator[Chunk]:
+) -> Generator[Chunk, None, None]:
     """The chunks of all requests, decoded together; closing the iterator drops their sequences.
 
     PromptTooLongError where a prompt does not fit; UsageError for a bias on an unknown token.

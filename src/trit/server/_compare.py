@@ -10,27 +10,27 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
-from trit.compare import Presentation, Voting, results
+from trit.compare import Asking, Presentation, Voting, results
+from trit.compare.asking import MOST_LETTERS
 from trit.server._documents import refusals
+from trit.server._votes import STRICT, VoterName
 
-_STRICT = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True)
-VoterName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 Token = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
 class Voter(BaseModel):
     """Who votes: any name, random and kept by the voter."""
 
-    model_config = _STRICT
+    model_config = STRICT
     voter: VoterName
 
 
 class Vote(BaseModel):
     """On a presentation: the answer called 1, that called 2, a tie, or both are bad."""
 
-    model_config = _STRICT
+    model_config = STRICT
     token: Token
     choice: Literal["1", "2", "tie", "bad"]
 
@@ -38,7 +38,7 @@ class Vote(BaseModel):
 class Belief(BaseModel):
     """Which answer of a presentation that was voted on is taken for the heavier file's."""
 
-    model_config = _STRICT
+    model_config = STRICT
     token: Token
     heavier: Literal["1", "2", "unsure"]
 
@@ -52,13 +52,22 @@ class Shown(BaseModel):
     names: list[str] | None
 
 
+class Room(BaseModel):
+    """Prompts of a voter's own that are `left` to ask, and the `letters` that one may have."""
+
+    left: int
+    letters: int
+
+
 class Turn(BaseModel):
-    """What a voter sees: null when all is voted on. `voted` of `planned` comparisons are."""
+    """What a voter sees: null when all is voted on. `voted` of `planned` comparisons are. `own`:
+    null where no prompts of a voter's own are answered."""
 
     presentation: Shown | None
     voted: int
     planned: int
     ask_belief: bool
+    own: Room | None
 
 
 class Done(BaseModel):
@@ -68,21 +77,26 @@ class Done(BaseModel):
 
 
 class Results(BaseModel):
-    """Of all voters; null until `planned` votes are in. As `trit compare --results --json`."""
+    """Of all voters, on the study's prompts; null until `planned` votes are in. As `trit compare
+    --results --json`: votes on prompts of voters' own are counted, and in no figure."""
 
     votes: int
     planned: int
     results: dict[str, Any] | None
 
 
-def router(voting: Voting) -> APIRouter:
-    """The endpoints of one study."""
+def router(voting: Voting, asking: Asking | None = None) -> APIRouter:
+    """The endpoints of one study. `asking`: what answers prompts of a voter's own, if they are."""
     made = APIRouter(prefix="/compare", responses=refusals())
+
+    def turn(voter: str, shown: Presentation | None) -> Turn:
+        room = None if asking is None else Room(left=asking.left(voter), letters=MOST_LETTERS)
+        return _turn(voting, voter, shown, room)
 
     @made.post("/next")
     def next_one(body: Voter) -> Turn:
         """The next two answers for a voter; the same ones until they are voted on."""
-        return _turn(voting, body.voter, voting.next(body.voter))
+        return turn(body.voter, voting.next(body.voter))
 
     @made.post("/votes")
     def vote(body: Vote) -> Done:
@@ -100,12 +114,14 @@ def router(voting: Voting) -> APIRouter:
     def undo(body: Voter) -> Turn:
         """Take back a voter's last vote, and see the two answers once more, as they stood."""
         shown = voting.undo(body.voter) or voting.next(body.voter)
-        return _turn(voting, body.voter, shown)
+        return turn(body.voter, shown)
 
     @made.get("/results")
     def totals() -> Results:
         """What all votes say."""
-        votes, planned = len(voting.store.ballots("blind")), voting.planned()
+        own = voting.store.own_prompts()
+        votes = sum(ballot.prompt not in own for ballot in voting.store.ballots("blind"))
+        planned = voting.planned()
         found = results(voting.store).to_dict() if votes >= planned > 0 else None
         if found is not None:  # where files lie is no voter's affair
             del found["study"]
@@ -116,13 +132,14 @@ def router(voting: Voting) -> APIRouter:
     return made
 
 
-def _turn(voting: Voting, voter: str, shown: Presentation | None) -> Turn:
+def _turn(voting: Voting, voter: str, shown: Presentation | None, room: Room | None) -> Turn:
     progress = voting.progress(voter)
     return Turn(
         presentation=None if shown is None else _shown(shown),
         voted=progress.voted,
         planned=progress.planned,
         ask_belief=voting.store.settings.ask_belief and voting.arm == "blind",
+        own=room,
     )
 
 

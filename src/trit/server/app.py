@@ -17,9 +17,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from trit.compare import Voting
+from trit.compare import Asking, Voting
 from trit.runtime.model import Model
-from trit.server import _card, _chat, _compare, _completions, _embeddings, _models, _page, _texts
+from trit.server import (
+    _asking,
+    _card,
+    _chat,
+    _compare,
+    _completions,
+    _embeddings,
+    _models,
+    _page,
+    _texts,
+)
 from trit.server._errors import ApiError, of_status, of_validation
 from trit.server._gate import Gate
 from trit.server._metrics import Metrics
@@ -69,13 +79,16 @@ def create_app(
     return app
 
 
-def create_study_app(voting: Voting, settings: Settings) -> FastAPI:
-    """The application of a blind test: the page and /compare. No model is open, none is named."""
+def create_study_app(voting: Voting, settings: Settings, asking: Asking | None = None) -> FastAPI:
+    """The application of a blind test: the page and /compare. No model is named; `asking` opens
+    them to answer prompts of voters' own, None: there are none."""
     app = FastAPI(
         title="trit", summary="A blind test", docs_url=None, redoc_url=None, redirect_slashes=False
     )
-    router = _compare.router(voting)
-    for part in (router, _page.router([router])):
+    routers = [_compare.router(voting, asking)]
+    if asking is not None:
+        routers.append(_asking.router(asking, settings.queue))
+    for part in (*routers, _page.router(routers)):
         app.include_router(part)
     app.add_middleware(Gate, settings=settings, metrics=Metrics())
     _shape_errors(app)

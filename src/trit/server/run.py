@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from trit.compare import Voting
+from trit.compare import Asking, Voting
 from trit.errors import TritError, UsageError
 from trit.runtime.model import Model
 from trit.server._shelf import UnloadableError
@@ -51,10 +51,12 @@ def serve(
         raise error.cause if isinstance(error, UnloadableError) else error
 
 
-def serve_study(voting: Voting, settings: Settings, on_ready: OnReady) -> None:
-    """Serve a blind test in the same way."""
+def serve_study(
+    voting: Voting, settings: Settings, on_ready: OnReady, asking: Asking | None = None
+) -> None:
+    """Serve a blind test in the same way. `asking`: answers prompts of voters' own; None: none."""
     with _listen(settings.host, settings.port) as listener:
-        _run(_server(create_study_app(voting, settings)), listener, on_ready)
+        _run(_server(create_study_app(voting, settings, asking)), listener, on_ready)
 
 
 def _server(app: FastAPI) -> uvicorn.Server:

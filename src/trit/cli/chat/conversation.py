@@ -44,13 +44,18 @@ class Conversation:
         """Say who is here and how it will answer."""
         model = self.model
         lines = (
-            f"{model.name}, context {model.ctx} tokens",
+            f"{self._called()}, context {model.ctx} tokens",
             f"sampling: {described(self.asked.sampling(model.sampling))}",
             '/help lists commands; """ begins and ends a message of several lines',
         )
         self.screen.note("\n".join(map(wrapped, lines)))
         if not self.templated:
             self.screen.note("no chat template: the model goes on from the bare text")
+
+    def _called(self) -> str:
+        """The name in the file, which may be anything, beside the file's own."""
+        name, file = self.model.name, self.model.path.name
+        return name if name == self.model.path.stem else f"{name} ({file})"
 
     def with_system(self) -> list[Message]:
         """The messages as the template sees them."""

@@ -73,7 +73,7 @@ def make(store: "Store", threads: int | None, jsonl: bool) -> None:
     from trit.compare import Making
     from trit.compare import make as make_answers
 
-    missing = len(store.wanted()) - len(store.made())
+    missing = len(store.missing())
     if not missing:
         return
     settings = store.settings

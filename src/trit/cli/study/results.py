@@ -21,6 +21,7 @@ def as_text(found: "Comparison") -> str:
         f"{counted(found.votes, 'vote')} of {counted(found.voters, 'voter')}{undone}; "
         f"one pass is {found.planned}",
         _models(found),
+        *map(wrapped, _own(found)),
     ]
     if found.votes or any(pair.same for pair in found.pairs):
         parts.append(_pairs(found.pairs, letters))
@@ -75,6 +76,22 @@ def _verdict(pair: "Pair", letters: dict[str, str]) -> str:
             "way."
         )
     return text
+
+
+def _own(found: "Comparison") -> list[str]:
+    own = found.own
+    if not own.prompts:
+        return []
+    ruling = (
+        "they are among these figures"
+        if own.included
+        else "they are not among these figures (--with-own)"
+    )
+    return [
+        f"{counted(own.prompts, 'prompt')} of their own were asked by "
+        f"{counted(own.voters, 'voter')}, {counted(own.votes, 'comparison')} of their answers "
+        f"voted on: {ruling}."
+    ]
 
 
 def _remarks(found: "Comparison") -> list[str]:

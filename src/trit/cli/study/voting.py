@@ -5,16 +5,18 @@ Enter; nothing of a model but its texts is shown, and results are another comman
 """
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from trit.cli._terminal import note
+from trit.cli._terminal import counted, note
 from trit.cli.chat.screen import Screen
+from trit.errors import UsageError
 
 if TYPE_CHECKING:
-    from trit.compare import Presentation, Store
+    from trit.compare import Asking, Presentation, Store
     from trit.compare.study import Arm
     from trit.compare.voting import Voting
 
@@ -23,11 +25,13 @@ _STEP = 20  # characters at a time
 _CHOICES = {"1": "1", "a": "1", "2": "2", "b": "2", "t": "tie", "n": "bad"}
 _BELIEFS = {"1": "1", "a": "1", "2": "2", "b": "2", "": "unsure"}
 _KEYS = "1 or 2 is better, t tie, n neither is any good, u undo, q leave: "
+_KEYS_OWN = "1 or 2 is better, t tie, n neither, p a prompt of yours, u undo, q leave: "
 _BELIEF_KEYS = "which do you believe is the heavier file? 1, 2, or Enter for no idea: "
 
 
-def vote(store: "Store", arm: "Arm", voter: str) -> None:
-    """Ask until all is voted on, or the voter leaves."""
+def vote(store: "Store", arm: "Arm", asking: "Asking | None", voter: str) -> None:
+    """Ask until all is voted on, or the voter leaves. `asking`: answers prompts of the voter's own;
+    None: there are none."""
     from trit.compare import Voting
 
     voting, screen = Voting(store, arm), Screen.of("auto")
@@ -38,17 +42,17 @@ def vote(store: "Store", arm: "Arm", voter: str) -> None:
     with suppress(EOFError):  # Ctrl-D leaves
         while shown is not None:
             _show(voting, voter, shown, screen)
-            shown = _turn(voting, voter, shown, store.settings.ask_belief and arm == "blind")
+            shown = _turn(voting, voter, shown, asking)
     progress = voting.progress(voter)
     more = "" if progress.voted < progress.planned else "; see --results"
     note(f"{progress.voted} of {progress.planned} comparisons voted on, all kept{more}")
 
 
 def _turn(
-    voting: "Voting", voter: str, shown: "Presentation", ask_belief: bool
+    voting: "Voting", voter: str, shown: "Presentation", asking: "Asking | None"
 ) -> "Presentation | None":
     """What comes after a key; EOFError to leave."""
-    for key in _typed(_KEYS):
+    for key in _typed(_KEYS if asking is None else _KEYS_OWN):
         if key == "q":
             raise EOFError
         if key == "u":
@@ -56,13 +60,35 @@ def _turn(
             if before is not None:
                 return before
             note("there is no vote to take back")
+        elif key == "p" and asking is not None:
+            if _asked(asking, voter):
+                return voting.next(voter)
         elif key in _CHOICES:
             voting.vote(shown.token, _CHOICES[key])
-            if ask_belief:
+            if voting.store.settings.ask_belief and voting.arm == "blind":
                 heavier = next(k for k in _typed(_BELIEF_KEYS) if k in _BELIEFS)
                 voting.believe(shown.token, _BELIEFS[heavier])
             return voting.next(voter)
     raise EOFError
+
+
+def _asked(asking: "Asking", voter: str) -> bool:
+    """Whether a prompt was typed, and there are two answers to it to vote on."""
+    text = input(f"your prompt ({counted(asking.left(voter), 'prompt')} left): ")
+    try:
+        asking.checked(voter, text)
+        note("the answers are being made; Ctrl-C cancels")
+        found = asking.ask(voter, text, threading.Event())
+    except UsageError as error:
+        note(str(error))
+        return False
+    except KeyboardInterrupt:
+        note("\ncancelled; nothing of it is kept")
+        return False
+    assert found is not None, "Ctrl-C alone cancels"
+    if found.same:
+        note("all models wrote the same, so there is nothing to vote on")
+    return not found.same
 
 
 def _typed(prompt: str) -> Iterator[str]:

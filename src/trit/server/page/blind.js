@@ -59,12 +59,14 @@ function open(section) {
     undo: button("Undo the last vote", undo),
     results: el("div", { class: "results" }),
     look: button("Results", () => results()),
+    asking: trit.asking(voter, () => turn !== null && turn.presentation === null, next),
   };
   section.append(
     el("header", {}, parts.title, parts.count, parts.progress),
     el("div", { class: "comparison" }, parts.prompt, parts.pair),
     el("div", { class: "ballot" }, parts.question, parts.buttons),
     el("footer", {}, parts.undo, parts.look),
+    parts.asking.element,
     parts.results,
   );
   trit.key("1 2", "that answer is better (blind test)");
@@ -75,7 +77,7 @@ function open(section) {
 }
 
 function pressed(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("textarea")) return;
   keys.get(event.key.toLowerCase())?.();
 }
 
@@ -96,6 +98,8 @@ function show(given) {
   parts.progress.value = turn.voted;
   parts.section.classList.toggle("over", shown === null);
   parts.results.replaceChildren();
+  parts.asking.room(turn.own);
+  parts.asking.shown();
   if (shown === null) return allVoted();
   parts.count.textContent = `Comparison ${turn.voted + 1} of ${turn.planned}`;
   parts.prompt.textContent = shown.prompt;
@@ -201,6 +205,7 @@ function report(found) {
       shown.map((pair) => [versus(pair), range(pair.score, 100), pair.wins, pair.losses,
         pair.ties, pair.bad, pair.same])),
     intervals(shown),
+    ...own(found.own),
     el("ul", {}, shown.map((pair) => el("li", {}, verdict(pair)))),
   ];
   const { right, liked, heavier, gap } = found.beliefs;
@@ -217,6 +222,11 @@ function report(found) {
         pair.losses, pair.ties, pair.same])));
   }
   return made;
+}
+
+function own({ prompts, voters, votes }) {
+  return prompts === 0 ? [] : [el("p", {}, `Prompts that voters asked themselves: ${prompts}, of ` +
+    `voters: ${voters}; votes on their answers: ${votes}. They are in none of these figures.`)];
 }
 
 const letter = (place) => String.fromCharCode(65 + place);
