@@ -186,9 +186,41 @@ def test_answers_are_held_back(study: Path, monkeypatch: pytest.MonkeyPatch) -> 
         speeds |= {0: (10, 90.0), 1: (20, 2.0)}  # the machine was busy with something else
         asker.ask("ann", "Two.", GO)
         assert waits[-1] == 0
+        speeds |= {0: (100, 30.0), 1: (10, 1.5)}  # half as fast to both
+        asker.ask("ann", "Slower.", GO)
+        assert waits[-1] == pytest.approx(SLACK * 1.5 * 0.2 * 110 - 31.5)
         speeds |= {0: (1, 0.0), 1: (30, 3.0)}
         asker.ask("ann", "Three.", GO)
         assert waits[-1] == pytest.approx(SLACK * 0.2 * 31 - 3.0)
+
+
+def test_a_prompt_of_the_study_becomes_nobodys_own(study: Path) -> None:
+    """Added by somebody else while the models answered."""
+    with Store.open(study) as store:
+        number = max(store.prompts()) + 1
+        store.add_prompts(["mine"])
+        assert not store.add_own_prompt("ann", number, "mine", 0.0, studies.answers(store, number))
+        assert store.own_prompts() == {} and number in {p for _, p in store.missing()}
+
+
+def test_a_study_takes_so_many(study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "MOST_OF_ALL", 1)
+    with Store.open(study) as store:
+        asker = Asking(store, threads=1)
+        asker.ask("ann", OWN, GO)
+        with pytest.raises(UsageError, match="the most it takes"):
+            asker.ask("bob", "Another.", GO)
+
+
+def test_a_look_at_votes_on_them_is_none_at_the_studys(study: Path) -> None:
+    with Store.open(study) as store:
+        asker, voting = Asking(store, threads=1), Voting(store)
+        asker.ask("ann", OWN, GO)
+        shown = voting.next("ann")
+        assert shown is not None
+        voting.vote(shown.token, "1")
+        results(store)
+        assert results(store).looks == [] and results(store, own=True).looks == [1]
 
 
 def test_sides_are_a_coins() -> None:
@@ -298,12 +330,18 @@ def test_a_study_of_before_is_gone_on_with(tmp_path: Path) -> None:
     with studies.written(path, prompts=2) as store:
         store.add_look(1)
     old = sqlite3.connect(path)
-    old.executescript("DROP TABLE own_prompt; ALTER TABLE look DROP COLUMN own;")
+    old.executescript(
+        "DROP TABLE own_prompt; ALTER TABLE look DROP COLUMN own;"
+        "ALTER TABLE study DROP COLUMN secret;"
+    )
     old.execute("PRAGMA user_version = 1")
     old.close()
+    secrets = set()
     for _ in range(2):
         with Store.open(path) as store:
             assert store.add_look(1) == [(1, 0)] and len(store.answers()) == 4
+            secrets.add(store.secret)
+    assert len(secrets) == 1 and len(secrets.pop()) == 32
     with Store.open(path) as store:
         add(store, "ann", "mine")
     again = sqlite3.connect(path)

@@ -248,7 +248,8 @@ def _looks(store: Store, own: bool) -> list[int]:
     cast = [b.prompt in theirs for b in store.ballots("blind") if b.choice != "same"]
     cast += [prompt in theirs for prompt in store.undone()]
     before = store.add_look(len(cast) - sum(cast), sum(cast)) if cast else []
-    return list(dict.fromkeys(votes + asked * own for votes, asked in before))
+    counted = (votes + asked * own for votes, asked in before)
+    return [count for count in dict.fromkeys(counted) if count]
 
 
 def _weighs_more(models: Sequence[ModelRow], ballot: Ballot) -> bool:

@@ -1,11 +1,12 @@
 """The SQLite file of a study: opened, made, brought up to date; its refusals in words.
 
-Format 1 knew no prompts of voters' own. Such a file gets what is new when it is opened; nothing of
-what is in it changes.
+Format 1 knew no prompts of voters' own, and drew sides from the seed and the voter's name alone.
+Such a file gets what is new when it is opened; nothing of what is in it changes.
 """
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ _WAIT_SECONDS = 30.0  # for another process that writes
 
 def schema() -> str:
     """What makes an empty study."""
-    stay = "".join(_only_added(table) for table in _TABLES)
+    stay = " ".join(trigger for table in _TABLES for trigger in _only_added(table))
     return (
         f"{_text()} {stay} PRAGMA application_id = {_APPLICATION}; PRAGMA user_version = {_FORMAT};"
     )
@@ -33,19 +34,37 @@ def schema() -> str:
 def bring_up_to_date(path: Path, connection: sqlite3.Connection) -> None:
     """Give a study of format 1 what came since. InvalidFileError for what is no study."""
     with in_words(path):
-        found = [
-            connection.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("application_id", "user_version")
-        ]
-        if found == [_APPLICATION, 1]:
-            connection.executescript(
-                "BEGIN; ALTER TABLE look ADD COLUMN own INTEGER NOT NULL DEFAULT 0; "
-                f"{_own_prompt()} {_only_added('own_prompt')} "
-                f"PRAGMA user_version = {_FORMAT}; COMMIT;"
-            )
-        elif found != [_APPLICATION, _FORMAT]:
+        if _found(connection) == [_APPLICATION, 1]:
+            connection.execute("BEGIN IMMEDIATE")  # another process may be about to do the same
+            with connection:
+                if _found(connection) == [_APPLICATION, 1]:
+                    for statement in _since_format_1():
+                        connection.execute(statement)
+        if _found(connection) != [_APPLICATION, _FORMAT]:
             problem = f"expected a study of 'trit compare', format {_FORMAT}; got another file."
             raise InvalidFileError(path, "", problem)
+
+
+def fresh_secret() -> str:
+    """For a new study; hexadecimal."""
+    return secrets.token_hex(16)
+
+
+def _found(connection: sqlite3.Connection) -> list[int]:
+    return [
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("application_id", "user_version")
+    ]
+
+
+def _since_format_1() -> list[str]:
+    return [
+        "ALTER TABLE look ADD COLUMN own INTEGER NOT NULL DEFAULT 0",
+        f"ALTER TABLE study ADD COLUMN secret TEXT NOT NULL DEFAULT '{fresh_secret()}'",
+        _own_prompt(),
+        *_only_added("own_prompt"),
+        f"PRAGMA user_version = {_FORMAT}",
+    ]
 
 
 def _text() -> str:
@@ -58,13 +77,13 @@ def _own_prompt() -> str:
     return begin + _text().partition(begin)[2].partition(";")[0] + ";"
 
 
-def _only_added(table: str) -> str:
+def _only_added(table: str) -> list[str]:
     """Triggers that refuse to change or delete a row."""
-    return "".join(
+    return [
         f"CREATE TRIGGER {table}_{verb.lower()} BEFORE {verb} ON {table} "
         f"BEGIN SELECT RAISE(ABORT, '{table}: rows are only added'); END;"
         for verb in ("UPDATE", "DELETE")
-    )
+    ]
 
 
 @contextmanager

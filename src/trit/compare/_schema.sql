@@ -5,7 +5,8 @@ CREATE TABLE study (
     id           INTEGER PRIMARY KEY CHECK (id = 1),
     trit_version TEXT NOT NULL,
     settings     TEXT NOT NULL,  -- JSON: seed, sampling, max_tokens, system, …
-    made_at      REAL NOT NULL
+    made_at      REAL NOT NULL,
+    secret       TEXT NOT NULL   -- what sides and orders are drawn from, with the voter's name
 );
 CREATE TABLE model (  -- by number from the heaviest file on
     id     INTEGER PRIMARY KEY,

@@ -6,7 +6,8 @@ when. A prompt is kept with all its answers or not at all; one that is cancelled
 
 How long it takes must not tell who wrote what. A heavier file writes more slowly: from the time and
 the lengths of both texts one could reckon whose the long one is. So answers are held back until all
-of their tokens might have been written by the slowest model, which depends on the tokens alone.
+of their tokens might have been written by the slowest model, on a machine that is as slow at the
+moment as it was to the model that it slowed most.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ from trit.errors import UsageError
 from trit.runtime.model import Model, load
 
 MOST_PROMPTS = 10  # of a voter, in one study
+MOST_OF_ALL = 1000  # of all voters: names cost nothing
 MOST_LETTERS = 2000
 SLACK = 1.25  # a model's tokens do not all take the same time
+_SLOWEST = 4.0  # times the best pace; who waits for a machine that stood still shall not wait more
 _FEW = 8  # tokens that say little of how long one takes
 
 
@@ -67,6 +70,8 @@ class Asking:
                 f"the prompt has {len(text):,} characters; the most is {MOST_LETTERS:,}. "
                 "Shorten it."
             )
+        if len(self.store.own_prompts()) >= MOST_OF_ALL:
+            raise UsageError(f"the study has {MOST_OF_ALL:,} prompts of voters, the most it takes.")
         if not self.left(voter):
             raise UsageError(
                 f"all {self._most} prompts that a voter may ask are asked; vote on the others."
@@ -122,15 +127,16 @@ class Asking:
 
     def _hold(self, answers: Sequence[Answer]) -> float:
         """Seconds that are left to wait; what a model's tokens take is remembered."""
-        paces = []
+        paces, slowdown = [], 1.0
         for one in answers:
             pace = one.generation_seconds / max(1, one.tokens)
             best = min(pace, self._pace.get(one.draw[0], pace))
             if one.tokens >= _FEW:
                 self._pace[one.draw[0]] = best
+                slowdown = max(slowdown, pace / best)
             paces.append(self._pace.get(one.draw[0], pace))
         spent = sum(one.generation_seconds for one in answers)
-        return hold([one.tokens for one in answers], spent, max(paces))
+        return hold([one.tokens for one in answers], spent, min(slowdown, _SLOWEST) * max(paces))
 
 
 def hold(tokens: Sequence[int], spent: float, pace: float) -> float:

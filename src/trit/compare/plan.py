@@ -1,10 +1,11 @@
 """Which two answers a voter sees next, and on which side.
 
-A voter's schedule is drawn from the study's seed and the voter: rounds in which every prompt comes
-once, each with another pair, so that pairs and prompts are even at every moment and no prompt comes
-back soon. On half of a pair's prompts the one answer stands first, on half the other, in an order
-that nobody can foretell (taking turns would let a voter follow the better one). Of what a voter has
-not seen yet, that with the fewest votes of all comes first.
+A voter's schedule is drawn from the study's seed and what the caller adds: the voter's name and a
+secret of the study's file. It has rounds in which every prompt comes once, each with another pair,
+so that pairs and prompts are even at every moment and no prompt comes back soon. On half of a
+pair's prompts the one answer stands first, on half the other, in an order that nobody can foretell
+(taking turns would let a voter follow the better one). Of what a voter has not seen yet, that with
+the fewest votes of all comes first.
 
 A prompt of the voter's own is shown as soon as it is answered, with one pair; its other pairs come
 after all else.
@@ -21,9 +22,9 @@ from trit.compare.study import Item, Settings
 Key = tuple[int, frozenset[tuple[int, int]]]
 
 
-def schedule(prompts: Sequence[int], models: int, settings: Settings, voter: str) -> list[Item]:
+def schedule(prompts: Sequence[int], models: int, settings: Settings, drawn_by: str) -> list[Item]:
     """All items of a study, in this voter's order. `models` ≥ 2, prompts by number."""
-    chance = random.Random(f"{settings.seed}/{voter}")  # hashed by sha512, the same everywhere
+    chance = random.Random(f"{settings.seed}/{drawn_by}")  # hashed by sha512, the same everywhere
     pairs = list(itertools.combinations(range(models), 2))
     chance.shuffle(pairs)
     order = list(prompts)
@@ -49,10 +50,10 @@ def following(
     return min(left, key=lambda item: votes.get(item.key, 0), default=None)
 
 
-def own(prompt: int, models: int, settings: Settings, voter: str) -> list[Item]:
+def own(prompt: int, models: int, settings: Settings, drawn_by: str) -> list[Item]:
     """The items of a prompt that is this voter's own: every pair once, in no order, each with its
     sides by the toss of a coin."""
-    chance = random.Random(f"{settings.seed}/{voter}/own {prompt}")
+    chance = random.Random(f"{settings.seed}/{drawn_by}/own {prompt}")
     pairs = list(itertools.combinations(range(models), 2))
     chance.shuffle(pairs)
     return [_item(prompt, pair, chance.random() < 0.5) for pair in pairs]

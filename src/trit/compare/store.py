@@ -31,7 +31,9 @@ class Store:
         self.path = path
         self._connection = connection
         self._lock = threading.RLock()
-        self.settings = Settings.from_json(self._one("SELECT settings FROM study")["settings"])
+        study = self._one("SELECT settings, secret FROM study")
+        self.settings = Settings.from_json(study["settings"])
+        self.secret = str(study["secret"])  # only who has the file can foretell a side
         self.models = [ModelRow(**row) for row in self._rows("SELECT * FROM model ORDER BY id")]
 
     @classmethod
@@ -44,8 +46,8 @@ class Store:
             connection.executescript(f"BEGIN; {_file.schema()}")
             with connection:  # ends the transaction: a study is whole or empty
                 connection.execute(
-                    "INSERT INTO study VALUES (1, ?, ?, ?)",
-                    (trit_version(), settings.to_json(), time.time()),
+                    "INSERT INTO study VALUES (1, ?, ?, ?, ?)",
+                    (trit_version(), settings.to_json(), time.time(), _file.fresh_secret()),
                 )
                 connection.executemany(
                     "INSERT INTO model VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -125,8 +127,10 @@ class Store:
         the text's own already."""
         try:
             with self._writing() as connection:
-                if self.prompts().get(number) != text:
+                if number not in self.own_prompts():
                     connection.execute("INSERT INTO prompt VALUES (?, ?)", (number, text))
+                elif self.prompts()[number] != text:
+                    return False  # another voter was faster
                 _insert_answers(connection, answers)
                 connection.execute(
                     "INSERT INTO own_prompt VALUES (?, ?, ?)", (number, voter, asked_at)

@@ -138,7 +138,8 @@ class Voting:
         return [i for p in self.store.asked(voter) for i in own(p, count, settings, chance)]
 
     def _chance(self, voter: str) -> str:
-        return voter if self.arm == "blind" else f"{voter}/named"
+        chance = f"{self.store.secret}/{voter}"
+        return chance if self.arm == "blind" else f"{chance}/named"
 
     def _texts(self, item: Item) -> tuple[str, str]:
         first, second = (self.store.text(d, item.prompt) for d in (item.first, item.second))

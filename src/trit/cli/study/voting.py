@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from trit.cli._terminal import counted, note
 from trit.cli.chat.screen import Screen
-from trit.errors import UsageError
+from trit.errors import TritError, UsageError
 
 if TYPE_CHECKING:
     from trit.compare import Asking, Presentation, Store
@@ -74,13 +74,16 @@ def _turn(
 
 def _asked(asking: "Asking", voter: str) -> bool:
     """Whether a prompt was typed, and there are two answers to it to vote on."""
-    text = input(f"your prompt ({counted(asking.left(voter), 'prompt')} left): ")
     try:
+        text = input(f"your prompt ({counted(asking.left(voter), 'prompt')} left): ")
         asking.checked(voter, text)
         note("the answers are being made; Ctrl-C cancels")
         found = asking.ask(voter, text, threading.Event())
     except UsageError as error:
         note(str(error))
+        return False
+    except TritError:  # it may name a model
+        note("the models of this study could not answer; --page shows why to who runs it")
         return False
     except KeyboardInterrupt:
         note("\ncancelled; nothing of it is kept")
