@@ -81,6 +81,7 @@ def test_equal_bytes_on_every_isa_and_thread_count(
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", FLAT)
+@pytest.mark.unsanitized
 def test_near_the_best_of_all_scales(name: str, weighted: bool) -> None:
     block = formats.get(name).block_weights
     weights, importance = sample(1, max(4 * block, 64 * 32), seed=3)
@@ -95,6 +96,7 @@ def test_near_the_best_of_all_scales(name: str, weighted: bool) -> None:
 
 
 @pytest.mark.parametrize("name", AFFINE)
+@pytest.mark.unsanitized
 def test_offsets_near_the_best_of_a_dense_search(name: str) -> None:
     top = 2 ** int(name[1]) - 1
     weights, importance = sample(1, 16 * 32, seed=4)
