@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,11 @@ class Model:
 
     def engine(self, threads: int = 2, batch: int = 256, ctx: int | None = None) -> Engine:
         return Engine(self.plan, self.tensors, threads=threads, batch=batch, ctx=ctx)
+
+    @cached_property
+    def logits(self) -> Floats:
+        """Of all tokens, by an engine that has done nothing else."""
+        return all_logits(self.engine(), self.tokens)
 
 
 def made(name: str) -> Model:

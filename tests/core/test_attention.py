@@ -19,7 +19,7 @@ from trit.plan import Plan
 Floats = NDArray[np.float32]
 
 VOCAB = 40
-TOKENS = 600  # ten pages, three spans
+TOKENS = 530  # nine pages, three spans
 SCALAR_TOKENS = 290  # two spans
 
 

@@ -28,7 +28,7 @@ def model(request: pytest.FixtureRequest) -> Model:
 
 def test_the_last_row_is_the_default_and_hidden_feeds_the_head(model: Model) -> None:
     engine = model.engine()
-    every = all_logits(engine, model.tokens)
+    every = model.logits
     assert np.array_equal(model.engine().forward(Rows.of(model.tokens)), every[-1:])
     hidden = model.engine().hidden(Rows.of(model.tokens))
     assert hidden.shape == (TOKENS, model.plan.width)
@@ -49,7 +49,7 @@ def test_layer_by_layer_is_the_whole_pass(model: Model) -> None:
             assert engine.layer(index, piece, part) == {}
             hidden[at] = piece
     assert np.array_equal(hidden, model.engine().hidden(Rows.of(model.tokens)))
-    assert np.array_equal(engine.head(hidden), all_logits(model.engine(), model.tokens))
+    assert np.array_equal(engine.head(hidden), model.logits)
 
 
 def test_no_rows_choose_no_experts() -> None:
@@ -99,7 +99,7 @@ def test_removing_and_going_on_is_a_fresh_run(model: Model) -> None:
         engine.remove(0, keep)
         assert engine.length(0) == keep
         found = all_logits(engine, model.tokens[keep:], keep)
-        assert np.array_equal(found, all_logits(model.engine(), model.tokens)[keep:]), keep
+        assert np.array_equal(found, model.logits[keep:]), keep
     assert engine.length(1) == 70
 
 

@@ -170,7 +170,7 @@ def test_every_part_of_a_layer_equals_the_reference(model: Model) -> None:
         reference_logits(model.plan, model.tensors, model.tokens, kind)
         for kind in (Reference, HalfCached)
     )
-    found = all_logits(model.engine(), model.tokens)
+    found = model.logits
     assert_close(found, expected)
     assert_half_cached(found, expected, half_cached)
 

@@ -46,6 +46,7 @@ def fed(path: Path, text: Path, out: Path, **options: object) -> Path:
     return out
 
 
+@pytest.mark.unsanitized
 def test_each_layer_is_rounded_on_what_the_rounded_ones_before_give(
     source: Path, text: Path, tmp_path: Path
 ) -> None:

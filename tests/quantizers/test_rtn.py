@@ -72,8 +72,8 @@ def test_equal_bytes_on_every_isa_and_thread_count(
     weights, importance = sample(37, 768)
     data = importance if weighted else None
     first = rtn.quantize(weights, name, data, threads=1, isa=isas[-1])  # the plainest
-    for isa in isas:
-        for threads in (1, 2, 3):
+    for isa in isas:  # rows are shared out alike on each
+        for threads in (1, 2, 3) if isa == isas[0] else (3,):
             assert np.array_equal(first, rtn.quantize(weights, name, data, threads, isa)), isa
     alone = np.concatenate([rtn.quantize(row[None], name, data) for row in weights[:5]])
     assert np.array_equal(first[:5], alone)
