@@ -9,7 +9,11 @@ namespace {
 
 // A worker spins this often before it parks: about a millisecond, longer than sampling and printing
 // take between two tokens, shorter than anything a user would notice on a laptop's battery.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int kSpins = 100;  // each takes so much longer, and what is looked for is in both loops
+#else
 constexpr int kSpins = 60000;
+#endif
 
 // The place in `next_` while a job replaces another. A worker that is a job late may read the old
 // place and then the new number of tasks, which would let it claim tasks of the new job under the

@@ -68,6 +68,14 @@ def isas() -> list[str]:
     return machine_isas()
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "unsanitized: left out by scripts/sanitize, where it would find nothing of its own: what "
+        "takes its time is a judge outside the core, or it runs programs that are not sanitized",
+    )
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run tests that take `isa` once per instruction set of the machine."""
     if "isa" in metafunc.fixturenames:

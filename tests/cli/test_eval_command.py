@@ -1,13 +1,14 @@
 """`trit eval`: the answer on stdout, the cost and the figures so far on stderr."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import text_model
 from trit.cli import main
-from trit.evaluate import evaluate
+from trit.evaluate import _fact_items, evaluate, recall
 from trit.evaluate._opened import Opened
 
 
@@ -136,6 +137,14 @@ def test_on_a_terminal_one_line_is_rewritten(
     assert said.count("\r\x1b[K[") == 3 and said.count("\n") == 2 and said.endswith("0 s left\n")
 
 
+@pytest.fixture
+def fewer_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = _fact_items.load()
+    some = replace(facts, items=facts.items[::4])
+    monkeypatch.setattr(recall, "load", lambda: some)
+
+
+@pytest.mark.usefixtures("fewer_facts")
 def test_facts_as_json(model: Path, text: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--facts", "--reference", str(model), "--threads", "1", "--json"]
     assert main(["eval", str(model), *arguments]) == 0
@@ -152,6 +161,7 @@ def test_facts_as_json(model: Path, text: Path, capsys: pytest.CaptureFixture[st
     assert "change" not in both["facts"]["groups"][0]
 
 
+@pytest.mark.usefixtures("fewer_facts")
 def test_facts_for_people(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,7 @@ from trit.plan import Plan
 Floats = NDArray[np.float32]
 
 VOCAB = 40
-TOKENS = 600  # ten pages, three spans
+TOKENS = 530  # nine pages, three spans
 SCALAR_TOKENS = 290  # two spans
 
 
@@ -98,6 +98,7 @@ def test_grouping_and_threads_change_nothing(
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.unsanitized
 def test_near_the_reference(shape: str) -> None:
     """With an f32 cache only the order of sums differs: 1e-5 of the largest logit."""
     torch = pytest.importorskip("torch", reason="the reference needs torch (dev extra)")

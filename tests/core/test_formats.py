@@ -183,6 +183,7 @@ def test_a_panels_codes_have_the_bits_they_say(name: str) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mprotect is called as Linux has it")
+@pytest.mark.unsanitized
 def test_no_kernel_reads_past_the_last_row() -> None:
     command = [sys.executable, "-c", PROBE]
     run = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -199,6 +200,7 @@ def generator() -> ModuleType:
     return module
 
 
+@pytest.mark.unsanitized
 def test_codebooks_are_those_of_the_gguf_package() -> None:
     committed = (ROOT / "core" / "formats" / "_codebooks.h").read_text(encoding="utf-8")
     assert committed == generator().generate()

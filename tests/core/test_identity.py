@@ -52,6 +52,7 @@ class Case:
     tensors: Tensors
     tokens: list[int]
     expected: Floats
+    scalar: bool  # slow, and what is shared out is the same: some of the ways will do
 
     def engine(self, threads: int = 2, batch: int = 256) -> Engine:
         return Engine(self.plan, self.tensors, threads=threads, ctx=256, batch=batch)
@@ -76,7 +77,7 @@ def case(
     assert engine.isa == isa
     expected = engine.forward(Rows.of(tokens), range(TOKENS))
     assert np.isfinite(expected).all() and expected.std() > 0.1
-    return Case(plan, tensors, tokens, expected)
+    return Case(plan, tensors, tokens, expected, isa == "scalar")
 
 
 def in_pieces(engine: Engine, tokens: Sequence[int], size: int, sequence: int = 0) -> Floats:
@@ -96,7 +97,8 @@ def same(found: Floats, expected: Floats) -> bool:
 
 @pytest.mark.parametrize("threads", THREADS)
 def test_threads_and_passes(case: Case, threads: int) -> None:
-    for batch in CHUNKS if threads in (1, 4) else CHUNKS[1:3]:
+    every = threads in (1, 4) and not case.scalar
+    for batch in CHUNKS if every else CHUNKS[1:3]:
         engine = case.engine(threads, batch)
         found = engine.forward(Rows.of(case.tokens), range(TOKENS))
         assert same(found, case.expected), batch
@@ -130,7 +132,7 @@ def test_company_changes_nothing(case: Case) -> None:
     vocab, random = case.plan.vocab_size, np.random.default_rng(5)
     texts = {s: random.integers(0, vocab, n).tolist() for s, n in ((0, 30), (4, 110), (9, 77))}
     texts[2] = case.tokens
-    for order in range(3):
+    for order, batch in ((1, 7),) if case.scalar else enumerate((64, 7, 512)):
         # Any order in which the rows of each sequence keep theirs.
         owners = np.repeat(list(texts), [len(text) for text in texts.values()])
         np.random.default_rng(order).shuffle(owners)
@@ -140,7 +142,7 @@ def test_company_changes_nothing(case: Case) -> None:
         tokens = [texts[s][p] for s, p in zip(owners, positions, strict=True)]
         rows = Rows(np.array(tokens, np.int32), owners.astype(np.int32), positions)
         asked = np.flatnonzero(owners == 2).tolist()
-        found = case.engine(threads=2, batch=(64, 7, 512)[order]).forward(rows, asked)
+        found = case.engine(threads=2, batch=batch).forward(rows, asked)
         assert same(found, case.expected), order
 
 

@@ -10,6 +10,8 @@ groups are scaled into a block, blocks folded in order, by fused multiply-adds i
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -154,16 +156,34 @@ def random_activations(cols: int, seed: int = 0) -> Floats:
     return x.astype(np.float32)
 
 
+Case = tuple[Tensor, Floats, Floats, Floats]
+
+
+@cache  # every instruction set is held to it
+def integer_case(name: str, cols: int) -> Case:
+    """Weights, activations, signs, and the product (11, 21) that they make.
+
+    21 rows: a tile and a part of one. 11 inputs: whole blocks of a batch and a part of one.
+    """
+    weights = random_matrix(name, 21, cols, seed=cols)
+    x, signs = random_activations(cols + 64, seed=cols)[:cols], random_signs(11, cols)
+    return weights, x, signs, emulated(weights, signs * x)
+
+
+@cache
+def float_case(name: str, cols: int) -> Case:
+    weights = random_matrix(name, 21, cols, seed=cols)
+    x, signs = random_activations(512)[512 - cols :], random_signs(11, cols)
+    return weights, x, signs, emulated_float(weights.decode(), signs * x)
+
+
 @pytest.mark.parametrize("name", INTEGER)
 def test_integer_products_are_the_arithmetic_they_promise(
     name: str, isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """21 rows: a tile and a part of one. 11 inputs: whole blocks of a batch and a part of one."""
     for cols in (256, 768) if formats.get(name).block_weights == 256 else (32, 96, 608):
-        weights = random_matrix(name, 21, cols, seed=cols)
-        x, signs = random_activations(cols + 64, seed=cols)[:cols], random_signs(11, cols)
+        weights, x, signs, expected = integer_case(name, cols)
         found = product(weights, x, signs, isa, monkeypatch)
-        expected = emulated(weights, signs * x)
         assert np.array_equal(found.view(np.uint32), expected.view(np.uint32)), cols
 
 
@@ -172,11 +192,9 @@ def test_float_products_are_the_arithmetic_they_promise(
     name: str, isa: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for cols in (512,) if formats.get(name).block_weights > 1 else (2, 37, 300):
-        weights = random_matrix(name, 21, cols, seed=cols)
-        x = random_activations(512)[512 - cols :]
-        signs = random_signs(11, cols)
+        weights, x, signs, expected = float_case(name, cols)
         found = product(weights, x, signs, isa, monkeypatch)
-        assert np.array_equal(found, emulated_float(weights.decode(), signs * x)), cols
+        assert np.array_equal(found, expected), cols
 
 
 FILLS = (0x00, 0x7F, 0x80, 0xFF)
@@ -201,6 +219,28 @@ def running_sums(weights: Tensor, x: NDArray[np.int64]) -> NDArray[np.int64]:
     return steps.reshape(len(x), -1).cumsum(axis=1)
 
 
+def end_activations() -> tuple[Floats, Floats]:
+    """Activations (COLUMNS,) of 127, and signs (4, COLUMNS) for them."""
+    signs = np.ones((4, COLUMNS), np.float32)
+    signs[1] = -1
+    signs[2, ::2] = -1  # pairs and quads that cancel
+    signs[3] = random_signs(1, COLUMNS)
+    return np.full(COLUMNS, 127, np.float32), signs
+
+
+@cache
+def sums_at_the_end(name: str, fill: int) -> tuple[Floats, NDArray[np.int64], NDArray[np.bool_]]:
+    """Of a row of that byte: the emulation's products, int64's, and which of them must be equal."""
+    activations, signs = end_activations()
+    row = filled(name, fill, 1, COLUMNS)
+    values = row.decode().astype(np.int64)
+    assert np.array_equal(values, row.decode()), "weights are not integers"
+    integers = (signs * activations).astype(np.int64)
+    steps = running_sums(row, integers)
+    exact = (steps.astype(np.float32).astype(np.int64) == steps).all(axis=1)
+    return emulated(row, signs * activations)[:, 0], integers @ values[0], exact
+
+
 @pytest.mark.parametrize("name", INTEGER)
 def test_sums_at_the_ends_of_every_range_are_exact(
     name: str, isa: str, monkeypatch: pytest.MonkeyPatch
@@ -210,25 +250,13 @@ def test_sums_at_the_ends_of_every_range_are_exact(
     Where every running sum of blocks is an integer float32 can hold (always, at the ends of the
     ranges), the product has to equal int64's; elsewhere, the emulation's.
     """
-    signs = np.ones((4, COLUMNS), np.float32)
-    signs[1] = -1
-    signs[2, ::2] = -1  # pairs and quads that cancel
-    signs[3] = random_signs(1, COLUMNS)
-    activations = np.full(COLUMNS, 127, np.float32)
     held = 0
     for fill in FILLS:
-        weights = filled(name, fill, 17, COLUMNS)
-        found = product(weights, activations, signs, isa, monkeypatch)
-        values = weights.decode()[:1].astype(np.int64)
-        assert np.array_equal(values, weights.decode()[:1]), "weights are not integers"
-        one_row = tensor(name, weights.data[:1])
-        steps = running_sums(one_row, (signs * activations).astype(np.int64))
-        exact = (steps.astype(np.float32).astype(np.int64) == steps).all(axis=1)
+        expected, sums, exact = sums_at_the_end(name, fill)
+        found = product(filled(name, fill, 17, COLUMNS), *end_activations(), isa, monkeypatch)
         held += int(exact.sum())
-        sums = (signs * activations).astype(np.int64) @ values[0]
         assert np.array_equal(found[exact], np.repeat(sums[exact, None], 17, axis=1)), hex(fill)
-        expected = emulated(one_row, signs * activations)
-        assert np.array_equal(found, np.repeat(expected, 17, axis=1)), hex(fill)
+        assert np.array_equal(found, np.repeat(expected[:, None], 17, axis=1)), hex(fill)
     assert held >= 8
 
 

@@ -133,6 +133,7 @@ def compiled(isa: str, *arguments: str) -> None:
 
 
 @pytest.mark.parametrize("target", FLAGS)
+@pytest.mark.unsanitized
 def test_no_instruction_multiplies_weights_by_activations(target: str, tmp_path: Path) -> None:
     """The scales, one for each sum, are floats; all else is added."""
     compiled(target, "-S", "-o", str(tmp_path / "out.s"))
@@ -146,6 +147,7 @@ def test_no_instruction_multiplies_weights_by_activations(target: str, tmp_path:
 
 
 @pytest.mark.parametrize("target", FLAGS)
+@pytest.mark.unsanitized
 def test_both_arrangements_of_the_activations(target: str, isas: list[str], tmp_path: Path) -> None:
     """Exact sums of blocks of 1 to 16 tokens, arranged for vectors and for AMX's tiles.
 

@@ -15,6 +15,8 @@ CORE = HERE.parents[1] / "core"
 SECONDS = "2"
 TIMEOUT = 60  # a job whose tasks are miscounted never ends
 
+pytestmark = pytest.mark.unsanitized
+
 
 @pytest.fixture(scope="module", params=["-fsanitize=thread", "-O2"])
 def stress(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -11,6 +11,8 @@ import pytest
 from trit.export._balance import Balance
 from trit.quantizers import awq, rtn
 
+pytestmark = pytest.mark.unsanitized
+
 
 def salient(tokens: int, cols: int, seed: int = 0) -> np.ndarray:
     """Inputs of which some channels carry most."""

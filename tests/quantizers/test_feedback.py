@@ -46,6 +46,7 @@ def fed(path: Path, text: Path, out: Path, **options: object) -> Path:
     return out
 
 
+@pytest.mark.unsanitized
 def test_each_layer_is_rounded_on_what_the_rounded_ones_before_give(
     source: Path, text: Path, tmp_path: Path
 ) -> None:
@@ -73,6 +74,7 @@ def test_each_layer_is_rounded_on_what_the_rounded_ones_before_give(
         assert np.array_equal(packed.data, rtn.quantize(table, packed.format.name))
 
 
+@pytest.mark.unsanitized
 def test_what_is_written_about_it(source: Path, text: Path, tmp_path: Path) -> None:
     with gguf.open(fed(source, text, tmp_path / "out.gguf")) as file:
         recipe = json.loads(str(file.metadata["trit.recipe"]))
@@ -92,6 +94,7 @@ class Stop:
             raise KeyboardInterrupt
 
 
+@pytest.mark.unsanitized
 def test_an_interrupted_job_resumes_to_the_same_bytes(
     source: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +117,7 @@ def test_an_interrupted_job_resumes_to_the_same_bytes(
     assert len(rounded) - len(set(rounded)) <= 3, "only what was interrupted is done again"
 
 
+@pytest.mark.unsanitized
 def test_another_text_is_another_job(source: Path, text: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     with pytest.raises(KeyboardInterrupt):
@@ -122,11 +126,13 @@ def test_another_text_is_another_job(source: Path, text: Path, tmp_path: Path) -
     assert quantize(source, out, TYPE, quantizer="gptq", calibration=text).resumed == 0
 
 
+@pytest.mark.unsanitized
 def test_threads_change_nothing(source: Path, text: Path, tmp_path: Path) -> None:
     one = fed(source, text, tmp_path / "1.gguf", threads=1).read_bytes()
     assert fed(source, text, tmp_path / "3.gguf", threads=3).read_bytes() == one
 
 
+@pytest.mark.unsanitized
 def test_what_it_costs_is_judged_by_a_layer(
     source: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,6 +148,7 @@ def test_what_it_costs_is_judged_by_a_layer(
         assert job.estimate_seconds() == pytest.approx(layers * (3 + 1.5 * 2 * 10), abs=5)
 
 
+@pytest.mark.unsanitized
 def test_efforts(source: Path, text: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     expected = fed(source, text, tmp_path / "gptq.gguf").read_bytes()
@@ -189,6 +196,7 @@ def test_experts_each_on_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert np.array_equal(data, expected)
 
 
+@pytest.mark.unsanitized
 def test_a_weight_that_is_no_number(source: Path, text: Path, tmp_path: Path) -> None:
     name, broken = "blk.1.ffn_down.weight", tmp_path / "broken.gguf"
     with gguf.open(source) as file:
@@ -204,6 +212,7 @@ def test_a_weight_that_is_no_number(source: Path, text: Path, tmp_path: Path) ->
     assert not list(tmp_path.glob("out.gguf*"))
 
 
+@pytest.mark.unsanitized
 def test_spread() -> None:
     tokens = np.arange(70, dtype=np.int32).reshape(10, 7)
     assert spread(tokens, 10) is tokens and spread(tokens, 64) is tokens

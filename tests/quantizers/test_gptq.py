@@ -77,6 +77,7 @@ POINTS = {
 
 
 @pytest.mark.parametrize("name", GRIDS + SUPER)
+@pytest.mark.unsanitized
 def test_codes_are_those_of_the_reference(name: str) -> None:
     weights, gram = sample(37, 512, seed=1)
     packed = gptq.quantize(weights, name, gram)
@@ -101,6 +102,7 @@ def test_losses_are_those_of_the_rows(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GRIDS + SUPER + CODEBOOKS)
+@pytest.mark.unsanitized
 def test_feedback_loses_less_than_rounding(name: str) -> None:
     weights, gram = sample(48, 768, seed=3)
     importance = np.ascontiguousarray(gram.diagonal())

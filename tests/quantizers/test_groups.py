@@ -10,6 +10,8 @@ import pytest
 from trit.errors import UsageError
 from trit.quantizers import hqq, rtn
 
+pytestmark = pytest.mark.unsanitized
+
 GROUP = 16
 
 

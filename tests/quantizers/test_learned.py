@@ -28,6 +28,8 @@ from trit.quantizers import learned, rtn
 from trit.quantizers.learned import Learned, Settings, Start
 from trit.verify import verify
 
+pytestmark = pytest.mark.unsanitized
+
 TYPE = "Q3_K_M"
 STEPS = 16
 

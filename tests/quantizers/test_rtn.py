@@ -72,8 +72,8 @@ def test_equal_bytes_on_every_isa_and_thread_count(
     weights, importance = sample(37, 768)
     data = importance if weighted else None
     first = rtn.quantize(weights, name, data, threads=1, isa=isas[-1])  # the plainest
-    for isa in isas:
-        for threads in (1, 2, 3):
+    for isa in isas:  # rows are shared out alike on each
+        for threads in (1, 2, 3) if isa == isas[0] else (3,):
             assert np.array_equal(first, rtn.quantize(weights, name, data, threads, isa)), isa
     alone = np.concatenate([rtn.quantize(row[None], name, data) for row in weights[:5]])
     assert np.array_equal(first[:5], alone)
@@ -81,6 +81,7 @@ def test_equal_bytes_on_every_isa_and_thread_count(
 
 @pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("name", FLAT)
+@pytest.mark.unsanitized
 def test_near_the_best_of_all_scales(name: str, weighted: bool) -> None:
     block = formats.get(name).block_weights
     weights, importance = sample(1, max(4 * block, 64 * 32), seed=3)
@@ -95,6 +96,7 @@ def test_near_the_best_of_all_scales(name: str, weighted: bool) -> None:
 
 
 @pytest.mark.parametrize("name", AFFINE)
+@pytest.mark.unsanitized
 def test_offsets_near_the_best_of_a_dense_search(name: str) -> None:
     top = 2 ** int(name[1]) - 1
     weights, importance = sample(1, 16 * 32, seed=4)

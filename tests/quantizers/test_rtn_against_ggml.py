@@ -9,6 +9,8 @@ from trit import formats
 from trit.quantizers import rtn
 from trit.quantizers._grids import FLOATS, WRITTEN
 
+pytestmark = pytest.mark.unsanitized
+
 GRIDS = sorted(WRITTEN - FLOATS)
 
 

@@ -12,6 +12,8 @@ from trit import formats
 from trit.formats import _codebook
 from trit.quantizers import rtn
 
+pytestmark = pytest.mark.unsanitized
+
 Floats = NDArray[np.float64]
 
 EVEN = ("iq2_xxs", "iq2_xs", "iq3_xxs")  # an even number of minus signs in every octet

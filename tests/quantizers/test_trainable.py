@@ -11,6 +11,8 @@ from trit.errors import UnsupportedError
 from trit.quantizers import gptq, rtn
 from trit.quantizers._trainable import TRAINABLE, Trainable
 
+pytestmark = pytest.mark.unsanitized
+
 NAMES = sorted(TRAINABLE)
 MODES = ("offsets", "weights")
 Floats = NDArray[np.float32]

@@ -83,6 +83,7 @@ def tolerance(values: NDArray[np.float32], s: SamplerSettings) -> float:
 
 @pytest.mark.parametrize("chain", CHAINS, ids=str)
 @pytest.mark.parametrize("spread", [0.2, 3.0])
+@pytest.mark.unsanitized
 def test_distribution_equals_its_slow_twin(chain: dict[str, Any], spread: float) -> None:
     settings = SamplerSettings(**chain)
     for seed in range(3):
