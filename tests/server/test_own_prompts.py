@@ -20,6 +20,8 @@ from trit.compare import Asking, Store, Voting
 from trit.compare import Settings as StudySettings
 from trit.compare.study import Answer
 from trit.errors import DoesNotFitError, UsageError
+from trit.server import _asking
+from trit.server._queue import Queue
 from trit.server.app import create_study_app
 from trit.server.settings import Settings
 
@@ -180,9 +182,15 @@ def test_who_leaves_cancels(store: Store) -> None:
         assert list(store.prompts().values()) == ["Tell me about 1.", "And then?"]
 
 
-def test_one_at_a_time_and_a_line_that_ends(store: Store) -> None:
+def test_one_at_a_time_and_a_line_that_ends(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A voter's second waits for nobody: it is refused; so is who finds the line full."""
-    slow = Slow(store)
+    slow, lines = Slow(store), []
+
+    def line(slots: int, length: int) -> Queue:
+        lines.append(Queue(slots, length))
+        return lines[0]
+
+    monkeypatch.setattr(_asking, "Queue", line)
     app = create_study_app(Voting(store), Settings(queue=1), slow)
     with live.listening(app) as address:
         site, found = Site(address, store, Path()), []
@@ -194,7 +202,8 @@ def test_one_at_a_time_and_a_line_that_ends(store: Store) -> None:
         slow.begun.acquire()
         assert "being answered" in site.ask("And then?").error["message"]
         threads[1].start()
-        live.until(lambda: "being answered" in site.ask("Again?", BOB).body)
+        live.until(lambda: lines[0].waiting == 1)
+        assert "being answered" in site.ask("Again?", BOB).error["message"]
         full = site.ask("And then?", "a-voter-eve")
         assert full.status == 503 and full.headers["retry-after"] == "2"
         slow.go.set()
