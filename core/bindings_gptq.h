@@ -87,11 +87,44 @@ nb::tuple gptq(const std::string& name, const In<float, 2>& weights, const In<fl
   return nb::make_tuple(packed.take(), losses.take());
 }
 
+// `panels`: G itself, as gptq.h has it.
+nb::object gptq_descend(const std::string& name, const In<float, 2>& weights,
+                        const In<float, 3>& panels, const In<float, 1>& damping,
+                        const In<uint8_t, 2>& given, int sweeps, int threads,
+                        const std::string& isa) {
+  const Kernels& kernels = choose_kernels(isa);
+  const Format* format = find_format(kernels, name);
+  require(format != nullptr, "no format named '" + name + "'");
+  const size_t rows = weights.shape(0), n = weights.shape(1);
+  const int64_t columns = static_cast<int64_t>(n), block = format->block_weights;
+  require(block % kMomentColumns == 0 && block <= kChunkColumns, name + " has no such blocks");
+  require(columns > 0 && columns % block == 0,
+          name + " needs columns in multiples of " + std::to_string(block));
+  require(panels.shape(0) == n / kMomentColumns && panels.shape(1) == n &&
+              panels.shape(2) == kMomentColumns && damping.shape(0) == n,
+          "a matrix and a damping of all columns");
+  require(sweeps >= 0 && threads >= 1 && threads <= 1024, "threads: 1 to 1024");
+  const size_t row_bytes = static_cast<size_t>(columns / block * format->block_bytes);
+  require(given.shape(0) == rows && given.shape(1) == row_bytes, "packed rows of the weights");
+  Fresh<uint8_t> packed({rows, row_bytes});
+  std::memcpy(packed.data, given.data(), rows * row_bytes);
+  {
+    nb::gil_scoped_release release;
+    Threads pool(threads);
+    descend(pool, kernels,
+            {format, weights.data(), static_cast<int64_t>(rows), columns, panels.data(),
+             damping.data(), sweeps, packed.data});
+  }
+  return nb::cast(packed.take());
+}
+
 void bind_gptq(nb::module_& m) {
   m.def("gptq_factor", &gptq_factor, "gram"_a, "order"_a, "share"_a, "floor"_a, "threads"_a,
         "isa"_a = "");
   m.def("gptq", &gptq, "format"_a, "weights"_a, "panels"_a, "variances"_a, "order"_a,
         "importance"_a, "given"_a.none(), "threads"_a, "isa"_a = "");
+  m.def("gptq_descend", &gptq_descend, "format"_a, "weights"_a, "panels"_a, "damping"_a, "given"_a,
+        "sweeps"_a, "threads"_a, "isa"_a = "");
 }
 
 }  // namespace

@@ -34,4 +34,18 @@ struct Feedback {
 // Returns false where the format cannot be written.
 bool feed_back(Threads& threads, const Kernels& kernels, const Feedback& f);
 
+// A rounded matrix to be improved.
+struct Descent {
+  const Format* format;
+  const float* weights;  // [rows][columns]
+  int64_t rows;
+  int64_t columns;
+  const float* panels;   // G itself, columns as they stand: G_kj at panels[j / 32][k][j % 32]
+  const float* damping;  // [columns]: H = G + diagonal(damping)
+  int sweeps;            // over all columns
+  uint8_t* packed;       // the rows in the format
+};
+
+void descend(Threads& threads, const Kernels& kernels, const Descent& d);
+
 }  // namespace trit

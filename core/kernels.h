@@ -131,6 +131,20 @@ struct FeedbackBlock {
   double* losses;           // of each row, added to: Σ variance · (error with what is carried)²
 };
 
+// One block of columns of 32 rows whose codes are improved; see quantizers/gptq_descent.h. Arrays by
+// column hold [columns][32 rows].
+struct DescentBlock {
+  const Format* format;
+  int columns;           // of the format's block
+  const float* weights;  // by column
+  const float* gram;     // among the block's columns: (k, j) at j / 32 · stride + 32k + j % 32
+  int64_t stride;
+  const float* damping;  // of each column: what is added to the matrix's diagonal
+  float* gradients;      // by column: Σ over all columns k of errors · H; used up
+  float* errors;         // by column: weights − values
+  uint8_t* packed;       // 32 blocks
+};
+
 // Tiles of sixteen rows that are multiplied together, a stripe, at most.
 constexpr int kStripeTiles = 4;
 
@@ -161,6 +175,8 @@ struct Kernels {
 
   // Rounds a block with error feedback. Returns false where the format cannot be written.
   bool (*feed_back)(const FeedbackBlock& block);
+  // Improves a block that is rounded; leaves formats with codebooks as they are.
+  void (*descend)(const DescentBlock& block);
   // out[j][i] −= Σ over k a[k][i] · b[k][j]; all are kFactorTile × kFactorTile.
   void (*subtract_products)(const double* a, const double* b, double* out);
 

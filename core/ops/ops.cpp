@@ -34,6 +34,7 @@ namespace trit::TRIT_ISA_OF_QUANTIZERS {
 bool quantize_rows(const Format& format, const float* weights, int64_t rows, int64_t columns,
                    const float* importance, uint8_t* out);
 bool feed_back(const FeedbackBlock& block);
+void descend(const DescentBlock& block);
 void subtract_products(const double* a, const double* b, double* out);
 
 }  // namespace trit::TRIT_ISA_OF_QUANTIZERS
@@ -41,6 +42,7 @@ void subtract_products(const double* a, const double* b, double* out);
 namespace trit::TRIT_ISA {
 
 using TRIT_ISA_OF_FORMATS::kFormats;
+using TRIT_ISA_OF_QUANTIZERS::descend;
 using TRIT_ISA_OF_QUANTIZERS::feed_back;
 using TRIT_ISA_OF_QUANTIZERS::quantize_rows;
 using TRIT_ISA_OF_QUANTIZERS::subtract_products;
@@ -54,6 +56,7 @@ const Kernels kKernels = {
     .tokens = kTokens,
     .quantize_rows = quantize_rows,
     .feed_back = feed_back,
+    .descend = descend,
     .subtract_products = subtract_products,
     .quantize_activations = quantize_activations,
     .arrange_activations = arrange_activations,

@@ -13,8 +13,7 @@
 
 #include "kernels.h"
 #include "ops/moments.h"
-#include "quantizers/rtn_levels.h"
-#include "quantizers/rtn_scale.h"
+#include "quantizers/gptq_grid.h"
 
 namespace trit::TRIT_ISA {
 
@@ -28,10 +27,7 @@ using rtn::kMaxBlock;
 using rtn::kMaxBlockGroups;
 using rtn::zeros;
 
-constexpr int kRows = kMomentColumns;  // two registers of them
 constexpr int kRefits = 2;             // of the block's scales
-
-using Column = float[kRows];
 
 // Walks the columns of a block. At each, `choose(j, half, carried)` is told what the columns before
 // it carry to it, for sixteen rows, and returns what it carries on; `errors` keeps that.
@@ -183,19 +179,11 @@ class Feeder {
     }
     const double determinant = uu * vv - uv * uv;
     if (vv > 0 && determinant > 1e-6 * uu * vv) {
-      now.d[row] = to_half((xu * vv - uv * xv) / determinant, now.d[row]);
-      now.dmin[row] = to_half((uv * xu - uu * xv) / determinant, now.dmin[row]);
+      now.d[row] = nearest_half((xu * vv - uv * xv) / determinant, now.d[row]);
+      now.dmin[row] = nearest_half((uv * xu - uu * xv) / determinant, now.dmin[row]);
     } else if (uu > 0) {
-      now.d[row] = to_half((xu + dmin * uv) / uu, now.d[row]);
+      now.d[row] = nearest_half((xu + dmin * uv) / uu, now.d[row]);
     }
-  }
-
-  // The nearest half float; the old one where that would be none, or of the other sign.
-  static uint16_t to_half(double value, uint16_t old) {
-    const float half = static_cast<float>(value);
-    const uint16_t bits = float_to_half(half);
-    const bool sound = std::fabs(half) <= rtn::kHalfMax && ((bits ^ old) & 0x8000u) == 0;
-    return sound ? bits : old;
   }
 
   void keep_better() {
@@ -286,50 +274,12 @@ inline void take(const FeedbackBlock& f) {
 
 // See Kernels::feed_back.
 bool feed_back(const FeedbackBlock& f) {
-  using rtn::Steps;
   if (!f.given && !gptq::encode(f)) return false;
-  if (f.given) {
-    gptq::take(f);
-    return true;
-  }
-  switch (f.format->ggml_type) {
-    case 2:
-      gptq::feed(f, Steps{-8, 7}, 8);
-      break;
-    case 3:
-      gptq::feed(f, Steps{0, 15}, 0);
-      break;
-    case 6:
-      gptq::feed(f, Steps{-16, 15}, 16);
-      break;
-    case 7:
-      gptq::feed(f, Steps{0, 31}, 0);
-      break;
-    case 8:
-      gptq::feed(f, Steps{-127, 127}, 128);
-      break;
-    case 10:
-      gptq::feed(f, Steps{0, 3}, 0);
-      break;
-    case 11:
-      gptq::feed(f, Steps{-4, 3}, 4);
-      break;
-    case 12:
-      gptq::feed(f, Steps{0, 15}, 0);
-      break;
-    case 13:
-      gptq::feed(f, Steps{0, 31}, 0);
-      break;
-    case 14:
-      gptq::feed(f, Steps{-32, 31}, 32);
-      break;
-    case 20:
-    case 23:
-      gptq::feed(f, rtn::make_levels(), 0);
-      break;
-    default:
-      gptq::take(f);  // codebooks: feedback from block to block
-  }
+  const auto feed = [&](const auto& grid, int offset, gptq::Integers, gptq::Integers) {
+    gptq::feed(f, grid, static_cast<float>(offset));
+  };
+  // Of formats with codebooks whole blocks are rounded: feedback goes from block to block.
+  if (f.given || !gptq::with_grid(*f.format, feed)) gptq::take(f);
   return true;
 }
 

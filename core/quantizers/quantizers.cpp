@@ -3,5 +3,6 @@
 #include "isa/isa.h"
 
 #include "quantizers/gptq.h"
+#include "quantizers/gptq_descent.h"
 #include "quantizers/gptq_factor.h"
 #include "quantizers/rtn.h"

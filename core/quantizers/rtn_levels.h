@@ -22,6 +22,7 @@ struct Levels {
   }
   Floats snap(Floats t) const { return lookup(values, round_to_ints(index(t))); }
   Floats code(Floats t, float) const { return index(t); }
+  Floats point(Floats code, float) const { return lookup(values, round_to_ints(code)); }
 };
 
 inline Levels make_levels() {

@@ -16,6 +16,7 @@ struct Steps {
   static constexpr float kSmallest = 0x1p-24f;  // scale in fp16: a grid with a zero does no harm
   Floats snap(Floats t) const { return clamp(round_even(t), low, high); }
   Floats code(Floats t, float offset) const { return snap(t) + broadcast(offset); }
+  Floats point(Floats code, float offset) const { return code - broadcast(offset); }
 };
 
 // Multiples of the largest weight's inverse to sample: first + i · step. An uneven importance can

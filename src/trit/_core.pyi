@@ -53,6 +53,16 @@ def gptq(
     threads: int,
     isa: str = "",
 ) -> tuple[Bytes, NDArray[np.float64]]: ...
+def gptq_descend(
+    format: str,
+    weights: Floats,
+    panels: Floats,
+    damping: Floats,
+    given: Bytes,
+    sweeps: int,
+    threads: int,
+    isa: str = "",
+) -> Bytes: ...
 def read_bandwidth(threads: int, bytes: int) -> float: ...
 def int8_rate(threads: int, isa: str = "") -> float: ...
 def draw(

@@ -62,8 +62,8 @@ def test_each_layer_is_rounded_on_what_the_rounded_ones_before_give(
                 weights = model.tensors[name].decode()
                 plain = rtn.quantize(weights, tensor.format.name, inputs.means[0])
                 block = tensor.format.block_weights
-                factors = gptq.factors(inputs.gram[0], int(inputs.counts[0]), block)
-                choice = gptq.choose(weights, tensor.format.name, factors, plain)
+                hessian = gptq.hessian(inputs.gram[0], int(inputs.counts[0]), block)
+                choice = gptq.choose(weights, tensor.format.name, hessian, plain)
                 assert np.array_equal(tensor.data, choice.data)
                 changed += choice.fed_back
             layer.replace({name: made.tensors[name] for name in names})
@@ -191,8 +191,8 @@ def test_experts_each_on_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for expert, data in enumerate(written[name].reshape(small_model.EXPERTS, -1, info.row_bytes)):
         expected = rtn.quantize(stack[expert], "q4_k", inputs.means[expert])
         if expert != 3:
-            factors = gptq.factors(inputs.gram[expert], int(inputs.counts[expert]), 256)
-            expected = gptq.choose(stack[expert], "q4_k", factors, expected).data
+            hessian = gptq.hessian(inputs.gram[expert], int(inputs.counts[expert]), 256)
+            expected = gptq.choose(stack[expert], "q4_k", hessian, expected).data
         assert np.array_equal(data, expected)
 
 

@@ -15,6 +15,7 @@ Doubles = NDArray[np.float64]
 GRIDS = ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "iq4_nl")
 SUPER = ("q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_xs")
 CODEBOOKS = ("iq2_xxs", "iq3_s", "iq1_m", "mxfp4")
+MANY = 1 << 20  # tokens: the least damping
 
 
 def sample(rows: int, cols: int, seed: int = 0) -> tuple[Floats, Floats]:
@@ -30,6 +31,10 @@ def sample(rows: int, cols: int, seed: int = 0) -> tuple[Floats, Floats]:
 def damped(gram: Floats) -> Doubles:
     diagonal = gram.diagonal().astype(np.float64)
     return gram + np.diag(gptq.DAMPING * diagonal + gptq.FLOOR * diagonal.mean())
+
+
+def hessian(gram: Floats, name: str) -> gptq.Hessian:
+    return gptq.hessian(gram, MANY, formats.get(name).block_weights)
 
 
 def losses(weights: Floats, packed: NDArray[np.uint8], name: str, h: Doubles) -> Doubles:
@@ -107,7 +112,7 @@ def test_feedback_loses_less_than_rounding(name: str) -> None:
     weights, gram = sample(48, 768, seed=3)
     importance = np.ascontiguousarray(gram.diagonal())
     plain = rtn.quantize(weights, name, importance)
-    choice = gptq.choose(weights, name, [gptq.factorize(gram)], plain)
+    choice = gptq.choose(weights, name, hessian(gram, name), plain)
     assert choice.fed_back
     h = damped(gram)
     least = 0.95 if name in CODEBOOKS else 0.6
@@ -135,20 +140,72 @@ def test_few_tokens_are_damped_more() -> None:
     assert gptq.damping(512, 1024) == 2.0
     assert gptq.damping(8192, 3) == gptq.MOST_DAMPING
     _, gram = sample(1, 256)
-    assert [each.damping for each in gptq.factors(gram, 4096, 32)] == [0.25, 0.75]
-    assert [each.damping for each in gptq.factors(gram, 256, 32)] == [4.0]
+    assert [each.damping for each in gptq.hessian(gram, 4096, 32).factors] == [0.25, 0.75]
+    assert [each.damping for each in gptq.hessian(gram, 256, 32).factors] == [4.0]
 
 
 def test_the_best_damping_is_chosen() -> None:
     """Judged by the first; with few rows all are tried on all."""
     weights, gram = sample(40, 512, seed=11)
-    factors = gptq.factors(gram, 1 << 20, 256)
+    given = hessian(gram, "q2_k")
     plain = rtn.quantize(weights, "q2_k", np.ascontiguousarray(gram.diagonal()))
-    choice = gptq.choose(weights, "q2_k", factors, plain)
-    made = [gptq.feed_back(weights, "q2_k", each)[0] for each in factors]
-    lost = [float(gptq.judge(weights, "q2_k", factors[0], each).sum()) for each in made]
-    assert len(set(lost)) == 3 and choice.loss == pytest.approx(min(lost), rel=1e-6)
-    assert np.array_equal(choice.data, made[int(np.argmin(lost))])
+    choice = gptq.choose(weights, "q2_k", given, plain)
+    made = [gptq.feed_back(weights, "q2_k", each)[0] for each in given.factors]
+    lost = [float(gptq.judge(weights, "q2_k", given.factors[0], each).sum()) for each in made]
+    assert len(set(lost)) == 3
+    expected = gptq.descend(weights, "q2_k", given, made[int(np.argmin(lost))])
+    assert np.array_equal(choice.data, expected)
+    assert choice.loss == pytest.approx(losses(weights, expected, "q2_k", damped(gram)).sum())
+
+
+@pytest.mark.parametrize("name", GRIDS + SUPER)
+def test_descent_makes_no_row_worse(name: str) -> None:
+    weights, gram = sample(40, 512, seed=12)
+    given, h = hessian(gram, name), damped(gram)
+    fed, _ = gptq.feed_back(weights, name, given.factors[0])
+    before = losses(weights, fed, name, h)
+    after = losses(weights, gptq.descend(weights, name, given, fed), name, h)
+    assert (after <= before * 1.0001).all() and after.sum() < 0.95 * before.sum()
+
+
+def test_descent_leaves_blocks_that_are_rounded_whole() -> None:
+    weights, gram = sample(8, 256, seed=13)
+    packed = rtn.quantize(weights, "iq3_s")
+    assert gptq.descend(weights, "iq3_s", hessian(gram, "iq3_s"), packed) is packed
+
+
+@pytest.mark.parametrize("name", ("q4_1", "q2_k", "q3_k", "q4_k", "iq4_xs"))
+def test_descent_rests_where_no_single_step_helps(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a code one up or down, nor an integer scale or minimum, all others the same."""
+    monkeypatch.setattr(gptq, "SWEEPS", 60)
+    weights, gram = sample(3, 512, seed=14)
+    h, format = damped(gram), formats.get(name)
+    given = hessian(gram, name)
+    packed = gptq.descend(
+        weights, name, given, rtn.quantize(weights, name, np.ascontiguousarray(gram.diagonal()))
+    )
+    assert format.unpack is not None and format.pack is not None
+    least = losses(weights, packed, name, h)
+    unpacked = format.unpack(packed.reshape(-1, format.block_bytes))
+    extremes = format.unpack(
+        np.repeat(np.array([[0x00], [0x7F], [0x80], [0xFF]], np.uint8), format.block_bytes, axis=1)
+    )
+    for which in ("codes", "scales", "mins"):
+        field, legal = getattr(unpacked, which), getattr(extremes, which)
+        if field is None:
+            continue
+        for at in np.random.default_rng(15).permutation(field.size)[:150]:
+            index = np.unravel_index(at, field.shape)
+            old = int(field[index])
+            for value in (old - 1, old + 1):
+                if legal.min() <= value <= legal.max():
+                    field[index] = value
+                    moved = format.pack(unpacked).reshape(packed.shape)
+                    lost = losses(weights, moved, name, h)
+                    assert (lost >= least * (1 - 1e-5)).all(), (which, index, value)
+            field[index] = old
 
 
 def test_what_is_no_better_is_not_kept() -> None:
@@ -156,20 +213,27 @@ def test_what_is_no_better_is_not_kept() -> None:
     weights, gram = sample(16, 256, seed=4)
     plain = rtn.quantize(weights, "q4_0")
     exact = formats.get("q4_0").decode(plain)
-    choice = gptq.choose(exact, "q4_0", [gptq.factorize(gram)], plain)
+    choice = gptq.choose(exact, "q4_0", hessian(gram, "q4_0"), plain)
     assert not choice.fed_back and choice.data is plain and choice.plain_loss == 0
 
 
 @pytest.mark.parametrize("name", ("q4_0", "q3_k", "q4_k", "iq4_xs", "iq3_xxs"))
 def test_same_bytes_everywhere(name: str) -> None:
     weights, gram = sample(70, 512, seed=5)
-    expected = gptq.quantize(weights, name, gram, threads=1)
+    given, plain = hessian(gram, name), rtn.quantize(weights, name)
+    expected = gptq.choose(weights, name, given, plain, threads=1).data
+    assert not np.array_equal(expected, plain)
     for isa in _core.isas():
-        assert np.array_equal(gptq.quantize(weights, name, gram, threads=3, isa=isa), expected), isa
+        found = gptq.choose(weights, name, given, plain, threads=3, isa=isa).data
+        assert np.array_equal(found, expected), isa
 
 
 def test_rows_do_not_depend_on_each_other() -> None:
     weights, gram = sample(70, 256, seed=6)
+    given = hessian(gram, "q4_k")
+    plain = rtn.quantize(weights, "q4_k")
+    whole = gptq.descend(weights, "q4_k", given, plain)
+    assert np.array_equal(gptq.descend(weights[33:41], "q4_k", given, plain[33:41]), whole[33:41])
     whole = gptq.quantize(weights, "q4_k", gram)
     assert np.array_equal(gptq.quantize(weights[33:41], "q4_k", gram), whole[33:41])
 

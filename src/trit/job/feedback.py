@@ -39,7 +39,7 @@ PASSES = 1.5
 SINKS = 8.0  # see calibrate.walk: such tokens stand for a part of what hundreds of others see
 
 # Of a matrix of one input, for formats of one block: what is to be tried.
-Factors = dict[tuple[int, int], list[gptq.Factor]]
+Hessians = dict[tuple[int, int], gptq.Hessian]
 Written = Callable[[TensorInfo], Bytes | None]  # a tensor's new bytes, or None
 
 
@@ -155,11 +155,11 @@ class Feedback:
             if not names:
                 continue
             check_room(source, inputs)
-            factors: Factors = {}
+            hessians: Hessians = {}
             for name in names:
                 yield (
                     name,
-                    self._tensor(source.tensors[name], todo[name], inputs, factors, transcoder),
+                    self._tensor(source.tensors[name], todo[name], inputs, hessians, transcoder),
                 )
 
     def _tensor(
@@ -167,10 +167,10 @@ class Feedback:
         tensor: Tensor,
         info: TensorInfo,
         inputs: Inputs,
-        factors: Factors,
+        hessians: Hessians,
         transcoder: Transcoder,
     ) -> Bytes:
-        """The better of both roundings of each matrix; `factors` keeps what one input gives."""
+        """The better of both roundings of each matrix; `hessians` keeps what one input gives."""
         assert inputs.gram is not None
         data = np.concatenate(list(transcoder.pieces(tensor, info.format, inputs.means)))
         rows = tensor.rows // len(inputs.gram)
@@ -178,15 +178,15 @@ class Feedback:
             if inputs.counts[matrix] == 0:
                 continue  # nothing is known
             key = matrix, info.format.block_weights
-            if key not in factors:
-                factors.clear()  # one matrix's are held: of experts none is used again
-                factors[key] = gptq.factors(
+            if key not in hessians:
+                hessians.clear()  # one matrix's are held: of experts none is used again
+                hessians[key] = gptq.hessian(
                     gram, int(inputs.counts[matrix]), info.format.block_weights, self.threads
                 )
             part = slice(matrix * rows, (matrix + 1) * rows)
             weights = tensor.decode_rows(part.start, part.stop)
             name = info.format.name
-            choice = gptq.choose(weights, name, factors[key], data[part], self.threads)
+            choice = gptq.choose(weights, name, hessians[key], data[part], self.threads)
             data[part] = choice.data
         return data
 

@@ -6,11 +6,14 @@ from numpy.typing import NDArray
 from trit.errors import UsageError
 
 FLOATS = frozenset({"f32", "f16", "bf16"})
-WRITTEN = FLOATS | {
-    *("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k"),
-    *("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "iq4_nl", "iq4_xs"),
-    *("tq1_0", "tq2_0", "mxfp4"),
-}
+TERNARY = frozenset({"tq1_0", "tq2_0"})
+SCALED = frozenset(  # a code of its own for each weight, and scales in fp16
+    ("q4_0", "q4_1", "q5_0", "q5_1", "q8_0", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k")
+) | {"iq4_nl", "iq4_xs"}
+WHOLE = frozenset(  # codes for several weights, or scales of few bits
+    ("iq1_s", "iq1_m", "iq2_xxs", "iq2_xs", "iq2_s", "iq3_xxs", "iq3_s", "mxfp4")
+)
+WRITTEN = FLOATS | TERNARY | SCALED | WHOLE
 
 
 def check_importance(importance: NDArray[np.float32], cols: int) -> None:

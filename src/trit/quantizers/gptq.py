@@ -7,6 +7,9 @@ those not yet rounded, as the factorization H = U·D·Uᵀ of the damped G says
 scales are searched as `rtn` does it, for the weights as they then are. Formats with codebooks have
 their blocks rounded whole, and errors spread from block to block.
 
+Feedback never looks back. So each code, scale and minimum is then set to what is best while all
+others stay, some times over (core/quantizers/gptq_descent.h), but of formats with codebooks.
+
 Feedback fits the text it was measured on, so it is no free gain: `choose` keeps it only where the
 output error falls. The same bytes on every instruction set and for every number of threads.
 Grids by groups, which folders have (_gptq_groups.py), are rounded in numpy by the same rules.
@@ -23,6 +26,7 @@ from numpy.typing import NDArray
 from trit import _core, engine, formats
 from trit.errors import TritError, UnsupportedError, UsageError
 from trit.files.quantized import Grid
+from trit.formats import Format
 from trit.machine.processors import default_threads
 from trit.quantizers import _gptq_groups, _grids, _groups
 
@@ -31,7 +35,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int32]
 
-WRITTEN = _grids.WRITTEN - _grids.FLOATS - {"tq1_0", "tq2_0"}
+WRITTEN = _grids.SCALED | _grids.WHOLE
 # Of each entry on G's diagonal, added to it: correlations shrink by 1 / (1 + share). A share of
 # their mean, which is usual, would be far more than most entries where a few inputs are huge, and
 # they often are. What few tokens say of many columns is more chance than fact, so the share grows
@@ -40,7 +44,8 @@ DAMPING = 0.1  # the least
 DAMPING_PER_COLUMN = 4.0  # times columns, over tokens
 FLOOR = 1e-6  # of the mean, added to all: for columns that never fire
 MOST_DAMPING = 10.0
-SETTINGS = (DAMPING, DAMPING_PER_COLUMN)  # what the bytes depend on beside the inputs
+SWEEPS = 3  # of the descent over all columns
+SETTINGS = (DAMPING, DAMPING_PER_COLUMN, SWEEPS)  # what the bytes depend on beside the inputs
 TRIED_ROWS = 512
 COLUMNS = 32  # a factor has them by panels of so many
 
@@ -72,6 +77,20 @@ class Factor:
         found = np.empty_like(self.variances)
         found[self.order] = self.variances
         return found
+
+
+@dataclass(frozen=True)
+class Hessian:
+    """The damped G, for all the weights that share an input and formats of one block.
+
+    gram      float32 (cols / 32, cols, 32): G_kj at [j // 32, k, j % 32]
+    damping   float32 (cols,): what is added to its diagonal
+    factors   of it, and of it with more and more damping, which are to be tried too
+    """
+
+    gram: Floats
+    damping: Floats
+    factors: Sequence[Factor]
 
 
 @dataclass(frozen=True)
@@ -110,6 +129,7 @@ def quantize(
 ) -> Bytes:
     """Round weights (rows, cols) float32 onto a format's grid -> (rows, row_bytes) uint8.
 
+    By feedback alone; `choose` improves what it gives.
     gram         float32 (cols, cols): Σ x xᵀ of the inputs, in any unit
     importance   (cols,) float32 for the search of scales; None: what the Gram matrix says
     threads      None: those the process may use
@@ -126,31 +146,61 @@ def quantize(
 def choose(
     weights: Floats,
     format_name: str,
-    factors: Sequence[Factor],
+    hessian: Hessian,
     plain: Bytes,
     threads: int | None = None,
     isa: str | None = None,
 ) -> Choice:
-    """Round with error feedback, and keep that if it is better than `plain`, as `rtn` gives it.
+    """Round with error feedback and descend, and keep that if it is better than `plain`, of `rtn`.
 
-    factors   of one Gram matrix, with more and more damping: the first says what is lost, each is
-              tried on some of the rows, and all are rounded with the best
+    Each factor is tried on some of the rows, and all are rounded with the best; the first says what
+    is lost.
     """
-    first, best = factors[0], factors[0]
-    if len(factors) > 1:
+    first, best = hessian.factors[0], hessian.factors[0]
+    if len(hessian.factors) > 1:
         some = weights[:: -(-len(weights) // TRIED_ROWS)]
         lost = []
-        for each in factors:
+        for each in hessian.factors:
             tried, _ = feed_back(some, format_name, each, None, threads, isa)
             lost.append(judge(some, format_name, first, tried, threads, isa).sum())
-        best = factors[int(np.argmin(lost))]
+        best = hessian.factors[int(np.argmin(lost))]
     data, losses = feed_back(weights, format_name, best, None, threads, isa)
-    if best is not first:
-        losses = judge(weights, format_name, first, data, threads, isa)
+    better = descend(weights, format_name, hessian, data, threads, isa)
+    if better is not data or best is not first:
+        data, losses = better, judge(weights, format_name, first, better, threads, isa)
     plain_loss = float(judge(weights, format_name, first, plain, threads, isa).sum())
     loss = float(losses.sum())
-    better = loss < plain_loss
-    return Choice(data if better else plain, better, loss, plain_loss)
+    fed_back = loss < plain_loss
+    return Choice(data if fed_back else plain, fed_back, loss, plain_loss)
+
+
+def descend(
+    weights: Floats,
+    format_name: str,
+    hessian: Hessian,
+    packed: Bytes,
+    threads: int | None = None,
+    isa: str | None = None,
+) -> Bytes:
+    """Improve rounded rows (rows, row_bytes): codes, scales and minimums, one after the other.
+
+    No row loses more than before. Formats whose blocks are rounded whole: `packed` itself. Errors
+    as for `quantize`.
+    """
+    format = _written(format_name)
+    _check_columns(weights, len(hessian.damping))
+    if format.name in _grids.WHOLE or len(weights) == 0:
+        return packed
+    return _core.gptq_descend(
+        format.name,
+        np.ascontiguousarray(weights, dtype=np.float32),
+        hessian.gram,
+        hessian.damping,
+        packed,
+        SWEEPS,
+        threads or default_threads(),
+        isa or engine.isa(),
+    )
 
 
 def quantize_groups(
@@ -167,7 +217,7 @@ def quantize_groups(
     loses less. `scale_type` is what scales are stored in: f16, bf16, f32.
     UsageError for groups that do not fill a row, or a factor of another size.
     """
-    _check_columns(weights, factor)
+    _check_columns(weights, len(factor.order))
     chooser = _groups.least_squares(bits, scale_type)
     plain = _groups.by_group(weights, bits, group, factor.importance, threads, chooser)
     grid, losses = _gptq_groups.feed_back(weights, bits, group, factor, scale_type, threads)
@@ -177,12 +227,19 @@ def quantize_groups(
     return GroupChoice(grid if better else plain, better, loss, plain_loss)
 
 
-def factors(
+def hessian(
     gram: Floats, tokens: int, block: int, threads: int | None = None, isa: str | None = None
-) -> list[Factor]:
-    """What `choose` is to try for formats with such blocks, of a Gram matrix of so many tokens."""
+) -> Hessian:
+    """What `choose` wants for formats with such blocks, of a Gram matrix of so many tokens.
+
+    Errors as for `quantize`.
+    """
     shares = _shares(len(gram), tokens)
-    return [factorize(gram, share, block, threads, isa) for share in shares]
+    factors = [factorize(gram, share, block, threads, isa) for share in shares]
+    panels = gram.reshape(len(gram), -1, COLUMNS).transpose(1, 0, 2)
+    diagonal = gram.diagonal()
+    damping = factors[0].damping * diagonal + FLOOR * _mean(diagonal)
+    return Hessian(np.ascontiguousarray(panels, np.float32), damping.astype(np.float32), factors)
 
 
 def _shares(cols: int, tokens: int) -> list[float]:
@@ -212,12 +269,11 @@ def factorize(
         )
     diagonal = gram.diagonal()
     _check(gram, diagonal)
-    mean = float(diagonal.mean(dtype=np.float64)) or 1.0  # nothing ever fires: all columns alike
-    order = _order(diagonal, block)
+    order, floor = _order(diagonal, block), FLOOR * _mean(diagonal)
     gram = np.ascontiguousarray(gram, dtype=np.float32)
     for more in dict.fromkeys((share, min(10 * share, MOST_DAMPING), MOST_DAMPING)):
         found = _core.gptq_factor(
-            gram, order, more, FLOOR * mean, threads or default_threads(), isa or engine.isa()
+            gram, order, more, floor, threads or default_threads(), isa or engine.isa()
         )
         if found is not None:
             return Factor(*found, order, more)
@@ -225,6 +281,11 @@ def factorize(
         "a Gram matrix is not positive definite, even with ten times its diagonal added: it is "
         "no sum of x xᵀ. Measure it again."
     )
+
+
+def _mean(diagonal: Floats) -> float:
+    """1 where nothing ever fires: all columns are alike then."""
+    return float(diagonal.mean(dtype=np.float64)) or 1.0
 
 
 def _order(diagonal: Floats, block: int | None) -> Ints:
@@ -244,8 +305,9 @@ def damping(cols: int, tokens: int) -> float:
 
 
 def factor_bytes(cols: int, tokens: int) -> int:
-    """Memory that `factors` takes, the Gram matrix not counted."""
-    return cols * (cols + 64) // 2 * 8 + len(_shares(cols, tokens)) * cols * cols * 4
+    """Memory that `hessian` takes, the Gram matrix not counted."""
+    triangle, panels = cols * (cols + 64) // 2 * 8, cols * cols * 4
+    return max(triangle, panels) + len(_shares(cols, tokens)) * panels
 
 
 def feed_back(
@@ -284,15 +346,10 @@ def _run(
     threads: int | None,
     isa: str | None,
 ) -> tuple[Bytes, Doubles]:
-    format = formats.get(format_name)
-    if format.name not in WRITTEN:
-        raise UnsupportedError(
-            f"{format.name} is not written with error feedback. Written are: "
-            f"{', '.join(sorted(WRITTEN))}."
-        )
+    format = _written(format_name)
     rows, cols = weights.shape
     format.row_bytes(cols)
-    _check_columns(weights, factor)
+    _check_columns(weights, len(factor.order))
     if importance is None:
         importance = factor.importance
     else:
@@ -312,11 +369,19 @@ def _run(
     )
 
 
-def _check_columns(weights: Floats, factor: Factor) -> None:
-    if weights.shape[1] != len(factor.order):
-        raise UsageError(
-            f"weights have {weights.shape[1]} columns, their inputs {len(factor.order)}."
+def _written(name: str) -> Format:
+    format = formats.get(name)
+    if format.name not in WRITTEN:
+        raise UnsupportedError(
+            f"{format.name} is not written with error feedback. Written are: "
+            f"{', '.join(sorted(WRITTEN))}."
         )
+    return format
+
+
+def _check_columns(weights: Floats, cols: int) -> None:
+    if weights.shape[1] != cols:
+        raise UsageError(f"weights have {weights.shape[1]} columns, their inputs {cols}.")
 
 
 def _check(gram: Floats, diagonal: Floats) -> None:
