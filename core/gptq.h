@@ -46,6 +46,7 @@ struct Descent {
   uint8_t* packed;       // the rows in the format
 };
 
+// Leaves formats with codebooks as they are. Reads all of G, which is symmetric.
 void descend(Threads& threads, const Kernels& kernels, const Descent& d);
 
 }  // namespace trit

@@ -131,8 +131,8 @@ struct FeedbackBlock {
   double* losses;           // of each row, added to: Σ variance · (error with what is carried)²
 };
 
-// One block of columns of 32 rows whose codes are improved; see quantizers/gptq_descent.h. Arrays by
-// column hold [columns][32 rows].
+// One block of columns of 32 rows whose codes are improved; see quantizers/gptq_descent.h. Arrays
+// by column hold [columns][32 rows].
 struct DescentBlock {
   const Format* format;
   int columns;           // of the format's block

@@ -49,7 +49,7 @@ CORE_LEVELS = [
     {"formats", "ops", "pretokenizer"},
     {"quantizers"},
     {"dispatch", "gptq", "machine", "moments", "vocabulary"},
-    {"model.h", "packed", "prepared", "tokenizer"},
+    {"gptq_descent", "model.h", "packed", "prepared", "tokenizer"},
     {"cache"},
     {"decoder"},
     {"experts", "decoder_attention"},

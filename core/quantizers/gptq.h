@@ -27,7 +27,7 @@ using rtn::kMaxBlock;
 using rtn::kMaxBlockGroups;
 using rtn::zeros;
 
-constexpr int kRefits = 2;             // of the block's scales
+constexpr int kRefits = 2;  // of the block's scales
 
 // Walks the columns of a block. At each, `choose(j, half, carried)` is told what the columns before
 // it carry to it, for sixteen rows, and returns what it carries on; `errors` keeps that.

@@ -4,7 +4,8 @@
 // over columns, changes the loss by −2δ · t·g + δ² · t·H·tᵀ: least at δ = t·g / t·H·tᵀ, and a
 // parabola around that, so of the values that a code, an integer scale or minimum can have the one
 // nearest to it is the best. A code's pattern is its column, a scale's the points it multiplies.
-// The block's own d and dmin come last, both at once. Nothing that is done makes a row worse.
+// The block's own d and dmin come last, both at once. But for the rounding of sums nothing that is
+// done makes a row worse.
 #pragma once
 
 #include "kernels.h"
@@ -17,6 +18,8 @@ using rtn::inverse;
 using rtn::kMaxBlock;
 using rtn::kMaxBlockGroups;
 using rtn::zeros;
+
+constexpr float kLeast = 0x1p-100f;  // curvature: less would make numbers of its inverse too large
 
 template <class Grid>
 class Descender {
@@ -45,17 +48,16 @@ class Descender {
   Integers scales_, minimums_;
   Block blocks_[kRows];
   alignas(64) Column points_[kMaxBlock];
-  alignas(64) Column moved_[kMaxBlock];  // what errors lost in this panel; patterns for the halves
-  // By group: sub_scale, sub_min, d · sub_scale, dmin · sub_min.
+  alignas(64) Column moved_[kMomentColumns];  // what the errors of a panel lose
   alignas(64) Column sub_scale_[kMaxBlockGroups], sub_min_[kMaxBlockGroups];
-  alignas(64) Column d_[1], dmin_[1];
+  alignas(64) Column d_, dmin_;
 
   int group(int j) const { return j / format_.group; }
   const float* gram(int row, int panel) const {
     return b_.gram + panel * b_.stride + row * kMomentColumns;
   }
-  Floats scale(int g, int at) const { return load(d_[0] + at) * load(sub_scale_[g] + at); }
-  Floats minimum(int g, int at) const { return load(dmin_[0] + at) * load(sub_min_[g] + at); }
+  Floats scale(int g, int at) const { return load(d_ + at) * load(sub_scale_[g] + at); }
+  Floats minimum(int g, int at) const { return load(dmin_ + at) * load(sub_min_[g] + at); }
 
   void load_block() {
     for (int row = 0; row < kRows; ++row) {
@@ -66,8 +68,8 @@ class Descender {
         sub_scale_[g][row] = block.sub_scale[g];
         sub_min_[g][row] = format_.has_mins ? block.sub_min[g] : 0.0f;
       }
-      d_[0][row] = half_to_float(block.d);
-      dmin_[0][row] = format_.has_mins ? half_to_float(block.dmin) : 0.0f;
+      d_[row] = half_to_float(block.d);
+      dmin_[row] = format_.has_mins ? half_to_float(block.dmin) : 0.0f;
     }
     for (int j = 0; j < b_.columns; ++j) {
       for (int at = 0; at < kRows; at += 16) {
@@ -80,8 +82,7 @@ class Descender {
   void improve_panel(int first) {
     std::memset(moved_, 0, sizeof(Column) * kMomentColumns);
     for (int j = first; j < first + kMomentColumns; ++j) improve_code(j, first);
-    const int group_columns = format_.group;
-    for (int j = first; j < first + kMomentColumns; j += group_columns) {
+    for (int j = first; j < first + kMomentColumns; j += format_.group) {
       if (scales_.vary()) improve_scale(j, first);
       if (minimums_.vary()) improve_minimum(j, first);
     }
@@ -100,6 +101,7 @@ class Descender {
   void improve_code(int j, int first) {
     const int panel = first / kMomentColumns;
     const float curvature = gram(j, panel)[j - first] + b_.damping[j];
+    if (!(curvature > kLeast)) return;
     const Floats step = broadcast(1.0f / curvature);
     float* gradient = b_.gradients + j * kRows;
     bool any = false;
@@ -127,17 +129,16 @@ class Descender {
     }
   }
 
-  // Moves `factor` of a pattern over a group: errors lose unit · step · pattern.
   void improve_scale(int j, int first) {
-    improve_group(j, first, scales_, sub_scale_[group(j)], [&](int column, int at) {
-      return load(d_[0] + at) * load(points_[column] + at);
-    });
+    improve_group(j, first, scales_, sub_scale_[group(j)],
+                  [&](int column, int at) { return load(d_ + at) * load(points_[column] + at); });
   }
   void improve_minimum(int j, int first) {
     improve_group(j, first, minimums_, sub_min_[group(j)],
-                  [&](int, int at) { return zeros() - load(dmin_[0] + at); });
+                  [&](int, int at) { return zeros() - load(dmin_ + at); });
   }
 
+  // An integer of the group from column j on; errors lose pattern for each that it grows.
   template <class Pattern>
   void improve_group(int j, int first, Integers range, float* integers, Pattern pattern) {
     const int panel = first / kMomentColumns;
@@ -162,7 +163,7 @@ class Descender {
       const Floats wish = old + slope * inverse(curvature);
       const Floats found = rtn::clamp(rtn::round_even(wish), static_cast<float>(range.lowest),
                                       static_cast<float>(range.highest));
-      const Floats step = select_less(zeros(), curvature, found, old) - old;
+      const Floats step = select_less(broadcast(kLeast), curvature, found, old) - old;
       store(integers + at, old + step);
       for (int c = 0; c < kMomentColumns; ++c) {
         float* to = b_.gradients + (first + c) * kRows + at;
@@ -218,32 +219,34 @@ class Descender {
 
   void improve_halves_of(int row, double uu, double um, double mm, double ug, double mg) {
     Block& block = blocks_[row];
-    const double d = d_[0][row], dmin = dmin_[0][row], determinant = uu * mm - um * um;
+    const double d = d_[row], dmin = dmin_[row], determinant = uu * mm - um * um;
     double to_d = d, to_dmin = dmin;
     if (mm > 0 && determinant > 1e-6 * uu * mm) {
       to_d += (ug * mm - um * mg) / determinant;
       to_dmin += (um * ug - uu * mg) / determinant;
     } else if (uu > 0) {
       to_d += ug / uu;
+    } else if (mm > 0) {
+      to_dmin -= mg / mm;
     }
     const uint16_t half_d = nearest_half(to_d, block.d);
     const uint16_t half_dmin = nearest_half(to_dmin, block.dmin);
     const double by = double{half_to_float(half_d)} - d;
     const double by_min = format_.has_mins ? double{half_to_float(half_dmin)} - dmin : 0.0;
-    const double change = by * by * uu - 2 * by * by_min * um + by_min * by_min * mm -
-                          2 * (by * ug - by_min * mg);
+    const double change =
+        by * by * uu - 2 * by * by_min * um + by_min * by_min * mm - 2 * (by * ug - by_min * mg);
     if (!(change < 0)) return;
     block.d = half_d;
-    d_[0][row] = half_to_float(half_d);
+    d_[row] = half_to_float(half_d);
     if (!format_.has_mins) return;
     block.dmin = half_dmin;
-    dmin_[0][row] = half_to_float(half_dmin);
+    dmin_[row] = half_to_float(half_dmin);
   }
 
   void store_block() {
     for (int j = 0; j < b_.columns; ++j) {
       for (int at = 0; at < kRows; at += 16) {
-        const Floats point = load(points_[j] + at);
+        const Floats point = grid_.snap(load(points_[j] + at));  // a foreign q8_0 may hold −128
         const Floats value = scale(group(j), at) * point - minimum(group(j), at);
         store(b_.errors + j * kRows + at, load(b_.weights + j * kRows + at) - value);
         store(points_[j] + at, grid_.code(point, offset_));

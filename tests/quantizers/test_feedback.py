@@ -90,7 +90,7 @@ class Stop:
         self.after = after
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        if what == "writing" and done > self.after:
+        if what in ("rounding", "writing") and done > self.after:
             raise KeyboardInterrupt
 
 
@@ -145,7 +145,10 @@ def test_what_it_costs_is_judged_by_a_layer(
             feedback, "_first_layer_seconds", lambda of, count, threads: plain[count]
         )
         layers = len(calibrate.plan_for(job.source).layers)
-        assert job.estimate_seconds() == pytest.approx(layers * (3 + 1.5 * 2 * 10), abs=5)
+        measuring, found = layers * (3 + 1.25 * 2 * 10), job.estimate_seconds()
+        assert measuring < found < 3 * measuring
+        monkeypatch.setattr(gptq, "SWEEPS", 2 * gptq.SWEEPS)
+        assert job.estimate_seconds() > found  # more to be done for what is measured alike
 
 
 @pytest.mark.unsanitized

@@ -249,7 +249,6 @@ def test_efforts() -> None:
     best, forced = efforts.feedback(None, "best", None), efforts.feedback("learned", "fast", None)
     assert best == forced == Learning()
     assert efforts.feedback(None, "balanced", None) == Feedback()
-    assert Learning().trains and not Feedback().trains
 
 
 def test_the_cost_is_reckoned(source: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from trit.calibrate._importance import (
     text_about,
     text_name,
 )
-from trit.calibrate._inputs import Inputs
+from trit.calibrate._inputs import Inputs, shared
 from trit.calibrate._model import Model, chunk_tokens, plan_for
 from trit.calibrate._walk import LayerPass, OnProgress, walk
 from trit.calibrate._weights import weights
@@ -44,6 +44,7 @@ __all__ = [
     "openings",
     "passages",
     "plan_for",
+    "shared",
     "text_about",
     "text_name",
     "walk",

@@ -263,8 +263,7 @@ class Job:
         with self._writer(progress) as writer:
             todo = writer.remaining
             try:
-                # Training reports steps of its own, finer than tensors.
-                stage = "" if self._feedback is not None and self._feedback.trains else "writing"
+                stage = ""  # feedback reports its own, training steps finer than tensors
                 for name, data in self._fed(writer, report):
                     writer.add(name, data)
                 stage = "writing"
@@ -302,8 +301,7 @@ class Job:
             return
         yield from self._feedback.rounded(
             self.source, self._infos, self._transcoder,
-            lambda info: writer.read(info.name), self.partial,
-            report if self._feedback.trains else None,
+            lambda info: writer.read(info.name), self.partial, report,
         )  # fmt: skip
 
     def _pieces(self, info: TensorInfo) -> Iterator[Bytes]:

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,14 +26,14 @@ from trit.files._tensor import Tensor, TensorInfo
 from trit.files.source import Source
 from trit.job.transcode import Bytes, Transcoder
 from trit.machine.memory import free_memory
-from trit.plan import Plan
+from trit.plan import Layer, MixtureOfExperts, Plan
 from trit.quantizers import gptq
 from trit.recipe import Choice
 
 CHUNKS = 64  # of 512 tokens: fewer fit the text they come from (docs/log.md)
 
-# One with Gram matrices and one with the new values, beside what is done once for a layer.
-PASSES = 1.5
+# One with Gram matrices, a quicker one with the new values, beside what is done once for a layer.
+PASSES = 1.25
 
 SINKS = 8.0  # see calibrate.walk: such tokens stand for a part of what hundreds of others see
 
@@ -52,7 +51,6 @@ class Feedback:
     threads  None: those the process may use
     """
 
-    trains: ClassVar[bool] = False  # whether the codes are learned (learned.py)
     text: Path | None = None
     chunks: int = CHUNKS
     threads: int | None = None
@@ -79,16 +77,21 @@ class Feedback:
         """UnsupportedError where it cannot be done, before anything is."""
 
     def seconds(self, source: Source, infos: Sequence[TensorInfo]) -> float:
-        """What is to be added to the time of rounding: of measuring, judged by the first layer.
+        """What is to be added to the time of plain rounding, judged by measuring the first layer.
 
-        A text by the model itself, where none is given, comes on top.
+        Feedback's products are reckoned to go as fast as those of Gram matrices. A text by the
+        model itself, where none is given, comes on top.
         """
-        layers = [each for each in self.layers(source, calibrate.plan_for(source), infos) if each]
-        if not layers:
+        plan = calibrate.plan_for(source)
+        layers = self.layers(source, plan, infos)
+        count = sum(map(bool, layers))
+        if count == 0:
             return 0.0
-        once, few = (_first_layer_seconds(source, count, self.threads) for count in (1, 3))
+        once, few = (_first_layer_seconds(source, pieces, self.threads) for pieces in (1, 3))
         chunk = max(0.0, few - once) / 2
-        return len(layers) * (once + PASSES * chunk * self.chunks)
+        gram = calibrate.chunk_tokens(source) * _gram_products(plan.layers[0])
+        rounding = _products(plan, layers) / gram
+        return count * (once + PASSES * chunk * self.chunks) + chunk * rounding
 
     def remarks(self, choices: Sequence[Choice]) -> list[str]:
         """What is not done as one may expect, in words."""
@@ -116,18 +119,20 @@ class Feedback:
         """The tensors of the layers that are not written yet, one by one, and their new bytes.
 
         `written` is asked again after each. `partial`: the unfinished file; hidden states that
-        memory has no room for go beside it. Errors: as for calibrate.data, calibrate.walk and
-        Transcoder.pieces.
+        memory has no room for go beside it. `on_progress` is called with ("rounding", bytes, bytes
+        in all). Errors: as for calibrate.data, calibrate.walk and Transcoder.pieces.
         """
+        report = on_progress or (lambda what, done, total: None)
         layers = self.layers(source, calibrate.plan_for(source), infos)
+        left = {info.name for infos in layers for info in infos if written(info) is None}
         open_layers = [
-            index
-            for index, infos in enumerate(layers)
-            if any(written(info) is None for info in infos)
+            index for index, infos in enumerate(layers) if any(info.name in left for info in infos)
         ]
         if not open_layers:
             return
-        given = calibrate.data(source, self.text, threads=self.threads, on_progress=on_progress)
+        given = calibrate.data(source, self.text, threads=self.threads)
+        total = sum(info.nbytes for infos in layers for info in infos)
+        done = sum(info.nbytes for infos in layers for info in infos if info.name not in left)
 
         def ready(index: int) -> Mapping[str, Tensor]:
             return {} if index in open_layers else finished(layers[index], written)
@@ -138,7 +143,10 @@ class Feedback:
         ):  # fmt: skip
             if layer.index in open_layers:
                 todo = {info.name: info for info in layers[layer.index] if written(info) is None}
-                yield from self._layer(source, layer, todo, transcoder)
+                for name, data in self._layer(source, layer, todo, transcoder):
+                    yield name, data
+                    done += todo[name].nbytes
+                    report("rounding", done, total)
                 if layer.index == open_layers[-1]:
                     return
                 layer.replace(finished(layers[layer.index], written))
@@ -154,8 +162,8 @@ class Feedback:
             names = [name for name in inputs.names if name in todo]
             if not names:
                 continue
+            hessians: Hessians = {}  # those of the input before are gone
             check_room(source, inputs)
-            hessians: Hessians = {}
             for name in names:
                 yield (
                     name,
@@ -189,6 +197,25 @@ class Feedback:
             choice = gptq.choose(weights, name, hessians[key], data[part], self.threads)
             data[part] = choice.data
         return data
+
+
+def _gram_products(layer: Layer) -> float:
+    """Multiplications of a layer's Gram matrices per token, which goes to `top_k` experts."""
+    part = layer.feed_forward
+    chosen = part.top_k if isinstance(part, MixtureOfExperts) else 1
+    return sum(min(each.matrices, chosen) * each.cols**2 / 2 for each in calibrate.shared(layer))
+
+
+def _products(plan: Plan, layers: Sequence[Sequence[TensorInfo]]) -> float:
+    """Multiplications of feedback: factors, half a square of columns per row, judging, descent."""
+    total = 0.0
+    for layer, infos in zip(plan.layers, layers, strict=True):
+        rows = {info.name: info.rows for info in infos}
+        for each in calibrate.shared(layer):
+            fed = sum(rows.get(name, 0) for name in each.names)
+            total += each.cols**2 * fed * (gptq.SWEEPS + 2.0)
+            total += each.matrices * each.cols**3 / 3 if fed else 0.0  # in double, twice the time
+    return total
 
 
 def _first_layer_seconds(source: Source, chunks: int, threads: int | None) -> float:

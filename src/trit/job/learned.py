@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -40,7 +39,6 @@ PROBE_TOKENS = 512
 class Learning(Feedback):
     """Error feedback, then training. See Feedback."""
 
-    trains: ClassVar[bool] = True
     training: Settings = field(default_factory=Settings)
 
     def settings(self, source: Source) -> list[object]:

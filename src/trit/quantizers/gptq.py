@@ -17,80 +17,39 @@ Grids by groups, which folders have (_gptq_groups.py), are rounded in numpy by t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trit import _core, engine, formats
-from trit.errors import TritError, UnsupportedError, UsageError
+from trit.errors import UnsupportedError, UsageError
 from trit.files.quantized import Grid
 from trit.formats import Format
 from trit.machine.processors import default_threads
 from trit.quantizers import _gptq_groups, _grids, _groups
+from trit.quantizers._hessian import (
+    CHANCE,
+    DAMPING,
+    FLOOR,
+    MOST_DAMPING,
+    Factor,
+    Hessian,
+    damping,
+    factor_bytes,
+    factorize,
+    hessian,
+)
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
-Ints = NDArray[np.int32]
 
 WRITTEN = _grids.SCALED | _grids.WHOLE
-# Of each entry on G's diagonal, added to it: correlations shrink by 1 / (1 + share). A share of
-# their mean, which is usual, would be far more than most entries where a few inputs are huge, and
-# they often are. What few tokens say of many columns is more chance than fact, so the share grows
-# with columns per token (docs/log.md, 2026-12-01).
-DAMPING = 0.1  # the least
-DAMPING_PER_COLUMN = 4.0  # times columns, over tokens
-FLOOR = 1e-6  # of the mean, added to all: for columns that never fire
-MOST_DAMPING = 10.0
 SWEEPS = 3  # of the descent over all columns
-SETTINGS = (DAMPING, DAMPING_PER_COLUMN, SWEEPS)  # what the bytes depend on beside the inputs
 TRIED_ROWS = 512
-COLUMNS = 32  # a factor has them by panels of so many
-
-
-@dataclass(frozen=True)
-class Factor:
-    """H = U·D·Uᵀ, G with more on its diagonal, for all the weights that share an input.
-
-    panels     float32 (cols / 32, cols, 32): U, unit upper triangular: [j // 32, k, j % 32] is U_kj
-    variances  float32 (cols,): D, of each column given those rounded after it
-    order      int32 (cols,): the columns in the order in which they are rounded
-    damping    the share of the diagonal that was added to it
-    """
-
-    panels: Floats
-    variances: Floats
-    order: Ints
-    damping: float
-
-    def columns(self, start: int, stop: int) -> Floats:
-        """U[:stop, start:stop], float32 (stop, stop - start)."""
-        first, last = start // COLUMNS, -(-stop // COLUMNS)
-        wide = np.concatenate(list(self.panels[first:last, :stop]), axis=1)
-        return wide[:, start - first * COLUMNS : stop - first * COLUMNS]
-
-    @property
-    def importance(self) -> Floats:
-        """D in the order of the columns: what an error costs that later columns cannot undo."""
-        found = np.empty_like(self.variances)
-        found[self.order] = self.variances
-        return found
-
-
-@dataclass(frozen=True)
-class Hessian:
-    """The damped G, for all the weights that share an input and formats of one block.
-
-    gram      float32 (cols / 32, cols, 32): G_kj at [j // 32, k, j % 32]
-    damping   float32 (cols,): what is added to its diagonal
-    factors   of it, and of it with more and more damping, which are to be tried too
-    """
-
-    gram: Floats
-    damping: Floats
-    factors: Sequence[Factor]
+# What the bytes depend on beside the inputs.
+SETTINGS = (DAMPING, CHANCE, FLOOR, MOST_DAMPING, SWEEPS, TRIED_ROWS)
 
 
 @dataclass(frozen=True)
@@ -151,7 +110,7 @@ def choose(
     threads: int | None = None,
     isa: str | None = None,
 ) -> Choice:
-    """Round with error feedback and descend, and keep that if it is better than `plain`, of `rtn`.
+    """Round with error feedback and descend; keep that if it is better than `plain`, rtn's rows.
 
     Each factor is tried on some of the rows, and all are rounded with the best; the first says what
     is lost.
@@ -165,9 +124,9 @@ def choose(
             lost.append(judge(some, format_name, first, tried, threads, isa).sum())
         best = hessian.factors[int(np.argmin(lost))]
     data, losses = feed_back(weights, format_name, best, None, threads, isa)
-    better = descend(weights, format_name, hessian, data, threads, isa)
-    if better is not data or best is not first:
-        data, losses = better, judge(weights, format_name, first, better, threads, isa)
+    if _descends(format_name) or best is not first:
+        data = descend(weights, format_name, hessian, data, threads, isa)
+        losses = judge(weights, format_name, first, data, threads, isa)
     plain_loss = float(judge(weights, format_name, first, plain, threads, isa).sum())
     loss = float(losses.sum())
     fed_back = loss < plain_loss
@@ -184,12 +143,13 @@ def descend(
 ) -> Bytes:
     """Improve rounded rows (rows, row_bytes): codes, scales and minimums, one after the other.
 
-    No row loses more than before. Formats whose blocks are rounded whole: `packed` itself. Errors
-    as for `quantize`.
+    No row loses more than before, but for rounding. Formats whose blocks are rounded whole:
+    `packed` itself. Errors as for `quantize`.
     """
     format = _written(format_name)
+    format.row_bytes(weights.shape[1])
     _check_columns(weights, len(hessian.damping))
-    if format.name in _grids.WHOLE or len(weights) == 0:
+    if not _descends(format.name) or len(weights) == 0:
         return packed
     return _core.gptq_descend(
         format.name,
@@ -225,89 +185,6 @@ def quantize_groups(
     plain_loss = float(_gptq_groups.judge(weights, plain, factor).sum())
     better = loss < plain_loss
     return GroupChoice(grid if better else plain, better, loss, plain_loss)
-
-
-def hessian(
-    gram: Floats, tokens: int, block: int, threads: int | None = None, isa: str | None = None
-) -> Hessian:
-    """What `choose` wants for formats with such blocks, of a Gram matrix of so many tokens.
-
-    Errors as for `quantize`.
-    """
-    shares = _shares(len(gram), tokens)
-    factors = [factorize(gram, share, block, threads, isa) for share in shares]
-    panels = gram.reshape(len(gram), -1, COLUMNS).transpose(1, 0, 2)
-    diagonal = gram.diagonal()
-    damping = factors[0].damping * diagonal + FLOOR * _mean(diagonal)
-    return Hessian(np.ascontiguousarray(panels, np.float32), damping.astype(np.float32), factors)
-
-
-def _shares(cols: int, tokens: int) -> list[float]:
-    least = damping(cols, tokens)
-    return [share for share in (least, 3 * least, 9 * least) if share <= max(least, 2.0)]
-
-
-def factorize(
-    gram: Floats,
-    share: float = DAMPING,
-    block: int | None = None,
-    threads: int | None = None,
-    isa: str | None = None,
-) -> Factor:
-    """The factor of a Gram matrix (cols, cols), damped; more so where it is nearly singular.
-
-    share   of the diagonal, added to it
-    block   columns that a format rounds together: those of the most energy come first, and
-            first within each, while there is most to undo it. None: as they stand
-    cols is a multiple of 32. Columns that never fire are rounded as they are. Errors as for
-    `quantize`.
-    """
-    cols = len(gram)
-    if gram.shape != (cols, cols) or cols == 0 or cols % COLUMNS:
-        raise UsageError(
-            f"a Gram matrix has shape {gram.shape}; expected a square of a multiple of {COLUMNS}."
-        )
-    diagonal = gram.diagonal()
-    _check(gram, diagonal)
-    order, floor = _order(diagonal, block), FLOOR * _mean(diagonal)
-    gram = np.ascontiguousarray(gram, dtype=np.float32)
-    for more in dict.fromkeys((share, min(10 * share, MOST_DAMPING), MOST_DAMPING)):
-        found = _core.gptq_factor(
-            gram, order, more, floor, threads or default_threads(), isa or engine.isa()
-        )
-        if found is not None:
-            return Factor(*found, order, more)
-    raise TritError(
-        "a Gram matrix is not positive definite, even with ten times its diagonal added: it is "
-        "no sum of x xᵀ. Measure it again."
-    )
-
-
-def _mean(diagonal: Floats) -> float:
-    """1 where nothing ever fires: all columns are alike then."""
-    return float(diagonal.mean(dtype=np.float64)) or 1.0
-
-
-def _order(diagonal: Floats, block: int | None) -> Ints:
-    """Blocks by the largest entry of each, and the columns of each by theirs."""
-    columns = np.arange(len(diagonal), dtype=np.int32)
-    if block is None or len(diagonal) % block:
-        return columns
-    blocks = diagonal.reshape(-1, block)
-    within = np.argsort(-blocks, axis=1, kind="stable")
-    ordered = np.take_along_axis(columns.reshape(-1, block), within, axis=1)
-    return ordered[np.argsort(-blocks.max(axis=1), kind="stable")].reshape(-1)
-
-
-def damping(cols: int, tokens: int) -> float:
-    """The share that is added to the diagonal of a Gram matrix of so many columns and inputs."""
-    return min(max(DAMPING, DAMPING_PER_COLUMN * cols / max(tokens, 1)), MOST_DAMPING)
-
-
-def factor_bytes(cols: int, tokens: int) -> int:
-    """Memory that `hessian` takes, the Gram matrix not counted."""
-    triangle, panels = cols * (cols + 64) // 2 * 8, cols * cols * 4
-    return max(triangle, panels) + len(_shares(cols, tokens)) * panels
 
 
 def feed_back(
@@ -369,6 +246,10 @@ def _run(
     )
 
 
+def _descends(format_name: str) -> bool:
+    return format_name in _grids.SCALED
+
+
 def _written(name: str) -> Format:
     format = formats.get(name)
     if format.name not in WRITTEN:
@@ -384,18 +265,19 @@ def _check_columns(weights: Floats, cols: int) -> None:
         raise UsageError(f"weights have {weights.shape[1]} columns, their inputs {cols}.")
 
 
-def _check(gram: Floats, diagonal: Floats) -> None:
-    for row, values in enumerate(gram):  # no copy of the whole matrix
-        bad = ~np.isfinite(values)
-        if bad.any():
-            column = int(bad.argmax())
-            raise TritError(
-                f"a Gram matrix has {values[column]} at row {row}, column {column}; expected "
-                "finite numbers. Measure it again."
-            )
-    if (diagonal < 0).any():
-        at = int((diagonal < 0).argmax())
-        raise UsageError(
-            f"a Gram matrix has {diagonal[at]} on its diagonal at {at}; a sum of squares "
-            "is not negative."
-        )
+__all__ = [
+    "Choice",
+    "Factor",
+    "GroupChoice",
+    "Hessian",
+    "choose",
+    "damping",
+    "descend",
+    "factor_bytes",
+    "factorize",
+    "feed_back",
+    "hessian",
+    "judge",
+    "quantize",
+    "quantize_groups",
+]
