@@ -175,6 +175,7 @@ def test_descent_leaves_blocks_that_are_rounded_whole() -> None:
 
 
 @pytest.mark.parametrize("name", ("q4_1", "q2_k", "q3_k", "q4_k", "iq4_xs"))
+@pytest.mark.unsanitized
 def test_descent_rests_where_no_single_step_helps(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
