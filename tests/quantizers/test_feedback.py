@@ -146,7 +146,7 @@ def test_what_it_costs_is_judged_by_a_layer(
         )
         layers = len(calibrate.plan_for(job.source).layers)
         measuring, found = layers * (3 + 1.25 * 2 * 10), job.estimate_seconds()
-        assert measuring < found < 3 * measuring
+        assert measuring < found < 5 * measuring
         monkeypatch.setattr(gptq, "SWEEPS", 2 * gptq.SWEEPS)
         assert job.estimate_seconds() > found  # more to be done for what is measured alike
 
