@@ -28,6 +28,24 @@ void require_order(const In<int32_t, 1>& order, int64_t columns, int64_t block) 
   }
 }
 
+// The format of that name, if rows of the weights are blocks of it and `panels` holds a matrix of
+// their columns.
+const Format& require_format(const Kernels& kernels, const std::string& name,
+                             const In<float, 2>& weights, const In<float, 3>& panels, int threads) {
+  const Format* format = find_format(kernels, name);
+  require(format != nullptr, "no format named '" + name + "'");
+  const size_t n = weights.shape(1);
+  const int64_t columns = static_cast<int64_t>(n), block = format->block_weights;
+  require(block % kMomentColumns == 0 && block <= kChunkColumns, name + " has no such blocks");
+  require(columns > 0 && columns % block == 0,
+          name + " needs columns in multiples of " + std::to_string(block));
+  require(panels.shape(0) == n / kMomentColumns && panels.shape(1) == n &&
+              panels.shape(2) == kMomentColumns,
+          "panels of all columns");
+  require(threads >= 1 && threads <= 1024, "threads: 1 to 1024");
+  return *format;
+}
+
 // None where the damped matrix is not positive definite.
 nb::object gptq_factor(const In<float, 2>& gram, const In<int32_t, 1>& order, double share,
                        double floor, int threads, const std::string& isa) {
@@ -55,20 +73,13 @@ nb::tuple gptq(const std::string& name, const In<float, 2>& weights, const In<fl
                const In<float, 1>& importance, const std::optional<In<uint8_t, 2>>& given,
                int threads, const std::string& isa) {
   const Kernels& kernels = choose_kernels(isa);
-  const Format* format = find_format(kernels, name);
-  require(format != nullptr, "no format named '" + name + "'");
+  const Format& format = require_format(kernels, name, weights, panels, threads);
   const size_t rows = weights.shape(0), n = weights.shape(1);
-  const int64_t columns = static_cast<int64_t>(n), block = format->block_weights;
-  require(block % kMomentColumns == 0 && block <= kChunkColumns, name + " has no such blocks");
-  require(columns > 0 && columns % block == 0,
-          name + " needs columns in multiples of " + std::to_string(block));
-  require(panels.shape(0) == n / kMomentColumns && panels.shape(1) == n &&
-              panels.shape(2) == kMomentColumns && variances.shape(0) == n &&
-              importance.shape(0) == n,
+  const int64_t columns = static_cast<int64_t>(n), block = format.block_weights;
+  require(variances.shape(0) == n && importance.shape(0) == n,
           "a factor and an importance of all columns");
-  require(threads >= 1 && threads <= 1024, "threads: 1 to 1024");
   require_order(order, columns, block);
-  const size_t row_bytes = static_cast<size_t>(columns / block * format->block_bytes);
+  const size_t row_bytes = static_cast<size_t>(columns / block * format.block_bytes);
   require(!given || (given->shape(0) == rows && given->shape(1) == row_bytes),
           "packed rows of the weights");
   Fresh<uint8_t> packed({rows, row_bytes});
@@ -79,7 +90,7 @@ nb::tuple gptq(const std::string& name, const In<float, 2>& weights, const In<fl
     nb::gil_scoped_release release;
     Threads pool(threads);
     ok = feed_back(pool, kernels,
-                   {format, weights.data(), static_cast<int64_t>(rows), columns, panels.data(),
+                   {&format, weights.data(), static_cast<int64_t>(rows), columns, panels.data(),
                     variances.data(), order.data(), importance.data(), given.has_value(),
                     packed.data, losses.data});
   }
@@ -93,18 +104,12 @@ nb::object gptq_descend(const std::string& name, const In<float, 2>& weights,
                         const In<uint8_t, 2>& given, int sweeps, int threads,
                         const std::string& isa) {
   const Kernels& kernels = choose_kernels(isa);
-  const Format* format = find_format(kernels, name);
-  require(format != nullptr, "no format named '" + name + "'");
+  const Format& format = require_format(kernels, name, weights, panels, threads);
   const size_t rows = weights.shape(0), n = weights.shape(1);
-  const int64_t columns = static_cast<int64_t>(n), block = format->block_weights;
-  require(block % kMomentColumns == 0 && block <= kChunkColumns, name + " has no such blocks");
-  require(columns > 0 && columns % block == 0,
-          name + " needs columns in multiples of " + std::to_string(block));
-  require(panels.shape(0) == n / kMomentColumns && panels.shape(1) == n &&
-              panels.shape(2) == kMomentColumns && damping.shape(0) == n,
-          "a matrix and a damping of all columns");
-  require(sweeps >= 0 && threads >= 1 && threads <= 1024, "threads: 1 to 1024");
-  const size_t row_bytes = static_cast<size_t>(columns / block * format->block_bytes);
+  const int64_t columns = static_cast<int64_t>(n), block = format.block_weights;
+  require(damping.shape(0) == n, "a damping of all columns");
+  require(sweeps >= 0, "sweeps: 0 or more");
+  const size_t row_bytes = static_cast<size_t>(columns / block * format.block_bytes);
   require(given.shape(0) == rows && given.shape(1) == row_bytes, "packed rows of the weights");
   Fresh<uint8_t> packed({rows, row_bytes});
   std::memcpy(packed.data, given.data(), rows * row_bytes);
@@ -112,7 +117,7 @@ nb::object gptq_descend(const std::string& name, const In<float, 2>& weights,
     nb::gil_scoped_release release;
     Threads pool(threads);
     descend(pool, kernels,
-            {format, weights.data(), static_cast<int64_t>(rows), columns, panels.data(),
+            {&format, weights.data(), static_cast<int64_t>(rows), columns, panels.data(),
              damping.data(), sweeps, packed.data});
   }
   return nb::cast(packed.take());

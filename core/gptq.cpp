@@ -12,7 +12,6 @@ namespace {
 constexpr int kTile = kFactorTile;
 constexpr int64_t kTileSize = int64_t{kTile} * kTile;
 constexpr int kRows = kMomentColumns;  // of a task
-constexpr int64_t kProductRows = 256;  // whose products are summed on their own
 
 // The lower triangle of a symmetric matrix in tiles; element (i, j) of a tile is at [j][i].
 class Tiles {
@@ -148,14 +147,7 @@ class Slab {
   // What the errors of all columns before `at` add to the weights of this block.
   void carry(int64_t at) {
     std::fill(carried_.begin(), carried_.end(), 0.0f);
-    for (int64_t panel = 0; panel < block_ / kMomentColumns; ++panel) {
-      const float* factor = f_.panels + (at / kMomentColumns + panel) * f_.columns * kMomentColumns;
-      for (int64_t k = 0; k < at; k += kProductRows) {
-        kernels_.add_products(errors_.data() + k * kRows, factor + k * kMomentColumns,
-                              static_cast<int>(std::min(kProductRows, at - k)),
-                              carried_.data() + panel * kMomentColumns * kRows);
-      }
-    }
+    add_products(kernels_, f_.panels, f_.columns, at, block_, errors_.data(), at, carried_.data());
   }
 
   // A block of each row to the output, or from there.
@@ -201,6 +193,19 @@ bool factorize(Threads& threads, const Kernels& kernels, const float* gram, int6
     }
   });
   return true;
+}
+
+void add_products(const Kernels& kernels, const float* panels, int64_t columns, int64_t first,
+                  int64_t count, const float* errors, int64_t end, float* out) {
+  constexpr int64_t kProductRows = 256;  // whose products are summed on their own
+  for (int64_t panel = 0; panel < count / kMomentColumns; ++panel) {
+    const float* from = panels + (first / kMomentColumns + panel) * columns * kMomentColumns;
+    for (int64_t k = 0; k < end; k += kProductRows) {
+      kernels.add_products(errors + k * kRows, from + k * kMomentColumns,
+                           static_cast<int>(std::min(kProductRows, end - k)),
+                           out + panel * kMomentColumns * kRows);
+    }
+  }
 }
 
 bool feed_back(Threads& threads, const Kernels& kernels, const Feedback& f) {

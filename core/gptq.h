@@ -16,6 +16,11 @@ namespace trit {
 bool factorize(Threads& threads, const Kernels& kernels, const float* gram, int64_t n,
                const int32_t* order, double share, double floor, float* panels, float* variances);
 
+// out[j][i] += Σ over the columns k before `end` of errors[k][i] · panels of (k, first + j), for
+// `count` columns j, whole panels, and 32 rows i; panels as `factorize` lays them.
+void add_products(const Kernels& kernels, const float* panels, int64_t columns, int64_t first,
+                  int64_t count, const float* errors, int64_t end, float* out);
+
 // A matrix to be rounded, or one whose rounding is to be judged.
 struct Feedback {
   const Format* format;

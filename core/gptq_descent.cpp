@@ -8,7 +8,6 @@ namespace trit {
 namespace {
 
 constexpr int kRows = kMomentColumns;  // of a task
-constexpr int64_t kProductRows = 256;  // whose products are summed on their own
 
 // Improves 32 rows, block after block.
 class Slab {
@@ -71,14 +70,8 @@ class Slab {
         gradients_[static_cast<size_t>(j * kRows + row)] = d_.damping[at + j] * errors_[error];
       }
     }
-    for (int64_t panel = 0; panel < block_ / kMomentColumns; ++panel) {
-      const float* gram = d_.panels + (at / kMomentColumns + panel) * d_.columns * kMomentColumns;
-      for (int64_t k = 0; k < d_.columns; k += kProductRows) {
-        kernels_.add_products(errors_.data() + k * kRows, gram + k * kMomentColumns,
-                              static_cast<int>(std::min(kProductRows, d_.columns - k)),
-                              gradients_.data() + panel * kMomentColumns * kRows);
-      }
-    }
+    add_products(kernels_, d_.panels, d_.columns, at, block_, errors_.data(), d_.columns,
+                 gradients_.data());
   }
 
   const Kernels& kernels_;
