@@ -9,6 +9,7 @@ from torch import Tensor
 from trit import formats
 from trit.errors import UnsupportedError
 from trit.quantizers import gptq, rtn
+from trit.quantizers._levels import Levels
 from trit.quantizers._trainable import TRAINABLE, Trainable
 
 pytestmark = pytest.mark.unsanitized
@@ -49,6 +50,25 @@ def same_bits(a: Floats, b: Floats) -> bool:
 
 def decoded(matrix: Trainable) -> Floats:
     return matrix.format.decode(matrix.pack())
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if formats.get(name).levels])
+def test_the_nearest_level_of_a_table(name: str) -> None:
+    levels = Levels.of(formats.get(name), "cpu")
+    assert levels.table is not None
+    middles = (levels.table[1:] + levels.table[:-1]) / 2
+    random = torch.Generator().manual_seed(0)
+    steps = torch.cat([
+        torch.randn(5000, generator=random) * 60,
+        levels.table,
+        middles,
+        middles.nextafter(torch.tensor(torch.inf)),
+        middles.nextafter(torch.tensor(-torch.inf)),
+        torch.tensor([torch.inf, -torch.inf, 1e30, -1e30, 0.0]),
+    ])  # fmt: skip
+    expected = levels.table[torch.bucketize(steps, middles)]
+    assert torch.equal(levels.nearest(steps), expected)
+    assert levels.nearest(torch.full((2, 3), torch.nan)).shape == (2, 3)
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -325,7 +325,7 @@ def test_texts_of_one_name(teacher: Path, tmp_path: Path) -> None:
 
 
 def test_a_measurement_that_is_no_number(teacher: Path, tmp_path: Path) -> None:
-    settings = tiny.settings(student=str(teacher), calibration=None, rate=1e30, measure_every=1)
+    settings = tiny.settings(rate=1e30, measure_every=1)
     with pytest.raises(TritError, match=r"after step 1 is no longer a number. Lower --rate"):
         distill(teacher, settings, tmp_path / "run", threads=1)
 

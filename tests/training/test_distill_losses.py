@@ -28,6 +28,11 @@ def test_the_divergence_is_that_of_the_evaluation() -> None:
     assert divergence(base, base).abs().max() < 1e-6
 
 
+def test_gradients_of_the_divergence() -> None:
+    base, logits = 2 * random(7, 50, seed=1).double(), 2 * random(7, 50).double().requires_grad_()
+    assert torch.autograd.gradcheck(divergence, (logits, base))
+
+
 @pytest.mark.parametrize("top_k", [1, 5, 49, 50, 60])
 def test_the_rest_is_one_token(top_k: int) -> None:
     logits, base = (2 * random(7, 50, seed=seed).double() for seed in (0, 1))

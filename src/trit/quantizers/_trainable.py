@@ -112,14 +112,19 @@ class Trainable:
         for each in self.parameters.values():
             each.requires_grad_()
 
-    def values(self) -> Tensor:
-        """What the format decodes, float32 (rows, cols); differentiable in `parameters`."""
+    def values(self, known: Tensor | None = None) -> Tensor:
+        """What the format decodes, float32 (rows, cols); differentiable in `parameters`.
+
+        `known`: the same numbers, from an earlier call, where weights are trained and gradients are
+        all that is wanted.
+        """
         scale, shift = self._scale_and_shift()
         values: Tensor
         if self._place is None:
             weights = self.parameters["weights"].view(self._groups)
+            given = None if known is None else known.view(self._groups)
             values = _FromWeights.apply(  # type: ignore[no-untyped-call]
-                weights, scale, shift, self._levels
+                weights, scale, shift, self._levels, given
             )
         else:
             offsets = self.parameters["offsets"].view(self._groups)
@@ -233,10 +238,17 @@ class _FromWeights(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, weights: Tensor, scale: Tensor, shift: Tensor | None, levels: Levels
+        ctx: Any,
+        weights: Tensor,
+        scale: Tensor,
+        shift: Tensor | None,
+        levels: Levels,
+        known: Tensor | None,
     ) -> Tensor:
         ctx.save_for_backward(weights, scale, shift)
         ctx.levels = levels
+        if known is not None:
+            return known.view_as(known)
         return _values(levels.nearest(_steps(weights, scale, shift)), scale, shift)
 
     @staticmethod
@@ -250,7 +262,7 @@ class _FromWeights(torch.autograd.Function):
             of_scale = (gradient * levels.nearest(steps) - through * steps).sum(dim=2)
         if ctx.needs_input_grad[2]:
             of_shift = (gradient - through).sum(dim=2)
-        return through if ctx.needs_input_grad[0] else None, of_scale, of_shift, None
+        return through if ctx.needs_input_grad[0] else None, of_scale, of_shift, None, None
 
 
 class _FromOffsets(torch.autograd.Function):

@@ -10,6 +10,7 @@ width can copy.
 from __future__ import annotations
 
 from math import gcd
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,13 +23,36 @@ def divergence(logits: Tensor, base: Tensor, top_k: int = 0) -> Tensor:
     """KL(base ‖ logits) in nats of each row: float32 (n, vocab) twice -> (n,).
 
     top_k: tokens to tell apart, the likeliest under `base`; all others are one. 0: all of them.
+    Gradients are those of `logits`.
     """
+    if not top_k or top_k >= base.shape[-1]:
+        whole: Tensor = _Divergence.apply(logits, base)  # type: ignore[no-untyped-call]
+        return whole
     q, p = functional.log_softmax(logits, dim=-1), functional.log_softmax(base, dim=-1)
-    if top_k and top_k < p.shape[-1]:
-        p, chosen = p.topk(top_k, dim=-1)
-        q = q.gather(-1, chosen)
-        p, q = (torch.cat([each, _rest(each)], dim=-1) for each in (p, q))
-    return (p.exp() * (p - q)).sum(dim=-1)
+    p, chosen = p.topk(top_k, dim=-1)
+    q = q.gather(-1, chosen)
+    p, q = (torch.cat([each, _rest(each)], dim=-1) for each in (p, q))
+    found: Tensor = (p.exp() * (p - q)).sum(dim=-1)
+    return found
+
+
+class _Divergence(torch.autograd.Function):
+    """Over the whole vocabulary. Of the student's logits the gradient is its probabilities less the
+    teacher's: known at once, and the only array that is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, base: Tensor) -> Tensor:
+        q, p = functional.log_softmax(logits, dim=-1), functional.log_softmax(base, dim=-1)
+        shares = p.exp()
+        found: Tensor = torch.linalg.vecdot(shares, p.sub_(q))
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(q.exp_().sub_(shares))
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        (difference,) = ctx.saved_tensors
+        return difference * grads[0][:, None], None
 
 
 def _rest(chosen: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from trit.training.optimizer import Optimizer
 from trit.training.processes import Processes
 
 BEST = "best.npz"
-CHUNK = 256  # tokens whose logits are in memory at the same time
+LOGITS = 1 << 25  # numbers of as many tokens as are in memory at the same time; 128 MiB an array
 
 
 class Session:
@@ -108,8 +108,9 @@ class Session:
         hidden = network.hidden(tokens)
         leaf = hidden.detach().flatten(0, 1).requires_grad_()
         kld = nats = 0.0
-        for at in range(0, len(leaf), CHUNK):
-            chunk = slice(at, at + CHUNK)
+        step = max(1, LOGITS // network.plan.vocab_size)
+        for at in range(0, len(leaf), step):
+            chunk = slice(at, at + step)
             with torch.no_grad():
                 base = self.teacher.head(aims[chunk])
             logits = network.head(leaf[chunk])

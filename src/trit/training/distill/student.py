@@ -74,7 +74,8 @@ class Student:
             weight = self.network.weights[name]
             assert weight.grad is not None, f"{name} has no gradient"
             if isinstance(part, Trainable):
-                part.values().backward(weight.grad)  # type: ignore[no-untyped-call]
+                values = part.values(known=weight.detach())
+                values.backward(weight.grad)  # type: ignore[no-untyped-call]
             else:
                 part.parameters["weights"].grad = weight.grad
             weight.grad = None
