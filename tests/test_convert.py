@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import small_folder
 import small_model
-from trit import formats, job
+from trit import archs, formats, job
 from trit.convert import convert
 from trit.errors import InvalidFileError, TritError, UnsupportedError, UsageError
-from trit.files import gguf
+from trit.files import checkpoint, gguf
 from trit.files.gguf import Value, ValueType
-from trit.files.source import source_sha256
+from trit.files.source import refuse_overwrite, source_sha256
 from trit.job import transcode
 from trit.job.transcode import Transcoder
 from trit.quantize import prepare_quantize, quantize
@@ -212,11 +213,64 @@ def test_the_source_is_never_the_output(source: Path, tmp_path: Path) -> None:
     symbolic.symlink_to(source)
     os.link(source, hard)
     for out in (source, symbolic, hard, tmp_path / "." / "source.gguf"):
-        with pytest.raises(UsageError, match="source itself"):
+        with pytest.raises(UsageError, match="is an input"):
             quantize(source, out, "Q8_0")
-        with pytest.raises(UsageError, match="source itself"):
+        with pytest.raises(UsageError, match="is an input"):
             convert(symbolic, out, "f32")
     assert source.read_bytes() == before
+
+
+def test_an_input_that_is_gone_hides_no_other(tmp_path: Path) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("text")
+    with pytest.raises(UsageError, match=r"text\.txt is an input"):
+        refuse_overwrite(text, (tmp_path / "gone.gguf", None, text))
+    refuse_overwrite(text, ("text.txt", tmp_path / "gone.gguf"))  # a str is text, not a name
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_a_folder_of_other_layers_than_it_says_is_refused(tmp_path: Path, layers: int) -> None:
+    model, out = small_folder.write(tmp_path / "model"), tmp_path / "out.gguf"
+    (model / "config.json").write_text(
+        json.dumps(small_folder.CONFIG | {"num_hidden_layers": layers}), encoding="utf-8"
+    )
+    expected = r"blk\.2\.attn_q\.weight.*missing" if layers == 3 else r"blk\.1\.attn_.*up to 0"
+    with pytest.raises(InvalidFileError, match=expected):
+        convert(model, out, "f16")
+    with pytest.raises(InvalidFileError, match=expected):
+        quantize(model, out, "Q8_0")
+    with pytest.raises(InvalidFileError, match=expected):
+        quantize(model, out, bpw=8)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_folder_without_a_tokenizer_is_warned_of(tmp_path: Path) -> None:
+    model, out = small_folder.write(tmp_path / "model"), tmp_path / "out.gguf"
+    for made in (convert(model, out, "f16"), quantize(model, out, "Q8_0", dry_run=True)):
+        assert [text for text in made.warnings if "the file cannot be run" in text]
+    assert not convert(out, tmp_path / "again.gguf", "f32").warnings  # its writer was told
+    vocab = {chr(ord("a") + number): number for number in range(12)}
+    tokenizer = {
+        "model": {"type": "BPE", "vocab": vocab, "merges": []},
+        "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
+    }
+    (model / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    assert convert(model, out, "f16").warnings == ()
+
+
+def test_a_file_of_a_vocabulary_alone_is_refused(tmp_path: Path) -> None:
+    path, out = tmp_path / "vocabulary.gguf", tmp_path / "out.gguf"
+    gguf.write(path, small_model.keys(), [])
+    expected = r"vocabulary\.gguf: tensors: expected weights, got none"
+    for run in (
+        lambda: convert(path, out, "f16"),
+        lambda: quantize(path, out, "Q4_0"),
+        lambda: quantize(path, out, bpw=4),
+        lambda: archs.plan(checkpoint.open(path)),
+    ):
+        with pytest.raises(InvalidFileError, match=expected):
+            run()
+    assert not out.exists()
 
 
 def test_a_quantized_source_is_warned_of(source: Path, tmp_path: Path) -> None:

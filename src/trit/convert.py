@@ -16,7 +16,15 @@ from trit import recipe, zoo
 from trit.errors import UsageError
 from trit.files.source import open_source
 from trit.job import ConvertResult, Job, Progress, TensorResult
-from trit.job.prepare import PathLike, copied_values, encoder, rounding_warnings, weights_of
+from trit.job.prepare import (
+    PathLike,
+    check_whole,
+    copied_values,
+    encoder,
+    rounding_warnings,
+    tokenizer_warnings,
+    weights_of,
+)
 
 __all__ = ["ConvertResult", "Job", "TensorResult", "convert", "prepare_convert"]
 
@@ -41,8 +49,8 @@ def convert(
     OUT-00001-of-0000N.gguf and so on, as `shards.split` would cut it. Vectors, norms and routers
     stay F32, as stock converters do it.
     Errors: UsageError (unknown type, `out` is the source, a shard is there), SourceError (no such
-    model), InvalidFileError (source damaged, NaN or Inf), UnsupportedError (architecture; a value
-    beyond float16), DoesNotFitError (disk).
+    model), InvalidFileError (source damaged or not whole, NaN or Inf), UnsupportedError
+    (architecture; a value beyond float16), DoesNotFitError (disk).
     """
     _conversion(type)  # before anything is pulled
     path = zoo.resolve(os.fspath(src), on_progress)
@@ -59,12 +67,13 @@ def prepare_convert(
     target = _conversion(type)
     source = open_source(src)
     try:
+        check_whole(source)
         if target == AUTO:
             matrices = {t.format.name for t in source.tensors.values() if len(t.shape) > 1}
             target = "bf16" if matrices == {"bf16"} else "f16"
         choices = recipe.expand(target, weights_of(source, stored=True))
         values = copied_values(source, CONVERSIONS[target])
-        warnings = tuple(rounding_warnings(source, choices))
+        warnings = (*tokenizer_warnings(source), *rounding_warnings(source, choices))
         encode = encoder(threads)
         return Job(source, out, target.upper(), choices, values, encode, warnings, threads=threads)
     except BaseException:

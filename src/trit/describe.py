@@ -90,6 +90,11 @@ class Description:
     tensors: tuple[DescribedTensor, ...]
 
     @property
+    def decoded(self) -> bool:
+        """Whether types and tensors are what the weights of a quantized folder decode to."""
+        return self.kind == "hf" and self.quantization is not None
+
+    @property
     def bits_per_weight(self) -> float | None:
         """Of all weights together; None where there are none."""
         if not self.parameters:
@@ -157,15 +162,18 @@ def _card(keys: Mapping[str, Any], tensors: list[str]) -> Card | None:
 
 
 def _tokenizer(keys: Mapping[str, Any]) -> dict[str, str | int | None]:
+    """Ids that are no token's, such as the -1 of a file that means none, are no fact."""
     tokens = keys.get("tokenizer.ggml.tokens")
+    count = len(tokens) if isinstance(tokens, Sized) else None
     found: dict[str, str | int | None] = {
         "model": _text(keys.get("tokenizer.ggml.model")),
         "pre": _text(keys.get("tokenizer.ggml.pre")),
-        "tokens": len(tokens) if isinstance(tokens, Sized) else None,
+        "tokens": count,
     }
+    ids = range(count or 0)
     for name in SPECIAL_TOKENS:
         number = _number(keys.get(f"tokenizer.ggml.{name}_token_id"))
-        found[f"{name}_id"] = number if isinstance(number, int) else None
+        found[f"{name}_id"] = number if isinstance(number, int) and number in ids else None
     return found
 
 

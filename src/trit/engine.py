@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from trit import _core
 from trit.errors import DoesNotFitError, UnsupportedError, UsageError
 from trit.machine.memory import free_memory
-from trit.machine.processors import default_threads
+from trit.machine.processors import MAX_THREADS, default_threads
 from trit.plan import (
     Attention,
     FeedForward,
@@ -287,8 +287,8 @@ class Engine:
         if cache_positions is not None and cache_positions < 1:
             raise UsageError(f"cache_positions is {cache_positions}; expected 1 or more.")
         pages = -(-cache_positions // PAGE) if cache_positions else 0
-        if threads is not None and not 1 <= threads <= 1024:
-            raise UsageError(f"--threads {threads}: expected a number from 1 to 1024.")
+        if threads is not None and not 1 <= threads <= MAX_THREADS:
+            raise UsageError(f"--threads {threads}: expected a number from 1 to {MAX_THREADS}.")
         self.plan = plan
         self.cache_type = cache_type
         self.batch = batch

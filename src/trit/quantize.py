@@ -14,19 +14,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trit import recipe, zoo
 from trit.errors import UnsupportedError, UsageError
 from trit.files import imatrix as importance_files
-from trit.files.source import Source, open_source, trit_version
+from trit.files.source import Source, open_source, refuse_overwrite, trit_version
 from trit.job import ConvertResult, Job, Progress, efforts
 from trit.job.prepare import (
     PathLike,
+    check_whole,
     copied_values,
     encoder,
     importance_keys,
     rounding_warnings,
+    tokenizer_warnings,
     weights_of,
 )
 from trit.recipe import Choice, Overrides
@@ -172,6 +175,8 @@ def prepare_calibrated(
         return prepare(imatrix)
     from trit.job import importance  # it brings an engine
 
+    if out is not None:
+        refuse_overwrite(Path(out), (importance.text_of(calibration),))
     job = prepare(importance.planned(src, out, calibration, imatrix))
     if dry_run or out is None:
         return job
@@ -197,6 +202,7 @@ def prepare_quantize(
         data = importance_files.load(data)
     source = open_source(src)
     try:
+        check_whole(source)
         if feedback is not None:
             feedback.check(source)
         weights = weights_of(source)
@@ -217,6 +223,7 @@ def prepare_quantize(
             "trit.source.sha256": "0" * 64,  # of the right length; filled in when the job runs
         }
         warnings = [
+            *tokenizer_warnings(source),
             *rounding_warnings(source, choices),
             *(f"{wish} decides nothing in this model" for wish in recipe.unused(wishes, weights)),
             *([] if feedback is None else feedback.remarks(choices)),

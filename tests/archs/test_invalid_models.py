@@ -157,6 +157,7 @@ INVALID = [
     case(key("general.architecture", 7), "general.architecture"),
     *(case(key(BLOCKS, value), BLOCKS) for value in (None, 0, -1, 10**6, 2**63, 2.0, True, "2")),
     case(key(BLOCKS, LAYERS + 1), "blk.2.attn_q.weight"),
+    case(key(BLOCKS, LAYERS - 1), "blk.1.attn_norm.weight': expected layers up to 0"),
     *(case(key(HEAD_COUNT, value), HEAD_COUNT) for value in (None, 0, -4, "4", [4, 0], [4, 4, 4])),
     *(case(key(KV_COUNT, value), KV_COUNT) for value in (0, 3, 8, [2], [2, 3], [2, "2"])),
     case(key(HEAD_COUNT, 7), "head_count_kv"),

@@ -219,8 +219,13 @@ def test_a_folder_is_converted_shown_and_run(
     stored = sum(array.nbytes for array in arrays.values())
     assert shown["quantization"] == "AWQ, 4 bits, groups of 16"
     assert shown["tensor_bytes"] == stored
-    assert cli.main(["show", str(folder)]) == 0
-    assert "AWQ, 4 bits" in capsys.readouterr().out
+    for path, kind in ((folder, "DECODED TO"), (out, "TYPE")):
+        assert cli.main(["show", str(path), "--tensors"]) == 0
+        said = capsys.readouterr().out
+        assert "AWQ, 4 bits" in said and f"\n{kind}  " in said and f"  {kind}  " in said
+    for path, words in ((folder, " decoded) -> "), (out, "B) -> ")):
+        assert cli.main(["convert", str(path), "-o", str(tmp_path / "again.gguf")]) == 0
+        assert words in capsys.readouterr().err
 
 
 def change(parts: Arrays, name: str, array: np.ndarray | None) -> Arrays:

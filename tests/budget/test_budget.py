@@ -109,6 +109,26 @@ def test_bits_per_weight_are_those_of_the_result(model: Path, text: Path, tmp_pa
     assert not (tmp_path / "out.gguf").exists()
 
 
+def test_bits_of_the_frontier_can_be_asked_for(model: Path, text: Path, tmp_path: Path) -> None:
+    """They count tensors alone, as those of the result do."""
+    job, allocation, _ = prepared(model, tmp_path / "out.gguf", text, bpw=6.0)
+    job.source.close()
+    for point in allocation.frontier:
+        bits = point.bits_per_weight + 0.004  # what pads 15 tensors
+        job, again, _ = prepared(model, tmp_path / "out.gguf", text, bpw=bits)
+        with job:
+            assert job.result().bits_per_weight == pytest.approx(point.bits_per_weight, abs=0.005)
+        assert again.kld == pytest.approx(point.kld)
+
+
+def test_the_file_itself_is_no_point_beside_it(model: Path, text: Path, tmp_path: Path) -> None:
+    job, allocation, _ = prepared(model, tmp_path / "out.gguf", text, fit="1GB")
+    with job:
+        own = job.result().bytes
+    sizes = [point.bytes for point in allocation.frontier]
+    assert len(sizes) == 4 and max(sizes) < own  # the largest there is: nothing lies above
+
+
 def test_smallest_below_a_divergence(model: Path, text: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     with (first := prepared(model, out, text, bpw=4.5)).job:

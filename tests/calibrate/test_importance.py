@@ -251,7 +251,7 @@ def test_a_model_without_a_tokenizer(tmp_path: Path) -> None:
 def test_the_source_is_never_the_output(model: Path, text: Path) -> None:
     before = model.read_bytes()
     for named in ({"out": model}, {"out": text.with_name("o.gguf"), "gram": model}):
-        with pytest.raises(UsageError, match="source itself"):
+        with pytest.raises(UsageError, match="is an input"):
             imatrix(model, text=text, ctx=CTX, **named)
     assert model.read_bytes() == before and [p.name for p in text.parent.iterdir()] == ["text.txt"]
 

@@ -66,7 +66,7 @@ def test_answer_on_stdout_remarks_on_stderr(
         (["--type", "q5_k", "-o", "out.gguf"], 2, "expected one of f32"),
         (["--type", "Q4_K_M", "-o", "out.gguf"], 2, "'trit quantize' writes Q4_K_M"),
         ([], 2, "no output"),
-        (["-o", "model.gguf"], 2, "source itself"),
+        (["-o", "model.gguf"], 2, "is an input"),
         (["-o", "absent/out.gguf"], 2, "no folder"),
         (["-o", "out.gguf", "--threads", "0"], 2, "threads"),
     ],

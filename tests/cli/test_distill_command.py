@@ -11,6 +11,7 @@ import pytest
 
 import tiny_distillation as tiny
 from trit import cli
+from trit.job.efforts import EFFORTS
 from trit.training import log as logs
 
 pytest.importorskip("torch", reason="distilling needs torch (extra train)")
@@ -67,6 +68,11 @@ def test_cost_ctrl_c_and_on(
     assert run(teacher, out, "--jsonl", "--json") == 0  # it is done: its figures again
     answer = json.loads(capsys.readouterr().out)
     assert answer["steps"] == 6 and Path(answer["gguf"]).is_file()
+
+
+def test_help_names_every_effort(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["distill", "--help"]) == 0
+    assert f"quantization: {', '.join(EFFORTS)}." in " ".join(capsys.readouterr().out.split())
 
 
 def test_usage(teacher: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -93,7 +93,10 @@ def test_a_long_job_says_how_long(
         (["model.gguf"], 2, "no output: trit imatrix model.gguf -o OUT.gguf"),
         (["model.gguf", "-f", "absent.txt", "-o", "o.gguf"], 1, "absent.txt"),
         (["model.gguf", "-f", "empty.txt", "-o", "o.gguf"], 2, "text is empty"),
-        (["model.gguf", "-f", "text.txt", "-o", "model.gguf"], 2, "source itself"),
+        (["model.gguf", "-f", "text.txt", "-o", "model.gguf"], 2, "is an input"),
+        (["model.gguf", "-f", "text.txt", "-o", "text.txt"], 2, "is an input"),
+        (["model.gguf", "-f", "text.txt", "-o", "o.gguf", "--gram", "text.txt"], 2, "is an input"),
+        (["model.gguf", "-f", "text.txt", "-o", "o.gguf", "--gram", "./o.gguf"], 2, "the output"),
         (["model.gguf", "-f", "text.txt", "-o", "o.gguf", "-c", "999"], 3, "made for 128"),
     ],
 )
@@ -141,6 +144,25 @@ def test_quantize_measures_first_and_once(
     text.write_text(text_model.TEXT[::-1] * 3)
     assert main(arguments) == 0
     assert kept.stat().st_mtime_ns > before
+
+
+def test_quantize_keeps_its_inputs(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text_model.write(Path("model.gguf"))
+    trit.imatrix(Path("model.gguf"), Path("i.gguf"), text, ctx=64, chunks=1)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    for arguments in (
+        ["text.txt", "Q4_0", "--calibration", "text.txt"],
+        ["text.txt", "Q4_0", "--calibration", "text.txt", "--effort", "balanced"],
+        ["text.txt", "--bpw", "8", "--calibration", "text.txt"],
+        ["i.gguf", "Q4_0", "--imatrix", "i.gguf"],
+        ["i.gguf", "--bpw", "8", "--imatrix", "i.gguf"],
+    ):
+        assert main(["quantize", "model.gguf", *arguments]) == 2, arguments
+        assert f"{arguments[0]} is an input" in capsys.readouterr().err
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_quantize_refuses_before_it_measures(

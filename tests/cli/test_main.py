@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import typer
 
+import small_model
 from trit import cli
 from trit.cli import _commands
 from trit.errors import DoesNotFitError, InvalidFileError, TritError, UsageError
+from trit.files import gguf
 
 PROBE = '''
 from typing import Annotated
@@ -23,7 +25,7 @@ ALIASES = ("try",)
 def command(
     text: Annotated[str, typer.Argument()] = "",
     repeat_penalty: Annotated[float, typer.Option("--repeat-penalty")] = 1.0,
-    count: Annotated[int, typer.Option("-n", "--max-tokens")] = 1,
+    count: Annotated[int, typer.Option("-n", "--max-tokens", "--predict")] = 1,
     color: Annotated[str, typer.Option("--color")] = "auto",
     json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
@@ -120,6 +122,12 @@ def test_variables_set_flags(
     monkeypatch.setenv("TRIT_JSON", "1")
     assert probe("-n", "2") == 0
     assert capsys.readouterr().out == " 1.5 2 auto True\n"
+    assert probe() == 0
+    assert capsys.readouterr().out == " 1.5 9 auto True\n"
+    monkeypatch.delenv("TRIT_MAX_TOKENS")
+    monkeypatch.setenv("TRIT_PREDICT", "8")  # another name of the flag
+    assert probe() == 0
+    assert capsys.readouterr().out == " 1.5 8 auto True\n"
 
 
 @pytest.mark.parametrize(
@@ -224,6 +232,39 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait(timeout=60) == 1
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
+def test_closed_files_are_no_error(closed: str, tmp_path: Path) -> None:
+    """And what is printed does not go into the file that is written."""
+    model = small_model.write(tmp_path / "model.gguf", small_model.arrays())
+    for number, arguments in enumerate((f"show {model}", f"quantize {model} out.gguf Q8_0")):
+        done = subprocess.run(
+            ["sh", "-c", f"exec {sys.executable} -m trit {arguments} {closed}"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "bug" not in done.stderr
+        assert bool(done.stdout) is not (closed.startswith(">") or " >" in closed), number
+    with gguf.open(tmp_path / "out.gguf") as file:
+        assert file.metadata["general.file_type"] == 7
+    failed = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m trit show absent.gguf {closed}"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert failed.returncode == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["quantize", "m", "o", "Q4_0"], ["verify", "m", "--source", "s"]]
+)
+def test_more_threads_than_the_core_starts(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main([*arguments, "--threads", "1025"]) == 2
+    monkeypatch.setenv("TRIT_THREADS", "1025")
+    assert cli.main(arguments) == 2
+    assert capsys.readouterr().err.count("less than or equal to 1024") == 2
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")

@@ -85,9 +85,40 @@ def test_prune(model: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--each", "m.gguf"],
+        ["--each", "text.svg"],
+        ["--plot", "text.svg"],
+        ["--prune", "0.2", "-o", "text.svg"],
+        ["--prune", "0.2", "--eval-text", "other.txt", "-o", "other.txt"],
+    ],
+)
+def test_inputs_stay(
+    arguments: list[str],
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if "--plot" in arguments:
+        pytest.importorskip("matplotlib", reason="the extra plot")
+    monkeypatch.chdir(tmp_path)
+    Path("m.gguf").write_bytes(model.read_bytes())
+    for name in ("text.svg", "other.txt"):
+        Path(name).write_text(text_model.TEXT * 3, encoding="utf-8")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert main(["neurons", "m.gguf", "-f", "text.svg", *arguments]) == 2
+    said = capsys.readouterr()
+    assert f"{arguments[-1]} is an input" in said.err and said.out == ""
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         ([], 2, "no model"),
+        (["MODEL", "--prune", "0.2", "-o", "o.gguf", "--each", "./o.gguf"], 2, "a file of its own"),
         (["MODEL", "--plot", "a.jpg"], 2, "expected a name that ends in .svg or .png"),
         (["MODEL", "--plot", "absent/a.svg"], 2, "there is no folder"),
         (["MODEL", "--each", "absent/a.tsv"], 2, "there is no folder"),

@@ -114,11 +114,20 @@ def test_a_quantized_source_is_warned_of(
         (["out.gguf", "Q4_0", "--type", "Q8_0"], 2, "type is given twice"),
         (["out.gguf", "-o", "other.gguf", "--type", "Q8_0"], 2, "output is given twice"),
         (["out.gguf", "Q8_0", "2", "--threads", "3"], 2, "thread count is given twice"),
+        (["out.gguf", "Q8_0", "1025"], 2, "1025 threads: expected a number from 1 to 1024"),
+        (["out.gguf", "Q8_0", "--bits", "3"], 2, "for folders: add --to"),
+        (["out.gguf", "Q8_0", "--group-size", "7"], 2, "for folders: add --to"),
+        (["out.gguf", "Q8_0", "--symmetric"], 2, "for folders: add --to"),
+        (["out", "--to", "awq", "--pure"], 2, "are for GGUF files"),
+        (["out", "--to", "awq", "--force"], 2, "are for GGUF files"),
+        (["out", "--to", "awq", "--tensor-type", "a=q8_0"], 2, "are for GGUF files"),
+        (["out", "--to", "awq", "--output-tensor-type", "q8_0"], 2, "are for GGUF files"),
+        (["out", "--to", "awq", "--token-embedding-type", "q8_0"], 2, "are for GGUF files"),
         (["out.gguf", "Q8_0", "--tensor-type", "x"], 2, "PATTERN=TYPE"),
         (["out.gguf", "Q8_0", "--output-tensor-type", "q9"], 2, "unknown format 'q9'"),
         (["out.gguf", "Q8_0", "--imatrix", "absent.gguf"], 1, "absent.gguf"),
         (["out.gguf", "Q8_0", "--imatrix", "model.gguf"], 1, "importance data"),
-        (["model.gguf", "Q8_0"], 2, "source itself"),
+        (["model.gguf", "Q8_0"], 2, "is an input"),
         (["out.gguf", "TQ2_0", "--tensor-type", "attn=f16"], 1, "--force"),
         (["out.gguf", "TQ1_0"], 1, "trit distill MODEL --student TQ2_0"),
         (["out.gguf", "Q8_0", "--tensor-type", "ffn_down=nvfp4"], 1, "does not write"),
@@ -138,6 +147,17 @@ def test_bad_requests(
     assert message in said.err
     assert said.out == ""
     assert [path.name for path in model.parent.iterdir()] == ["model.gguf"]
+
+
+@pytest.mark.parametrize("out", ["folder", "/dev/null"])
+def test_nothing_is_announced_of_what_cannot_be_written(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    monkeypatch.chdir(model.parent)
+    Path("folder").mkdir()
+    assert cli.main(["quantize", "model.gguf", out, "Q8_0"]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith(f"trit: error: {out} is ") and said.out == ""
 
 
 def test_jsonl_progress(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import small_model
 from trit import cli
+from trit.files import gguf
 
 
 @pytest.fixture
@@ -86,6 +87,35 @@ def test_keys_of_odd_types_do_not_matter(
     assert [answer[key] for key in ("licence", "context", "experts", "template")] == [None] * 4
     assert cli.main(["show", str(model)]) == 0
     assert "1 to 2 by layer" in capsys.readouterr().out
+
+
+def test_a_vocabulary_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "vocabulary.gguf"
+    gguf.write(model, small_model.keys(), [])
+    assert cli.main(["show", str(model)]) == 0
+    text = capsys.readouterr().out
+    assert "None" not in text and "bits per weight" not in text and "64 tokens" in text
+    assert cli.main(["show", str(model), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["bits_per_weight"] is None
+
+
+def test_the_picture_is_not_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="the extra plot")
+    model = small_model.write(tmp_path / "model.svg", small_model.arrays())
+    before = model.read_bytes()
+    assert cli.main(["show", str(model), "--picture", str(model)]) == 2
+    assert "is an input" in capsys.readouterr().err and model.read_bytes() == before
+
+
+def test_ids_of_no_token_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ids = {"padding": (1 << 32) - 1, "unknown": -1, "eos": small_model.VOCAB, "eot": 0}
+    extra = {f"tokenizer.ggml.{name}_token_id": number for name, number in ids.items()}
+    model = small_model.write(tmp_path / "model.gguf", small_model.arrays(), extra=extra)
+    assert cli.main(["show", str(model)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(None, 1)[1] for line in lines if line.startswith("special")] == [
+        "bos 1, eot 0"
+    ]
 
 
 def test_what_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -111,6 +111,20 @@ def test_progress_in_a_log_is_a_line_now_and_then(
     ]
 
 
+def test_slow_work_has_a_rate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock(monkeypatch)
+    with _progress.Progress(unit="tensor") as progress:
+        for done in range(4):
+            progress("m", done, 200)
+            clock.now += 16.0
+            progress("m", done, 200)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "m: 0 tensors of 200 tensors (0%)"
+    assert lines[-1] == "m: 3 tensors of 200 tensors (1%), 0.0469 tensors/s, 4203 s left"
+
+
 def test_progress_as_json_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

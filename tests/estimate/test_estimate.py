@@ -20,7 +20,7 @@ from trit.errors import DoesNotFitError, SourceError, TritError, UnsupportedErro
 from trit.estimate import RAM_GIB
 from trit.files import checkpoint
 from trit.machine.memory import anonymous_memory
-from trit.runtime.needs import cache_bytes
+from trit.runtime.needs import cache_bytes, needs
 from trit.synth import synth
 from trit.synth.shapes import PLANNED, SHAPES, Shape, planned
 
@@ -95,6 +95,15 @@ def test_cache_to_the_byte(tmp_path: Path, cache_type: str, window: int | None) 
         for start in range(1, 1000, 64):
             engine.forward(Rows.of([5] * min(64, 1000 - start), start))
     assert engine.cache_bytes() == cache_bytes(plan, 1000, cache_type, 64)
+
+
+def test_no_pass_has_more_rows_than_positions(tmp_path: Path) -> None:
+    with checkpoint.open(text_model.write(tmp_path / "model.gguf")) as file:
+        plan = archs.plan(file)
+    for sequences in (1, 4):
+        most = needs(plan, 0, 100, batch=100 * sequences, sequences=sequences)
+        assert needs(plan, 0, 100, batch=1_000_000, sequences=sequences) == most
+        assert needs(plan, 0, 100, batch=99 * sequences, sequences=sequences).total < most.total
 
 
 def test_a_70b_by_hand() -> None:

@@ -127,6 +127,16 @@ def test_cards_go_before_curves(tmp_path: Path) -> None:
     assert "measured" in found.words[2]
 
 
+def test_a_file_of_the_mix_already_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(pick.__globals__, "EQUAL", 0.0)  # F16 and Q8_0 are not alike
+    for kind, how in (("f16", "trit run {0}"), ("f32", "trit quantize {0} OUT.gguf F16")):
+        path = text_model.write(tmp_path / f"{kind}.gguf", matrices=kind)
+        found = trit.recommend(path, 64, measure=False)
+        assert sound(found).type == "F16" and {each.type for each in found.candidates} == set(MIXES)
+        label = path if kind == "f16" else "F16"
+        assert found.words[0] == f"Take {label}: {how.format(path)}"
+
+
 def give_card(path: Path, kld: float) -> None:
     with gguf.open(path) as file:
         names = list(file.tensors)

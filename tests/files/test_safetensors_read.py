@@ -73,6 +73,17 @@ def test_a_folder_of_one_file_and_of_several(tmp_path: Path) -> None:
         safetensors.open(tmp_path)
 
 
+def test_a_file_of_several_that_is_missing_is_named(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        name = f"model-0000{number}-of-00003.safetensors"
+        package.save_file({f"w{number}": np.ones(2, np.float32)}, tmp_path / name)
+    with safetensors.open(tmp_path) as file:
+        assert list(file.tensors) == ["w1", "w2", "w3"]
+    (tmp_path / "model-00002-of-00003.safetensors").unlink()
+    with pytest.raises(InvalidFileError, match=r"00002-of-00003\.safetensors: expected all 3"):
+        safetensors.open(tmp_path)
+
+
 def test_arrays_outlive_the_file(tmp_path: Path) -> None:
     package.save_file({"a": np.arange(3, dtype=np.float32)}, tmp_path / "m.safetensors")
     file = safetensors.open(tmp_path / "m.safetensors")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trit.machine.processors import default_threads
+from trit.machine.processors import MAX_THREADS, default_threads
 
 EIGHT = range(8)
 Machine = Callable[[range, Mapping[str, str]], int]
@@ -135,3 +135,9 @@ def test_without_affinity_every_processor_counts(monkeypatch: pytest.MonkeyPatch
     assert default_threads() == 6
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert default_threads() == 1
+    monkeypatch.setattr(os, "cpu_count", lambda: 2048)
+    assert default_threads() == MAX_THREADS == 1024
+
+
+def test_no_more_than_the_core_starts(machine: Machine) -> None:
+    assert machine(range(1500), {}) == MAX_THREADS

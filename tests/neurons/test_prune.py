@@ -183,7 +183,9 @@ def test_measured_before_is_not_measured_again(
     [
         (1.0, {}, UsageError, "expected a share between 0 and 1"),
         (-0.1, {}, UsageError, "expected a share between 0 and 1"),
-        (0.01, {}, UsageError, "512 would stay"),
+        (0.01, {}, UsageError, "512 would stay.* Shares from 0.062 to 0.938 can go"),
+        (0.01, {"multiple": 200}, UsageError, "Shares from 0.219 to 0.609 can go"),
+        (0.2, {"multiple": 1000}, UsageError, "of 512 neurons none can go.* a multiple of 1,000"),
         (0.99, {}, UsageError, "of 512 neurons 0 would stay"),
         (0.5, {"multiple": 0}, UsageError, "--multiple 0"),
         (0.5, {"eval_text": "short"}, UsageError, "one window needs 128"),
@@ -209,8 +211,12 @@ def test_bad_requests_before_anything_is_measured(
 def test_what_cannot_be_pruned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = text_model.write(tmp_path / "model.gguf")
     monkeypatch.setattr(_prune, "neurons", lambda *a, **k: pytest.fail("measured"))
-    with pytest.raises(UsageError, match="source itself"):
+    with pytest.raises(UsageError, match="is an input"):
         prune(model, model, 0.5)
+    text = tmp_path / "text.txt"
+    text.write_text(text_model.TEXT * 3, encoding="utf-8")
+    with pytest.raises(UsageError, match="is an input"):
+        prune(model, text, 0.5, eval_text=text)
     for out in (tmp_path, tmp_path / "absent" / "out.gguf"):
         with pytest.raises(UsageError, match="a file in a folder that is there"):
             prune(model, out, 0.5)

@@ -15,12 +15,12 @@ import text_model
 from trit import calibrate, quantize, recipe
 from trit.errors import TritError, UnsupportedError, UsageError
 from trit.files import checkpoint, gguf
+from trit.files._chain import Chain, States
 from trit.files.checkpoint import Checkpoint
 from trit.files.source import open_source
 from trit.formats import get
 from trit.job import efforts, feedback
 from trit.job import learned as jobs
-from trit.job.chain import Chain, States
 from trit.job.feedback import Feedback
 from trit.job.learned import Learning
 from trit.quantize import prepare_quantize
@@ -175,7 +175,8 @@ def test_states_are_used_as_they_were_kept(
         kept = load(self)
         assert kept is not None and kept.index == 1
         moved.append(kept)
-        return States(kept.index, kept.plain, kept.rounded * np.float32(1.5))
+        rounded = kept.arrays["rounded"] * np.float32(1.5)
+        return States(kept.index, {**kept.arrays, "rounded": rounded})
 
     monkeypatch.setattr(Chain, "load", spoiled)
     learn(source, text, out)
@@ -198,10 +199,11 @@ def test_without_its_states_a_job_makes_them_again(
 def test_states_of_another_job(tmp_path: Path) -> None:
     x = np.ones((4, 8), np.float32)
     partial = tmp_path / "out.gguf.partial"
-    Chain(partial, "this").save(States(3, x, 2 * x))
+    Chain(partial, "this").save(States(3, {"plain": x, "rounded": 2 * x}))
     kept = Chain(partial, "this").load()
     assert kept is not None and kept.index == 3
-    assert np.array_equal(kept.plain, x) and np.array_equal(kept.rounded, 2 * x)
+    assert np.array_equal(kept.arrays["plain"], x)
+    assert np.array_equal(kept.arrays["rounded"], 2 * x)
     assert Chain(partial, "that").load() is None
     Chain(partial, "that").discard()
     assert Chain(partial, "this").load() is None and not list(tmp_path.iterdir())

@@ -171,6 +171,28 @@ def test_wrong_requests(folder: Path, tmp_path: Path, found: Report) -> None:
         report([folder / "absent.gguf"])
 
 
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["--text", "r.json", "-o", "r.json"], "r.json"),
+        (["--text", "r.md", "-o", "r.html", "--md"], "r.md"),
+        (["--task", "piqa", "--task-data", "piqa.json", "-o", "piqa.json"], "piqa.json"),
+        (["--reference", "model.json", "-o", "model.json"], "model.json"),
+    ],
+)
+def test_inputs_stay(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str], words: list[str], name: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    source = {"piqa.json": "piqa.jsonl", "model.json": "m-F16.gguf"}.get(name, "text.txt")
+    Path(name).write_bytes((folder / source).read_bytes())
+    assert main(["report", str(folder / "m-Q8_0.gguf"), *words]) == 2
+    assert f"{name} is an input" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert Path(name).read_bytes() == (folder / source).read_bytes()
+
+
 def test_the_command(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -119,6 +119,12 @@ def test_from_python(model: Model) -> None:
         model.generate("the", schema={"type": "nonsense"})
 
 
+def test_what_is_wrong_with_a_pattern_is_told(model: Model) -> None:
+    for pattern, cause in (("(", "unclosed group"), ("(?=a)", "look-around, .* not supported")):
+        with pytest.raises(UsageError, match=rf"regex parse error: {cause}\.$"):
+            json_schema(model.tokenizer, {"type": "string", "pattern": pattern})
+
+
 def test_calls_of_tools(model: Model) -> None:
     """In the form that is read again, one or several, and any name of a function."""
     for seed in range(4):

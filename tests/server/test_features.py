@@ -290,6 +290,18 @@ def test_forms_that_are_refused(client: openai.OpenAI, form: Any, more: Any) -> 
     assert str(caught.value.param).startswith("response_format")
 
 
+def test_without_a_template_the_way_is_named(tmp_path: Path) -> None:
+    path = talking_model.write(tmp_path / "model.gguf", {"tokenizer.chat_template": ""})
+    with live.served({"base": live.opener(path, ctx=256)}) as (address, _):
+        for asked in ({"messages": HELLO}, {"messages": HELLO, "tools": TOOLS}):
+            for place in ("/v1/chat/completions", "/apply-template"):
+                got = live.ask(address, place, asked)
+                assert got.status == 400 and got.error["param"] == "messages"
+                assert got.error["message"].endswith("goes on from a text: use /v1/completions.")
+        got = live.ask(address, "/v1/completions", {"prompt": "the", "max_tokens": 1})
+        assert got.status == 200
+
+
 def test_embeddings(client: openai.OpenAI, address: str) -> None:
     """The client asks for base64; numbers are the same."""
     got = client.embeddings.create(model="talker", input=["the cat", "a dog", "the cat"])

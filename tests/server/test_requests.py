@@ -60,8 +60,51 @@ def test_an_unknown_field_among_many_is_named() -> None:
     for given in ({"messages": MESSAGES, **UNKNOWN}, {"messages": MESSAGES, "x0": 1}):
         with pytest.raises(ValidationError) as caught:
             ChatRequest.model_validate(given)
-        error = of_validation(caught.value.errors()).body["error"]
+        error = of_validation(caught.value.errors(), given).body["error"]
         assert (error["code"], error["param"]) == ("unknown_parameter", "x0")
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "param", "words"),
+    [
+        (ChatRequest, {"stop": ["x"] * 17}, "stop", "at most 16 items"),
+        (ChatRequest, {"stop": ["x", 1]}, "stop.1", "a valid string."),
+        (ChatRequest, {"stop": 1}, "stop", "a valid string, or a valid list."),
+        (ChatRequest, {"stop": ""}, "stop", "at least 1 character"),
+        (ChatRequest, {"tool_choice": "any"}, "tool_choice", "'none', 'auto' or 'required'."),
+        (ChatRequest, {"tool_choice": {"type": "function"}}, "tool_choice.function", "required"),
+        (
+            ChatRequest,
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+            "messages.0.content.0.type",
+            "should be 'text'",
+        ),
+        (ChatRequest, {"messages": [{"role": "user"}]}, "messages.0.content", "required"),
+        (
+            ChatRequest,
+            {"response_format": {"type": "json_schema", "json_schema": {}}},
+            "response_format.json_schema.schema",
+            "required",
+        ),
+        (EmbeddingsRequest, {"input": []}, "input", "at least 1 item"),
+        (EmbeddingsRequest, {"input": ["x"] * 257}, "input", "at most 256 items"),
+        (EmbeddingsRequest, {"input": [1, "x"]}, "input.1", "a valid integer."),
+        (EmbeddingsRequest, {"input": ["x", 1]}, "input.1", "a valid string."),
+        (EmbeddingsRequest, {"input": [[1], [-1]]}, "input.1.0", "greater than or equal to 0"),
+        (EmbeddingsRequest, {}, "input", "required"),
+        (EmbeddingsRequest, 1, None, "dictionary"),
+    ],
+)
+def test_of_several_types_the_one_that_was_meant_is_told(
+    kind: type[Body], given: Any, param: str | None, words: str
+) -> None:
+    if kind is ChatRequest:
+        given = {"messages": MESSAGES, **given}
+    with pytest.raises(ValidationError) as caught:
+        kind.model_validate(given)
+    error = of_validation(caught.value.errors(), given).body["error"]
+    assert error["param"] == param and error["message"].startswith(f"{param or 'body'}: ")
+    assert words in error["message"] and "constrained" not in error["message"]
 
 
 def test_as_much_as_is_allowed() -> None:

@@ -138,6 +138,7 @@ def plan(checkpoint: Checkpoint, context: int | None = None) -> Plan:
     (phi3) needs it: a plan with its short factors says so in a smaller `context_length`.
     Raises InvalidFileError, UnsupportedError.
     """
+    require_weights(checkpoint)
     metadata, tensors, path = checkpoint.metadata, checkpoint.tensors, checkpoint.path
     arch = metadata.get("general.architecture")
     if not isinstance(arch, str):
@@ -158,6 +159,13 @@ def plan(checkpoint: Checkpoint, context: int | None = None) -> Plan:
     for name in vectors(made):
         _check_vector(path, name, tensors[name])
     return made
+
+
+def require_weights(checkpoint: Checkpoint) -> None:
+    """InvalidFileError for a file without tensors."""
+    if not checkpoint.tensors:
+        problem = "expected weights, got none: this file has only a vocabulary."
+        raise InvalidFileError(checkpoint.path, "tensors", problem)
 
 
 def is_router(gguf_name: str) -> bool:

@@ -124,7 +124,7 @@ def build(keys: Fields, sizes: Sizes, shapes: Shapes, traits: Traits) -> Plan:
         embedding_scale=traits.embedding_scale,
         head_soft_cap=traits.head_soft_cap,
     )
-    tensors.check_all_used()
+    tensors.check_all_used(sizes.layers)
     return plan
 
 

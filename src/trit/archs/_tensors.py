@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from trit.errors import InvalidFileError, UnsupportedError
@@ -13,6 +14,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 # unused rotary tables, and planes that trit itself adds.
 _BESIDE_THE_PLAN = ("rope_", "trit.")
 _UNUSED_SUFFIXES = (".attn_rot_embd", ".attn_rot_embd.weight", ".rotary_emb.inv_freq")
+_BLOCK = re.compile(r"blk\.([0-9]{1,9})\.")
 
 
 class Tensors:
@@ -54,13 +56,17 @@ class Tensors:
         self._take(name, (1, cols) if len(self.shapes.get(name, ())) == 2 else (cols,))
         return Linear(name, 1, cols)
 
-    def check_all_used(self) -> None:
+    def check_all_used(self, layers: int) -> None:
         """Refuse a file with a tensor that the plan would ignore: its answers would be wrong."""
         for name in self.shapes:
             if name in self.used or name.startswith(_BESIDE_THE_PLAN):
                 continue
             if name.endswith(_UNUSED_SUFFIXES):
                 continue
+            block = _BLOCK.match(name)
+            if block and int(block[1]) >= layers:
+                problem = f"expected layers up to {layers - 1}, for block_count is {layers}."
+                raise InvalidFileError(self.path, f"tensor '{name}'", problem)
             raise UnsupportedError(
                 f"{self.path}: tensor '{name}' is not part of this architecture as trit knows it."
             )

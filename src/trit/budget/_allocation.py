@@ -201,15 +201,13 @@ def allocate(
         solution = _within(items, chosen, sizes, *limit)
     made = chosen(solution)
     optimal = solution.bound >= solution.cost * (1 - 1e-9)
-    size = sizes.file_bytes(made)
-    beside = size - solution.size
     return Allocation(
         target=target,
         kld=known.predicted(solution.cost),
         optimal=optimal,
         smallest=sizes.smallest(),
         largest=sizes.file_bytes(sizes.extreme(True)),
-        frontier=tuple(_points(items, known, sizes, size, beside)),
+        frontier=tuple(_points(items, known, sizes, solution, made)),
         tensors=_reasons(names, items, solution, sizes, made, known),
         formats=made,
     )
@@ -294,18 +292,22 @@ def _points(
     items: Sequence[Sequence[Option]],
     known: Sensitivities,
     sizes: Sizes,
-    size: int,
-    beside: int,
+    solution: Solution,
+    made: Mapping[str, str],
 ) -> list[Point]:
-    """The best files at some sizes around the one chosen."""
+    """The best files at some sizes around the one chosen, itself left out."""
+    size = sizes.file_bytes(made)
+    beside = size - solution.size  # the header, and tensors without a choice
+    kept = sizes.tensor_bytes(made) - solution.size  # of it what bits per weight count
     curve = frontier(items)
     found: list[Point] = []
     for share in AROUND:
         fits = [point for point in curve if point[0] + beside <= size * share]
-        if share == 1.0 or not fits:
+        if share == 1.0 or not fits or fits[-1][0] == solution.size:
             continue
         bytes_, cost = fits[-1]
-        point = Point(bytes_ + beside, 8 * (bytes_ + beside) / sizes.weights, known.predicted(cost))
+        bits = 8 * (bytes_ + kept) / sizes.weights
+        point = Point(bytes_ + beside, bits, known.predicted(cost))
         if point not in found:
             found.append(point)
     return found

@@ -27,14 +27,16 @@ from trit.errors import InvalidFileError, UnsupportedError, UsageError
 from trit.files import imatrix as importance_files
 from trit.files.gguf import Plain, Value
 from trit.files.imatrix import Imatrix
-from trit.files.source import Source, open_source, trit_version
+from trit.files.source import Source, open_source, refuse_overwrite, trit_version
 from trit.job import Job, importance
 from trit.job.feedback import Feedback
 from trit.job.prepare import (
+    check_whole,
     copied_values,
     encoder,
     importance_keys,
     rounding_warnings,
+    tokenizer_warnings,
     weights_of,
 )
 from trit.recipe import Overrides, Weight
@@ -80,6 +82,10 @@ def prepare(
     say = said or (lambda words: None)
     source = open_source(src)
     try:
+        if out is not None:
+            given_data = None if imatrix is None else Path(imatrix)
+            refuse_overwrite(Path(out), (*source.paths, text, given_data))
+        check_whole(source)
         if feedback is not None:
             feedback.check(source)
         folder = Path() if out is None else Path(out).parent
@@ -91,7 +97,7 @@ def prepare(
         sizes, kept = _sizes(source, wishes, target, there, feedback)
         limit = None if target.kind == "max_kld" else limit_of(target, sizes, source)
         if data is None:
-            data, made = importance.measured(src, base, given, threads, on_progress)
+            data, made = importance.measured(src, base, given, threads, on_progress, said)
             say(f"importance data {'found' if made is None else 'measured, kept'} in {data.path}")
             sizes, kept = _sizes(source, wishes, target, data, feedback)
         place = _sensitivity.place(source, folder)
@@ -229,6 +235,7 @@ def _job(
     picked = choices(source, kept, made)
     items = weights_of(source)
     warnings = [
+        *tokenizer_warnings(source),
         *rounding_warnings(source, picked),
         *(f"{wish} decides nothing in this model" for wish in recipe.unused(wishes, items)),
     ]

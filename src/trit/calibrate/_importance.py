@@ -10,6 +10,8 @@ written too, to a GGUF of their own:
     NAME.gram             float32 (cols, cols), of experts (experts, cols, cols): Σ x xᵀ, symmetric;
                           NAME is the first of those weights
     NAME.counts           float32 (matrices, 1): how many x
+
+Broken off, it goes on where it stood (_unfinished.py), and comes to the same bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,8 +32,10 @@ from trit import engine, formats, zoo
 from trit.calibrate._data import Data, data, passages
 from trit.calibrate._inputs import Floats, Inputs, shared
 from trit.calibrate._model import chunk_tokens, plan_for
+from trit.calibrate._unfinished import Unfinished
 from trit.calibrate._walk import OnProgress, walk
-from trit.errors import InvalidFileError, TritError
+from trit.calibrate._weights import weights
+from trit.errors import InvalidFileError, TritError, UsageError
 from trit.evaluate._evaluation import Text
 from trit.evaluate._text import read_text
 from trit.files import gguf
@@ -56,6 +60,7 @@ class Importance:
     unseen     experts that no token went to, by weight; nothing is known of their inputs
     silent     how many columns were 0 throughout, by weight that has such
     tokens     measured: `chunks` of `ctx`
+    resumed    layers that an interrupted job had measured; `seconds` are without them
     notes      what was not as one may expect, in words
     """
 
@@ -72,6 +77,7 @@ class Importance:
     isa: str
     threads: int
     seconds: float
+    resumed: int = 0
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -95,6 +101,7 @@ class Importance:
             "isa": self.isa,
             "threads": self.threads,
             "seconds": round(self.seconds, 3),
+            "resumed_layers": self.resumed,
             "notes": list(self.notes),
         }
 
@@ -111,8 +118,11 @@ def imatrix(
     gram: PathLike | None = None,
     threads: int | None = None,
     on_progress: OnProgress | None = None,
+    said: Callable[[str], None] | None = None,
 ) -> Importance:
     """Measure importance data and write it to `out`, which is whole or absent.
+
+    Interrupted after some minutes, the same call goes on; it loses a minute's work or a layer.
 
     model        a GGUF file, a Hugging Face folder, or a name of the zoo, pulled when missing
     text         a str is the text itself, a path object names a UTF-8 file; None: trit's passages
@@ -123,51 +133,63 @@ def imatrix(
     exact        multiply with float weights as floats, not rounded to Q8_0: a third of the speed
     gram         also write the Gram matrices to this file. They are large: columns² × 4 bytes each
     on_progress  called with (what, done, total), in tokens' worth of work
+    said         told in words what of an unfinished job is kept, or not
     Errors: as for `data` and `walk`, and those of writing; all but those of the weights before
     anything is measured.
     """
+    if gram is not None and Path(gram).resolve() == Path(out).resolve():
+        raise UsageError(f"{gram} is the output itself: name another file for the Gram matrices")
     begun = time.perf_counter()
     source = open_source(zoo.resolve(os.fspath(model)))
     with ExitStack() as stack:
         stack.callback(source.close)
         targets = [Path(out), *([] if gram is None else [Path(gram)])]
         for target in targets:
-            refuse_overwrite(target, source.paths)
+            refuse_overwrite(target, (*source.paths, text))
         plan = plan_for(source, ctx)
         mark = fingerprint(source, text, ctx, chunks, output, exact)
-        given = data(source, text, ctx, chunks, threads, on_progress)
+        job = json.dumps([mark, text_name(text), gram is not None])
+        unfinished = Unfinished(Path(out), job, said)
+        given = unfinished.data() or data(source, text, ctx, chunks, threads, on_progress)
         keys = _keys(given, exact, output, mark)
         shapes = entries(plan, output)
         names = [_short(text.name) for text in given.texts]
         count, length = given.tokens.shape
-        writer = stack.enter_context(files.begin(out, shapes, names, count, length, keys))
-        grams = None if gram is None else stack.enter_context(_begin_gram(gram, plan, keys))
-        unseen: dict[str, list[int]] = {}
-        silent: dict[str, int] = {}
-        for layer in walk(
-            source, given.tokens, gram=gram is not None, exact=exact, threads=threads,
-            folder=Path(out).parent, on_progress=on_progress,
-        ):  # fmt: skip
-            found = list(layer.inputs)
-            if output and layer.index == len(plan.layers) - 1:
-                found.append(_head(source, plan, layer.outputs))
-            for inputs in found:
-                for name in inputs.names:
-                    files.put(writer, name, inputs.sums, inputs.counts)
-                    if inputs.unseen:
-                        unseen[name] = inputs.unseen
-                    if inputs.silent:
-                        silent[name] = inputs.silent
-                if grams is not None and inputs.gram is not None:
-                    _put_gram(grams, inputs)
-        writer.finish()
-        if grams is not None:
-            grams.finish()
+        writer = stack.enter_context(files.begin(out, shapes, names, count, length, keys, job))
+        writers, grams = [writer], None
+        with unfinished.guarding(writers, given):
+            if gram is not None and (writer.remaining or not _is_done(Path(gram), mark)):
+                grams = stack.enter_context(_begin_gram(gram, plan, keys, job))
+                writers.append(grams)
+            first, last = _first_open(plan, writers), len(plan.layers) - 1
+            if first is not None:
+                for layer in walk(
+                    source, given.tokens, gram=grams is not None, exact=exact, threads=threads,
+                    folder=Path(out).parent, begin=unfinished.begin(first), on_progress=on_progress,
+                ):  # fmt: skip
+                    found = list(layer.inputs)
+                    if output and layer.index == last:
+                        found.append(_head(source, plan, layer.outputs))
+                    for inputs in found:
+                        for name in inputs.names:
+                            files.put(writer, name, inputs.sums, inputs.counts)
+                        if grams is not None and inputs.gram is not None:
+                            _put_gram(grams, inputs)
+                    if layer.index < last:
+                        unfinished.keep(layer.index + 1, layer.outputs)
+            unseen, silent = _gaps(writer, shapes)
+            writer.seal()
+            if grams is not None:
+                grams.finish()
+            unfinished.discard()
+            writer.publish()
+        writer.release()
     return Importance(
         path=Path(out), gram=None if gram is None else Path(gram), model=os.fspath(source.path),
         texts=given.texts, ctx=length, chunks=count, entries=len(shapes), unseen=unseen,
         silent=silent, exact=exact, isa=engine.isa(), threads=threads or default_threads(),
         seconds=time.perf_counter() - begun, notes=given.notes,
+        resumed=last + 1 if first is None else unfinished.resumed,
     )  # fmt: skip
 
 
@@ -248,7 +270,53 @@ def _head(source: Source, plan: Plan, outputs: Floats) -> Inputs:
     return Inputs((plan.head.weight,), sums, np.array([len(outputs)]))
 
 
-def _begin_gram(path: PathLike, plan: Plan, keys: dict[str, Plain | Value]) -> gguf.Writer:
+def _first_open(plan: Plan, writers: Sequence[gguf.Writer]) -> int | None:
+    """The first layer of which something is not written; None if all is."""
+    left = {info.name.rpartition(".")[0] for each in writers for info in each.remaining}
+    for index in range(len(plan.layers)):
+        if not left.isdisjoint(weights(plan, index)):
+            return index
+    return len(plan.layers) - 1 if left else None  # the output matrix comes with the last
+
+
+def _gaps(
+    writer: gguf.Writer, shapes: Mapping[str, tuple[int, int]]
+) -> tuple[dict[str, list[int]], dict[str, int]]:
+    """Experts unseen and columns silent, by weight that has such, of what was written."""
+    unseen: dict[str, list[int]] = {}
+    silent: dict[str, int] = {}
+    for name, shape in shapes.items():
+        sums, counts = writer.read(f"{name}.in_sum2"), writer.read(f"{name}.counts")
+        assert sums is not None and counts is not None
+        inputs = Inputs(
+            (name,),
+            sums.view("<f4").reshape(shape).astype(np.float64),
+            counts.view("<f4").astype(np.int64),
+        )
+        if inputs.unseen:
+            unseen[name] = inputs.unseen
+        if inputs.silent:
+            silent[name] = inputs.silent
+    return unseen, silent
+
+
+def _is_done(path: Path, mark: str) -> bool:
+    """Whether the Gram matrices had their name when the job was killed, the sums not yet theirs."""
+    try:
+        with gguf.open(path, model=False) as file:
+            found = file.metadata.get("general.type"), file.metadata.get(FINGERPRINT)
+    except InvalidFileError:
+        return False
+    if found != ("trit.gram", mark):
+        return False
+    journal = path.with_name(path.name + ".partial.journal")
+    journal.unlink(missing_ok=True)  # it stays a moment longer than the partial file
+    return True
+
+
+def _begin_gram(
+    path: PathLike, plan: Plan, keys: dict[str, Plain | Value], job: str
+) -> gguf.Writer:
     infos, lines = list(_gram_infos(plan)), []
     for layer in plan.layers:
         lines += [" ".join(inputs.names) for inputs in shared(layer)]
@@ -256,7 +324,7 @@ def _begin_gram(path: PathLike, plan: Plan, keys: dict[str, Plain | Value]) -> g
         "general.type": "trit.gram",
         "trit.gram.inputs": Value(ValueType.STRING, lines),
     }
-    return gguf.Writer(path, about | keys, infos)
+    return gguf.Writer(path, about | keys, infos, job=job)
 
 
 def _gram_infos(plan: Plan) -> Iterator[TensorInfo]:
@@ -270,7 +338,7 @@ def _gram_infos(plan: Plan) -> Iterator[TensorInfo]:
 
 
 def _put_gram(writer: gguf.Writer, inputs: Inputs) -> None:
-    assert inputs.gram is not None
-    writer.add(f"{inputs.names[0]}.gram", inputs.gram.astype("<f4", copy=False).view(np.uint8))
-    counts = np.ascontiguousarray(inputs.counts, "<f4")
-    writer.add(f"{inputs.names[0]}.counts", counts.view(np.uint8))
+    name = inputs.names[0]
+    for part, values in ((f"{name}.gram", inputs.gram), (f"{name}.counts", inputs.counts)):
+        if not writer.holds(part):
+            writer.add(part, np.ascontiguousarray(values, "<f4").view(np.uint8))

@@ -133,6 +133,7 @@ def walk(
             state.embed(tokens)
         else:
             state.hidden.before[:] = hidden
+        del begin, hidden  # they may be mapped from a file that takes room until it is let go
         for index in range(first, len(state.plan.layers)):
             known = ready(index) if ready else {}
             found = state.run(index, known, gram and not known, report=True)

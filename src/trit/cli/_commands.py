@@ -139,13 +139,12 @@ def _flags(parameters: Iterable[Any]) -> frozenset[str]:
 
 
 def _set_variable(parameter: Any) -> None:
-    """Let TRIT_<FLAG> set an option; the flag's long name counts, not the function's argument."""
+    """Let TRIT_<FLAG> set an option, by each of the flag's long names: the first that is set."""
     if parameter.param_type_name != "option" or parameter.envvar:
         return
-    long = next((flag for flag in parameter.opts if flag.startswith("--")), None)
-    if long is not None:
-        parameter.envvar = "TRIT_" + long[2:].replace("-", "_").upper()
-        parameter.show_envvar = False  # the overview says it once for all
+    long = [flag[2:] for flag in parameter.opts if flag.startswith("--")]
+    parameter.envvar = [f"TRIT_{flag.replace('-', '_').upper()}" for flag in long]
+    parameter.show_envvar = False  # the overview says it once for all
 
 
 def _prefer_arguments(context: Any) -> None:

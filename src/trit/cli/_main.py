@@ -21,6 +21,7 @@ DOES_NOT_FIT = 3
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line (default: the process's own) and return its exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_standard_files()
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()  # a full disk or a closed pipe must be seen here, not at exit
@@ -29,6 +30,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise
     except BaseException as error:
         return _report(error, arguments)
+
+
+def _open_standard_files() -> None:
+    """The null device for those that were closed (`trit show MODEL >&-`).
+
+    In this order each gets its own number, the lowest that is free, so that no file to be written
+    does, and with it what is printed.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(number, True)  # what trit starts gets it, too
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -6,9 +6,13 @@ from typing import Annotated
 import typer
 
 from trit.errors import UsageError
+from trit.machine.processors import MAX_THREADS
 
 Threads = Annotated[
-    int | None, typer.Option("--threads", "-t", min=1, metavar="N", help="Default: all cores.")
+    int | None,
+    typer.Option(
+        "--threads", "-t", min=1, max=MAX_THREADS, metavar="N", help="Default: all cores."
+    ),
 ]
 ModelOption = Annotated[
     str | None, typer.Option("--model", "-m", metavar="MODEL", help="The same as MODEL.")

@@ -12,7 +12,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from trit.cli._terminal import counted, note, size
+from trit.cli._terminal import counted, note, rate, size
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -68,17 +68,24 @@ class Progress:
     def _rate(self, done: int, now: float) -> float:
         return (done - self._first) / max(now - self._begun, 1e-9)
 
-    def _count(self, count: float) -> str:
-        return size(count) if self.unit == "B" else counted(round(count), self.unit)
+    def _count(self, count: int) -> str:
+        return size(count) if self.unit == "B" else counted(count, self.unit)
+
+    def _speed(self, speed: float) -> str:
+        if self.unit == "B":
+            return f"{size(speed)}/s"
+        number = rate(speed)
+        return f"{number} {self.unit}{'' if number == '1' else 's'}/s"
 
     def _line(self, done: int, total: int, now: float) -> str:
-        rate = self._rate(done, now)
+        speed = self._rate(done, now)
         text = f"{self._what}: {self._count(done)}"
         if total:
             text += f" of {self._count(total)} ({100 * done // total}%)"
-        text += f", {self._count(rate)}/s"
-        if total and rate > 0:
-            text += f", {(total - done) / rate:.0f} s left"
+        if speed > 0:
+            text += f", {self._speed(speed)}"
+            if total:
+                text += f", {(total - done) / speed:.0f} s left"
         return f"{text}, {self.remark}" if self.remark else text
 
     def _write_json(self, done: int, total: int, now: float) -> None:
@@ -102,7 +109,7 @@ class Progress:
             self._task = self._bar.add_task(self._what, total=None)
         what = self._what
         if self.remark:
-            what += f", {self.remark}, {self._count(self._rate(done, now))}/s"
+            what += f", {self.remark}, {self._speed(self._rate(done, now))}"
         self._bar.update(
             self._task, description=what, completed=done, total=total if total else None
         )

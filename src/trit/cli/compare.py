@@ -170,7 +170,7 @@ def command(
         elif page:
             arm, asking = _arm(store, named, own, threads)
             _serve(store, arm, asking, host, port, tuple(api_key or ()))
-        elif sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty():
+        elif sys.stdin.isatty() and sys.stdout.isatty():
             from trit.cli.study.voting import vote
 
             vote(store, *_arm(store, named, own, threads), voter)

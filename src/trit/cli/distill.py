@@ -87,7 +87,7 @@ def command(
         typer.Option(metavar="FILE", help="Text to measure them on. Default: trit's own."),
     ] = None,
     effort: Annotated[
-        str | None, typer.Option(help="Of the first quantization: fast, balanced.")
+        str | None, typer.Option(help="Of the first quantization: fast, balanced, best.")
     ] = None,
     tensor_type: Annotated[
         list[str] | None,

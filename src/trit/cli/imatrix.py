@@ -48,12 +48,13 @@ def command(
     """Measure importance data; llama-quantize reads them, too.
 
     The whole text goes through one layer, then through the next, so the model may be larger than
-    memory. An existing OUT.gguf is replaced once the new file is complete.
+    memory. An existing OUT.gguf is replaced once the new file is complete. Interrupted, the same
+    command goes on where it stopped; it loses a minute, or a layer.
     """
     from trit.calibrate import imatrix
     from trit.cli._measuring import Measuring, remarks
     from trit.cli._resolve import chosen, resolve
-    from trit.cli._terminal import print_json, warn
+    from trit.cli._terminal import note, print_json, warn
 
     name = chosen("imatrix", model, model_option)
     if out is None:
@@ -63,6 +64,7 @@ def command(
         result = imatrix(
             path, out, text, ctx=ctx, chunks=None if chunks == -1 else chunks,
             output=process_output, exact=exact, gram=gram, threads=threads, on_progress=progress,
+            said=note,
         )  # fmt: skip
     for remark in remarks(result):
         warn(remark)
@@ -84,8 +86,10 @@ def as_text(result: "Importance") -> str:
     ]
     if result.gram is not None:
         lines.append(f"{result.gram}: Gram matrices")
-    lines.append(
-        f"{result.isa}, {counted(result.threads, 'thread')}, {result.seconds:.1f} seconds "
-        f"({result.tokens / max(result.seconds, 1e-9):,.0f} tokens/s)"
-    )
+    took = f"{result.isa}, {counted(result.threads, 'thread')}, {result.seconds:.1f} seconds"
+    if result.resumed:
+        lines.append(f"from an interrupted run: {counted(result.resumed, 'layer')}")
+    else:
+        took += f" ({result.tokens / max(result.seconds, 1e-9):,.0f} tokens/s)"
+    lines.append(took)
     return "\n".join(lines)

@@ -81,6 +81,7 @@ def command(
     from trit.cli._resolve import chosen, resolve
     from trit.cli._terminal import note, print_json, warn
     from trit.cli.figures.neurons import neurons_text, pruned_text
+    from trit.files.source import paths_of, refuse_overwrite
     from trit.neurons import draw, write_each
 
     name = chosen("neurons", model, model_option)
@@ -92,7 +93,13 @@ def command(
         raise UsageError("-o, --multiple and --eval-text are about a pruned model: add --prune 0.2")
     if prune is not None and out is None:
         raise UsageError(f"no output: trit neurons {name} --prune {prune:g} -o OUT.gguf")
+    files = [file for file in (plot, each, out) if file is not None]
+    if len({file.resolve() for file in files}) < len(files):
+        raise UsageError("--plot, --each and -o: name a file of its own for each.")
     path = resolve(name, jsonl=jsonl)
+    read = (*paths_of(path), text, eval_text)
+    for file in files:
+        refuse_overwrite(file, read)
     limit = None if chunks == -1 else chunks
     if prune is None:
         found, pruned = _measured(path, text, ctx, limit, exact, threads, jsonl), None

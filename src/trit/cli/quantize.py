@@ -11,6 +11,7 @@ import typer
 
 from trit.cli._options import DryRun, Json, Jsonl, MaxSize, Pure, Threads
 from trit.errors import UsageError
+from trit.machine.processors import MAX_THREADS
 
 if TYPE_CHECKING:
     from trit.files.imatrix import Imatrix
@@ -89,10 +90,13 @@ def command(
             metavar="awq|compressed-tensors|hqq", help="Write a folder for other engines."
         ),
     ] = None,
-    bits: Annotated[int, typer.Option(metavar="N", help="Of a weight (--to).")] = 4,
+    bits: Annotated[
+        int | None, typer.Option(metavar="N", help="Of a weight (--to). Default: 4.")
+    ] = None,
     group_size: Annotated[
-        int, typer.Option(metavar="N", help="Weights that share a scale (--to).")
-    ] = 128,
+        int | None,
+        typer.Option(metavar="N", help="Weights that share a scale (--to). Default: 128."),
+    ] = None,
     symmetric: Annotated[
         bool, typer.Option("--symmetric", help="Without zeros (--to compressed-tensors).")
     ] = False,
@@ -138,13 +142,21 @@ def command(
             raise UsageError("--max-size and --to: files of a folder have at most 4 GiB.")
         if effort is not None:
             raise UsageError("--effort and --to: folders take --quantizer.")
+        if pure or tensor_type or output_tensor_type or token_embedding_type or force:
+            raise UsageError(
+                "--pure, --tensor-type, --output-tensor-type, --token-embedding-type and --force "
+                "are for GGUF files: leave them out, or leave out --to."
+            )
         folder = _one("output", out, Path(words[0]) if words else None)
         export(
-            resolve(source, jsonl=jsonl), folder, to, bits=bits, group_size=group_size,
+            resolve(source, jsonl=jsonl), folder, to,
+            bits=4 if bits is None else bits, group_size=128 if group_size is None else group_size,
             quantizer=quantizer, symmetric=symmetric, imatrix=imatrix,
             calibration=calibration, threads=threads, dry_run=dry_run, json=json, jsonl=jsonl,
         )  # fmt: skip
         return
+    if bits is not None or group_size is not None or symmetric:
+        raise UsageError("--bits, --group-size and --symmetric are for folders: add --to.")
     given = read_words(words or [], type_)
     count = _one("thread count", threads, given.threads)
     wishes = recipe.overrides(
@@ -205,7 +217,7 @@ def _measured(
     from trit.job import importance
 
     with Measuring(jsonl=jsonl) as progress:
-        data, found = importance.measured(path, target, calibration, threads, progress)
+        data, found = importance.measured(path, target, calibration, threads, progress, note)
     for remark in [] if found is None else remarks(found):
         warn(remark)
     how = "found" if found is None else f"measured in {found.seconds:.0f} s, kept"
@@ -228,6 +240,8 @@ def read_words(words: list[str], type_option: str | None) -> Words:
     threads = None
     if rest and rest[0].isdecimal() and int(rest[0]) > 0:
         threads = int(rest.pop(0))
+        if threads > MAX_THREADS:
+            raise UsageError(f"{threads} threads: expected a number from 1 to {MAX_THREADS}.")
     if rest:
         raise UsageError(
             f"too many arguments: {' '.join(rest)}. Expected SRC OUT.gguf TYPE [THREADS]"

@@ -70,6 +70,7 @@ def command(
     from trit.cli._progress import Progress
     from trit.cli._resolve import resolve
     from trit.cli._terminal import note, print_json
+    from trit.files.source import paths_of, refuse_overwrite
     from trit.report import check, report, write
 
     check_tasks(task, task_data, limit)
@@ -77,10 +78,15 @@ def command(
     for target in targets:
         check(target)
     paths = [resolve(name, jsonl=jsonl) for name in models]
+    base = None if reference is None else resolve(reference, jsonl=jsonl)
+    opened = paths if base is None else [*paths, base]
+    read = (*(file for path in opened for file in paths_of(path)), text, task_data)
+    for target in targets:
+        refuse_overwrite(target, read)
     with Progress(jsonl=jsonl, unit="step") as progress:
         found = report(
             paths,
-            None if reference is None else resolve(reference, jsonl=jsonl),
+            base,
             text,
             ctx=512 if ctx is None else ctx,
             chunks=None if chunks == -1 else chunks,

@@ -200,7 +200,7 @@ def command(
     )
     asked.check()
     text = read_prompt(prompt, file or ())
-    chat_possible = sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
+    chat_possible = sys.stdin.isatty() and sys.stdout.isatty()
     if text is None and own and not conversation and session is None:
         text = ""  # it tells a story from its beginning
     if text is None and (json or not chat_possible):

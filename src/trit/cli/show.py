@@ -38,8 +38,10 @@ def command(
     with checkpoint.open(path) as opened:
         found = describe(opened)
         if picture is not None:
+            from trit.files.source import refuse_overwrite
             from trit.pictures import bits
 
+            refuse_overwrite(picture, (path,))
             bits.draw(opened.tensors.values(), picture, title(found))
             note(f"written: {picture}")
     sha256 = _hash(model, path) if hash_ else None
@@ -100,12 +102,13 @@ def as_text(found: "Description", with_tensors: bool, sha256: str | None) -> str
     """The answer for people."""
     from trit.cli._terminal import human, size, table
 
+    bits = found.bits_per_weight
     rows = [
         ("model", found.name or "(no name)"),
         ("path", str(found.path)),
         ("architecture", str(found.architecture)),
         ("parameters", f"{found.parameters:,} ({human(found.parameters)})"),
-        ("size", f"{size(found.tensor_bytes)}, {found.bits_per_weight} bits per weight"),
+        ("size", size(found.tensor_bytes) + (f", {bits} bits per weight" if bits else "")),
     ]
     if found.quantization is not None:
         rows.append(("quantized", found.quantization))
@@ -150,7 +153,8 @@ def _shown(value: int | list[int]) -> str:
 def _types(found: "Description") -> str:
     from trit.cli._terminal import human, size, table
 
-    rows = [("TYPE", "TENSORS", "PARAMETERS", "SIZE", "BITS/WEIGHT")]
+    kind = "DECODED TO" if found.decoded else "TYPE"
+    rows = [(kind, "TENSORS", "PARAMETERS", "SIZE", "BITS/WEIGHT")]
     for row in found.types:
         rows.append(
             (
@@ -167,7 +171,7 @@ def _types(found: "Description") -> str:
 def _tensors(found: "Description") -> str:
     from trit.cli._terminal import size, table
 
-    rows = [("TENSOR", "TYPE", "SHAPE", "SIZE")]
+    rows = [("TENSOR", "DECODED TO" if found.decoded else "TYPE", "SHAPE", "SIZE")]
     for tensor in found.tensors:
         shape = " × ".join(str(n) for n in tensor.shape)
         rows.append((tensor.name, tensor.type.upper(), shape, size(tensor.bytes)))

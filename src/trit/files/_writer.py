@@ -69,7 +69,7 @@ class Writer:
         self._on_progress = on_progress or (lambda done, total: None)
         self._done_bytes = 0
         self._fd = -1
-        _check_target(self.path, self.partial)
+        check_target(self.path)
         header = hashlib.sha256(self._blueprint.header).hexdigest()
         self._journal = Journal(
             self.partial.with_name(self.partial.name + ".journal"),
@@ -115,9 +115,13 @@ class Writer:
             assert at == start + info.nbytes, f"{name}: {at - start} bytes, not {info.nbytes}"
             self._journal.note(name, digest.hexdigest())
 
+    def holds(self, name: str) -> bool:
+        """Whether a tensor was added, in this job or before."""
+        return name in self._journal.checksums
+
     def read(self, name: str) -> Bytes | None:
         """The bytes of a tensor that was added, in this job or before; None if it was not."""
-        if name not in self._journal.checksums:
+        if not self.holds(name):
             return None
         info, at = self._blueprint.infos[name], self._blueprint.offsets[name]
         data = np.empty(info.nbytes, np.uint8)
@@ -128,6 +132,12 @@ class Writer:
                 assert count > 0, f"{name}: the file is shorter than it was"
                 view, at = view[count:], at + count
         return data
+
+    def sync(self) -> None:
+        """Have what was added on the disk: what is kept beside the file relies on it."""
+        with _explained(self.path):
+            os.fsync(self._fd)
+            sync(self._journal.path)
 
     def finish(self, values: Mapping[str, Plain | Value] | None = None) -> None:
         """Flush, write the header, verify by reading back, rename, flush the folder.
@@ -154,7 +164,7 @@ class Writer:
     def publish(self) -> None:
         """Give the sealed file its name; its journal stays until `release`."""
         with _explained(self.path):
-            _check_target(self.path, self.partial)
+            check_target(self.path)
             self.partial.replace(self.path)
             sync(self.path.parent)  # the new name lasts through a crash
 
@@ -288,14 +298,15 @@ def check_space(path: Path, count: int, partials: Sequence[Path]) -> None:
         )
 
 
-def _check_target(path: Path, partial: Path) -> None:
+def check_target(path: Path) -> None:
+    """UsageError for a path where no file can be written, or that is open for reading."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name the file to write")
     if path.exists() and not path.is_file():  # the rename would destroy a device such as /dev/null
         raise UsageError(f"{path} is no regular file: name the file to write")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}")
-    for each in (path, partial):
+    for each in (path, path.with_name(path.name + ".partial")):
         if _mapping.is_mapped(each):
             raise UsageError(f"{each} is the input: write to another file")
 

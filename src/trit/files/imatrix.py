@@ -97,6 +97,7 @@ def begin(
     chunks: int,
     chunk_size: int,
     extra: MappingOf[str, Plain | Value] | None = None,
+    job: str | None = None,
 ) -> gguf.Writer:
     """Begin a file of importance data as llama.cpp's tools read it; `put` every tensor, `finish`.
 
@@ -104,6 +105,7 @@ def begin(
     datasets    names of the texts
     chunks      pieces of text, of `chunk_size` tokens
     extra       more keys
+    job         all that the data depend on, see gguf.Writer
     Errors as for gguf.Writer, before anything is measured.
     """
     keys: dict[str, Plain | Value] = {
@@ -117,7 +119,7 @@ def begin(
     for name, (matrices, columns) in sorted(shapes.items()):
         infos.append(TensorInfo(f"{name}.in_sum2", (matrices, columns), formats.get("f32")))
         infos.append(TensorInfo(f"{name}.counts", (matrices, 1), formats.get("f32")))
-    return gguf.Writer(path, keys, infos)
+    return gguf.Writer(path, keys, infos, job=job)
 
 
 def put(
@@ -125,10 +127,12 @@ def put(
 ) -> None:
     """Write Σ x² (matrices, columns) of a tensor and how many x (matrices,), 0 where none was seen.
 
-    Both become float32, which holds counts below 16,777,216 exactly.
+    Both become float32, which holds counts below 16,777,216 exactly. What an interrupted job has
+    written stays.
     """
-    writer.add(f"{name}.in_sum2", np.ascontiguousarray(sums, "<f4").view(np.uint8))
-    writer.add(f"{name}.counts", np.ascontiguousarray(counts, "<f4").view(np.uint8))
+    for part, values in ((f"{name}.in_sum2", sums), (f"{name}.counts", counts)):
+        if not writer.holds(part):
+            writer.add(part, np.ascontiguousarray(values, "<f4").view(np.uint8))
 
 
 def _load_gguf(path: Path) -> Imatrix:

@@ -11,6 +11,7 @@ Spec: the README of github.com/huggingface/safetensors.
 """
 
 import os
+import re
 import struct
 from dataclasses import dataclass
 from math import prod
@@ -47,6 +48,7 @@ _MAX_METADATA = 1 << 12
 _MAX_METADATA_BYTES = 1 << 23
 
 _METADATA = "__metadata__"
+_SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-(?P<count>\d{5})\.safetensors", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,19 @@ def _files(path: Path) -> tuple[list[Path], dict[str, str]]:
     if not found:
         problem = "expected *.safetensors files in the folder, got none"
         raise InvalidFileError(path, "", problem)
+    _check_shards(path, {file.name for file in found})
     return found, {}
+
+
+def _check_shards(folder: Path, names: set[str]) -> None:
+    """Without an index the names say how many files there are: NAME-00001-of-00003.safetensors."""
+    matches = [match for name in names if (match := _SHARD.fullmatch(name))]
+    for stem, count in sorted({(match["stem"], match["count"]) for match in matches}):
+        for number in range(1, int(count) + 1):
+            name = f"{stem}-{number:05}-of-{count}.safetensors"
+            if name not in names:
+                problem = f"expected all {int(count)} files of the weights, got none of that name"
+                raise InvalidFileError(folder / name, "", problem)
 
 
 def _read_header(mapping: Mapping) -> tuple[list[_Entry], dict[str, str], int]:

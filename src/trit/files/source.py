@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -108,15 +108,27 @@ def _from_gguf(path: Path, file: Path) -> Source:
     )
 
 
-def refuse_overwrite(out: Path, sources: tuple[Path, ...]) -> None:
-    """UsageError if `out` is one of the source's files, under whatever name or link."""
-    for source in sources:
+def refuse_overwrite(out: Path, inputs: Iterable[str | os.PathLike[str] | None]) -> None:
+    """UsageError if `out` is one of the files that are read, under whatever name or link.
+
+    As everywhere, a str is text itself and a path object names a file.
+    """
+    for path in inputs:
+        if path is None or isinstance(path, str):
+            continue
         try:
-            same = out.samefile(source)
+            same = out.samefile(path)
         except OSError:
-            return  # there is no `out` yet
+            continue  # one of them does not exist
         if same:
-            raise UsageError(f"{out} is the source itself ({source}): name another output")
+            raise UsageError(f"{out} is an input ({path}): name another output")
+
+
+def paths_of(path: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """The files a model is made of; errors as for `open_source`."""
+    source = open_source(path)
+    source.close()
+    return source.paths
 
 
 def source_sha256(

@@ -22,6 +22,7 @@ from trit.files._cutting import SPLIT_KEYS, Part, cut
 from trit.files._encode import draw
 from trit.files._journal import job_of
 from trit.files._shard_writer import check_free
+from trit.files._writer import check_target
 from trit.files.gguf import Plain, TensorInfo, Value
 from trit.files.imatrix import Floats, Imatrix
 from trit.files.source import Source, core_sha256, refuse_overwrite, trit_version
@@ -119,7 +120,9 @@ class Job:
         self._feedback = feedback
         self._parts: list[Part[TensorInfo]] = []
         if self.out is not None:
-            refuse_overwrite(self.out, source.paths)
+            data = None if importance is None else importance.path
+            text = None if feedback is None else feedback.text
+            refuse_overwrite(self.out, (*source.paths, data, text))
 
     def __enter__(self) -> Job:
         return self
@@ -229,6 +232,11 @@ class Job:
         if self._feedback is not None:
             seconds += self._feedback.seconds(self.source, self._infos)
         return seconds + moved / DISK_BYTES_PER_SECOND
+
+    def check_target(self) -> None:
+        """UsageError for an output that cannot be a file; of shards `shard` has checked it."""
+        if self.out is not None and not self._parts:
+            check_target(self.out)
 
     @property
     def discards(self) -> bool:

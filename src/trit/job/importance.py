@@ -7,6 +7,7 @@ that a job that goes on, or another type of the same model, does not measure aga
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,7 @@ def measured(
     calibration: PathLike,
     threads: int | None = None,
     on_progress: OnProgress | None = None,
+    said: Callable[[str], None] | None = None,
 ) -> tuple[Imatrix, calibrate.Importance | None]:
     """The importance data of a model on a text, and how they were measured; None: they were there.
 
@@ -50,7 +52,9 @@ def measured(
             f"{path} is in the way: it was not measured by 'trit quantize --calibration'. "
             "Use it with --imatrix, or move it."
         )
-    found = calibrate.imatrix(model, path, text, threads=threads, on_progress=on_progress)
+    found = calibrate.imatrix(
+        model, path, text, threads=threads, on_progress=on_progress, said=said
+    )
     return files.load(path), found
 
 

@@ -2,8 +2,8 @@
 
 Two walks go side by side, the float model's and that of the file in the making. Each layer is
 rounded with error feedback first (feedback.py), which is what training begins with and falls back
-to (quantizers/learned.py). What is trained on is kept beside the unfinished file (chain.py): a job
-that goes on trains on the same numbers, and comes to the same bytes on the same machine.
+to (quantizers/learned.py). What is trained on is kept beside the unfinished file (files/_chain.py):
+a job that goes on trains on the same numbers, and comes to the same bytes on the same machine.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 from trit import calibrate
 from trit.calibrate import LayerPass
 from trit.errors import DoesNotFitError, TritError
+from trit.files._chain import Chain, States
 from trit.files._tensor import Tensor, TensorInfo
 from trit.files.source import Source, core_sha256, trit_version
-from trit.job.chain import Chain, States
 from trit.job.feedback import SINKS, Feedback, Written, finished, spread
 from trit.job.transcode import Bytes, Transcoder
 from trit.machine.processors import default_threads
@@ -135,11 +135,12 @@ class Learning(Feedback):
 
         plain = calibrate.walk(
             source, tokens, threads=self.threads, folder=partial.parent,
-            begin=None if kept is None else (kept.index, kept.plain),
+            begin=None if kept is None else (kept.index, kept.arrays["plain"]),
         )  # fmt: skip
         walk = calibrate.walk(
             source, tokens, gram=True, sinks=SINKS, ready=ready, threads=self.threads,
-            folder=partial.parent, begin=None if kept is None else (kept.index, kept.rounded),
+            folder=partial.parent,
+            begin=None if kept is None else (kept.index, kept.arrays["rounded"]),
         )  # fmt: skip
         del kept
         for aim, layer in zip(plain, walk, strict=True):
@@ -154,7 +155,8 @@ class Learning(Feedback):
                     return
                 layer.replace(finished(layers[layer.index], written))
             if layer.index + 1 <= open_layers[-1]:
-                chain.save(States(layer.index + 1, aim.outputs, layer.outputs))
+                states = {"plain": aim.outputs, "rounded": layer.outputs}
+                chain.save(States(layer.index + 1, states))
 
     def _train(
         self,
@@ -223,7 +225,7 @@ def _usable(kept: States | None, first: int, tokens: int, plan: Plan) -> States 
     if kept is None or kept.index > first:
         return None
     shape = (tokens, plan.width)
-    return kept if kept.plain.shape == kept.rounded.shape == shape else None
+    return kept if all(each.shape == shape for each in kept.arrays.values()) else None
 
 
 def _matrix(weights: learned.Floats) -> learned.Floats:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from trit import recipe
+from trit import archs, recipe
 from trit.files import imatrix as importance_files
 from trit.files._cutting import SPLIT_KEYS
 from trit.files.checkpoint import QUANTIZATION_KEY
@@ -19,6 +19,17 @@ Values = dict[str, Plain | Value]
 QUANTIZATION_VERSION = 2  # of ggml's block layouts
 OUR_KEYS = ("trit.version", "trit.recipe", "trit.source.sha256")
 CARD_PREFIX = "trit.card."  # evaluate/card.py
+
+
+def check_whole(source: Source) -> None:
+    """InvalidFileError for a source without weights, or a folder that lacks some of its own.
+
+    A GGUF is copied as it is, of whatever architecture.
+    """
+    if source.kind == "hf":
+        archs.plan(source)
+    else:
+        archs.require_weights(source)
 
 
 def encoder(threads: int | None) -> Encoder:
@@ -69,6 +80,16 @@ def importance_keys(data: importance_files.Imatrix) -> Values:
     if data.chunks:
         keys["quantize.imatrix.chunks_count"] = Value(ValueType.UINT32, data.chunks)
     return keys
+
+
+def tokenizer_warnings(source: Source) -> list[str]:
+    """That a folder has no tokenizer, if so."""
+    if source.kind != "hf" or "tokenizer.ggml.model" in source.metadata:
+        return []
+    return [
+        "the source has neither tokenizer.json nor tokenizer.model: the file cannot be run. "
+        "Copy them from where the weights come from"
+    ]
 
 
 def rounding_warnings(source: Source, choices: list[Choice]) -> list[str]:

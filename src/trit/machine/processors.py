@@ -18,15 +18,17 @@ from pathlib import Path
 
 from trit.machine._cgroups import cgroups
 
+MAX_THREADS = 1024  # that the core starts (core/bindings.cpp)
+
 
 def default_threads(root: Path = Path("/")) -> int:
-    """Threads to compute with, 1 or more. `root`: where /proc and /sys are."""
+    """Threads to compute with, 1 to MAX_THREADS. `root`: where /proc and /sys are."""
     if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
+        return min(os.cpu_count() or 1, MAX_THREADS)
     usable: set[int] = set(os.sched_getaffinity(0))
     fast = _processors(root / "sys/devices/cpu_core/cpus")
     count = len(_cores(usable & fast or usable, root))
-    return max(1, min([count, *_quotas(root)]))
+    return max(1, min([count, MAX_THREADS, *_quotas(root)]))
 
 
 def _cores(processors: set[int], root: Path) -> set[frozenset[int]]:

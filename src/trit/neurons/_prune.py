@@ -106,14 +106,14 @@ def prune(
     on_progress, on_window   as `neurons` and `evaluate` call them
     The other arguments are those of `neurons`. `out` is whole or absent.
     Errors: as for `neurons` and `evaluate`; UsageError (a share that leaves all or nothing, `out`
-    is the source or in no folder, another model was measured), UnsupportedError (layers of
+    is an input or in no folder, another model was measured), UnsupportedError (layers of
     different sizes, a type that is not written), all of these before anything is measured;
     DoesNotFitError (disk), InvalidFileError (a weight that is no number).
     """
     begun = time.perf_counter()
     source = open_source(zoo.resolve(os.fspath(model)))
     try:
-        refuse_overwrite(Path(out), source.paths)
+        refuse_overwrite(Path(out), (*source.paths, text, eval_text))
         if Path(out).is_dir() or not Path(out).parent.is_dir():
             raise UsageError(f"{out}: expected the name of a file in a folder that is there.")
         plan = plan_for(source, ctx)
@@ -157,10 +157,17 @@ def kept_count(before: int, share: float, multiple: int) -> int:
     if not 0 < share < 1:
         raise UsageError(f"--prune {share:g}: expected a share between 0 and 1, such as 0.2.")
     after = round(before * (1 - share) / multiple) * multiple
+    most = (before - 1) // multiple * multiple
+    if most == 0:
+        raise UsageError(
+            f"--prune {share:g}: of {before:,} neurons none can go, for as many as stay have to be "
+            f"a multiple of {multiple:,}."
+        )
     if not 0 < after < before:
         raise UsageError(
             f"--prune {share:g}: of {before:,} neurons {after:,} would stay, for it has to be a "
-            f"multiple of {multiple}. The least that can go is {multiple / before:.3f}."
+            f"multiple of {multiple}. Shares from {1 - most / before:.3f} to "
+            f"{1 - multiple / before:.3f} can go."
         )
     return after
 

@@ -161,7 +161,7 @@ def _candidates(
     first = subjects[0]
     if len(subjects) == 1 and not (first.kind == "file" and first.is_quantized):
         mixes = [of_mix(first, name, asked, where) for name in MIXES]
-        return [_candidate(first, mix, None, where, curve) for mix in mixes]
+        return [_candidate(first, mix, _made(first, mix), where, curve) for mix in mixes]
     for each in subjects:
         if each.kind == "shape":
             raise UsageError(f"{each.name}: of several, each must be a file or a folder.")
@@ -174,6 +174,12 @@ def _candidates(
         _candidate(each, of_stored(each, asked, where), each.name, where, curve)
         for each in subjects
     ]
+
+
+def _made(subject: Subject, mix: Option) -> str | None:
+    """The name of a model that is of this mix already."""
+    named = subject.kind != "shape" and subject.type == mix.type
+    return subject.name if named and subject.mixed(mix.type) == subject.stored() else None
 
 
 def _candidate(

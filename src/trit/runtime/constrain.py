@@ -185,5 +185,9 @@ class _Vocabulary:
 
 def _check(matcher: LLMatcher) -> None:
     if matcher.is_error():  # its first line; the others point into the grammar, which is ours
-        problem = _PLACE.sub("", matcher.get_error().strip().partition("\n")[0]).rstrip(".")
+        first, *others = matcher.get_error().strip().splitlines()
+        problem = _PLACE.sub("", first).rstrip(".")
+        if problem.endswith(":"):  # of a regular expression, whose fault stands below it
+            causes = [line for line in others if line.startswith("error: ")]
+            problem = " ".join([problem, *(line.removeprefix("error: ") for line in causes[-1:])])
         raise UsageError(f"the form of the answer cannot be used: {problem:.300}.")

@@ -71,9 +71,10 @@ def needs(
 
     weights    bytes of all tensors
     metadata   keys of the file, for its vocabulary; without, one of as many tokens as the plan has
-    batch      rows per pass
+    batch      rows per pass, of which there are never more than positions
     UsageError for a type of cache that there is not.
     """
+    batch = min(batch, sequences * ctx)  # buffers grow with the rows that a pass has
     return Needs(
         weights=weights,
         cache=sequences * cache_bytes(plan, ctx, cache_type, batch),

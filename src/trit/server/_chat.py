@@ -52,6 +52,7 @@ def router(service: Service) -> APIRouter:
 def requests(model: Model, body: ChatRequest, settings: Settings) -> list[Request]:
     """What the model is asked, once for each choice."""
     _refuse(body)
+    _prompts.require_template(model)
     tools = _prompts.template_tools(model, body.tools) if with_tools(body) else None
     messages = _prompts.template_messages(body.messages)
     prompt = model.prompt(messages, tools, _prompts.thinking(body.chat_template_kwargs))

@@ -79,17 +79,54 @@ def translated(error: Exception, param: str | None = None) -> ApiError | None:
     return None
 
 
-def of_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
-    """The first thing that is wrong with a body. It names the place and repeats no text of it."""
+def of_validation(errors: Sequence[Mapping[str, Any]], body: Any) -> ApiError:
+    """The first thing that is wrong with a body. It names the place and repeats no text of it.
+
+    Where one of several types is allowed there are errors of each: those of the type that was
+    given are told, or of the one that is right the longest.
+    """
     first = errors[0]
-    place = [str(part) for part in first["loc"] if part != "body"]
-    place += [first["ctx"]["field"]] if "field" in first.get("ctx", {}) else []  # Body's own
-    param = ".".join(place)[:200]
-    message = str(first["msg"])
     if first["type"] == "json_invalid":
-        return ApiError(400, f"The body is not JSON (at character {param}).", code="invalid_json")
-    if first["type"] == "extra_forbidden":
+        at = first["loc"][-1]
+        return ApiError(400, f"The body is not JSON (at character {at}).", code="invalid_json")
+    where = _place(first, body)
+    there = [(error, _place(error, body)) for error in errors]
+    there = [(error, place) for error, place in there if place[: len(where)] == where]
+    error, place = max(there, key=lambda each: (not _of_type(each[0]), _indices(each[1])))
+    messages = [str(error["msg"])]
+    if _of_type(error):
+        messages += [str(other["msg"]) for other, at in there if at == place]
+    message = ", or ".join(dict.fromkeys(messages)).replace(", or Input should be ", ", or ")
+    param = ".".join(map(str, place))[:200]
+    if error["type"] == "extra_forbidden":
         return ApiError(400, f"'{param}' is not known here.", param=param, code="unknown_parameter")
     return ApiError(
         400, f"{param or 'body'}: {message}.", param=param or None, code="invalid_value"
     )
+
+
+def _place(error: Mapping[str, Any], body: Any) -> list[str | int]:
+    """The keys and indices of what is wrong, without pydantic's names of types between them."""
+    parts = [part for part in error["loc"] if part != "body"]
+    place: list[str | int] = []
+    for part in parts:
+        try:
+            body = body[part]
+        except (LookupError, TypeError):
+            continue
+        place.append(part)
+    if error["type"] == "missing":
+        place += parts[-1:]
+    return place + ([error["ctx"]["field"]] if "field" in error.get("ctx", {}) else [])  # Body's
+
+
+def _of_type(error: Mapping[str, Any]) -> bool:
+    """Whether something of another type was expected."""
+    kind = str(error["type"])
+    return kind.endswith("_type") or (
+        kind == "literal_error" and not isinstance(error["input"], str)
+    )
+
+
+def _indices(place: Sequence[str | int]) -> list[int]:
+    return [part for part in place if isinstance(part, int)]

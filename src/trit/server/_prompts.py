@@ -71,6 +71,15 @@ def _template_call(call: CalledTool, place: str) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": function}
 
 
+def require_template(model: Model) -> None:
+    """ApiError 400 for a model that cannot chat."""
+    if not model.has_template:
+        raise ApiError(
+            400, "The model has no chat template, so it only goes on from a text: use "
+            "/v1/completions.", param="messages",
+        )  # fmt: skip
+
+
 def template_tools(model: Model, tools: Sequence[Tool] | None) -> list[dict[str, Any]] | None:
     """Tools as chat templates take them; ApiError 400 where the template has no place for them."""
     if not tools:

@@ -91,6 +91,7 @@ def _piece(raw: bytes) -> str | list[int]:
 
 
 def _render(model: Model, body: TemplateRequest) -> Any:
+    _prompts.require_template(model)
     return model.render(
         _prompts.template_messages(body.messages),
         add_generation_prompt=body.add_generation_prompt,

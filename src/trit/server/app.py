@@ -112,7 +112,7 @@ def _shape_errors(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        return of_validation(error.errors()).response()
+        return of_validation(error.errors(), error.body).response()
 
     async def framework(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

@@ -70,7 +70,13 @@ def test_refused_files_of_a_chat(
     other.rename(tmp_path / "other")
     assert "session" in chat.ask(f"/load {tmp_path / 'other'}")
     assert "session" in chat.ask(f"/save {tmp_path / 'other'}")
-    assert "no such setting" in chat.ask("/set mood good")
+    unknown = chat.ask("/set mood good")
+    assert "no such setting" in unknown and "markdown" in unknown
+    for number in ("0", "-5"):
+        assert f"are {number}; expected 1 or more, or -1" in chat.ask(f"/set n {number}")
+    assert re.search(r"most tokens +8\n", chat.ask("/show"))
+    chat.ask("/set n -1")
+    assert re.search(r"most tokens +until it ends\n", chat.ask("/show"))
     assert "on or off" in chat.ask("/set markdown maybe")
     assert "--format xml" in chat.ask("/set format xml")
     assert "no answer" in chat.ask("/regen")

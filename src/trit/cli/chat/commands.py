@@ -70,7 +70,7 @@ def _set(conversation: Conversation, rest: str) -> None:
     if name == "markdown":
         conversation.markdown = _on_or_off(text)
     elif name not in SETTINGS:
-        raise UsageError(f"no such setting: {words[0]}. There are {', '.join(SETTINGS)}.")
+        raise UsageError(f"no such setting: {words[0]}. There are {', '.join(SETTINGS)}, markdown.")
     else:
         _change(conversation, name, text)
     conversation.screen.note(f"{name}: {text or 'as the model has it'}")
@@ -82,7 +82,7 @@ def _change(conversation: Conversation, name: str, text: str) -> None:
         value = read(text) if text else getattr(Asked(), field)
     except ValueError:
         raise UsageError(f"/set {name} {text}: expected a number.") from None
-    if name == "n" and isinstance(value, int) and value < 1:
+    if name == "n" and value == -1:  # no limit
         value = None
     if name == "system" and value is not None and not conversation.templated:
         raise UsageError("the model has no chat template, which a system message needs.")

@@ -38,8 +38,8 @@ def titled(path: Path, text: str) -> str:
 
 
 def _read_stdin(*, waiting: bool) -> str | None:
-    """All of stdin, None if it is a terminal or closed. `waiting`: there is a prompt already."""
-    if sys.stdin is None or sys.stdin.isatty():
+    """All of stdin, None if it is a terminal. `waiting`: there is a prompt already."""
+    if sys.stdin.isatty():
         return None
     if waiting:
         _say_if_silent()

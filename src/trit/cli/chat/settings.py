@@ -56,7 +56,9 @@ class Asked:
         if self.think not in (None, *THINK):
             raise UsageError(f"--think {self.think}: expected {', '.join(THINK)}.")
         if self.max_tokens is not None and self.max_tokens < 1:
-            raise UsageError(f"the most tokens are {self.max_tokens}; expected 1 or more.")
+            raise UsageError(
+                f"the most tokens are {self.max_tokens}; expected 1 or more, or -1 for no limit."
+            )
         if not all(self.stop):
             raise UsageError("--stop: the text is empty.")
 

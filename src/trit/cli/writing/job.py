@@ -9,6 +9,7 @@ from trit.cli._progress import Progress
 from trit.cli._terminal import counted, note, print_json, size, table, warn
 from trit.convert import ConvertResult, Job
 from trit.errors import UsageError
+from trit.files.checkpoint import QUANTIZATION_KEY
 
 _BLOCK = re.compile(r"^blk\.\d+\.")
 
@@ -37,6 +38,7 @@ def carry_out(
     else:
         if job.out is None:
             raise UsageError("no output: name the file to write, or use --dry-run")
+        job.check_target()
         if job.discards:
             warn(
                 f"{job.partial} is of another job (other settings, threads, source or trit): "
@@ -79,8 +81,10 @@ def _announce(job: Job, planned: ConvertResult) -> None:
     about = f"about {seconds:.0f} seconds" if seconds < 90 else f"about {seconds / 60:.0f} minutes"
     if seconds < 1.5:
         about = "about a second"
+    folder, keys = job.source.kind == "hf", job.source.metadata
+    decoded = " decoded" if folder and QUANTIZATION_KEY in keys else ""
     note(
-        f"{job.source.path} ({size(planned.source_bytes)}) -> {_target(job, planned)} "
+        f"{job.source.path} ({size(planned.source_bytes)}{decoded}) -> {_target(job, planned)} "
         f"({size(planned.bytes)}, "
         f"{planned.type}, {planned.bits_per_weight:.2f} bits per weight), {about}"
     )
