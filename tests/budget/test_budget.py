@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,28 @@ def model(tmp_path: Path) -> Path:
     return text_model.write(tmp_path / "model.gguf")
 
 
-@pytest.fixture
-def text(tmp_path: Path) -> Path:
-    path = tmp_path / "text.txt"
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "text.txt"
     path.write_text(TEXT)
     return path
+
+
+@pytest.fixture(scope="module")
+def measured(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model, and beside it what was measured on the text."""
+    folder = tmp_path_factory.mktemp("measured")
+    model = text_model.write(folder / "model.gguf")
+    prepared(model, folder / "out.gguf", text, bpw=8.0).job.source.close()
+    return model
+
+
+@pytest.fixture
+def known(measured: Path, tmp_path: Path) -> Path:
+    """A model that is only read; what was measured stands beside outputs in `tmp_path`."""
+    for path in measured.parent.glob("model.*.*"):
+        shutil.copy(path, tmp_path)
+    return measured
 
 
 def prepared(model: Path, out: Path | None, text: Path, **asked: Any) -> budget.Prepared:
@@ -56,10 +74,10 @@ def possible(model: Path, out: Path, text: Path) -> tuple[int, int]:
         return allocation.smallest, allocation.largest
 
 
-def test_never_over_and_near(model: Path, text: Path, tmp_path: Path) -> None:
-    low, high = possible(model, tmp_path / "out.gguf", text)
+def test_never_over_and_near(known: Path, text: Path, tmp_path: Path) -> None:
+    low, high = possible(known, tmp_path / "out.gguf", text)
     for size in np.linspace(low, high, 23).astype(int).tolist():
-        job, allocation, _ = prepared(model, tmp_path / "out.gguf", text, fit=size)
+        job, allocation, _ = prepared(known, tmp_path / "out.gguf", text, fit=size)
         with job:
             planned = job.result()
         assert planned.bytes <= size
@@ -69,25 +87,25 @@ def test_never_over_and_near(model: Path, text: Path, tmp_path: Path) -> None:
 
 
 def test_the_smallest_that_is_named_can_be_asked_for(
-    model: Path, text: Path, tmp_path: Path
+    known: Path, text: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.gguf"
     for asked in (1, 10_000, 200_000):  # the header names it, in one digit or in six
         with pytest.raises(UsageError, match="smallest file has") as refused:
-            prepared(model, out, text, fit=asked)
+            prepared(known, out, text, fit=asked)
         named = int(re.search(r"has ([\d,]+) bytes", str(refused.value))[1].replace(",", ""))  # type: ignore[index]
-        job, _, _ = prepared(model, out, text, fit=named)
+        job, _, _ = prepared(known, out, text, fit=named)
         with job:
             assert job.result().bytes <= named
 
 
 def test_file_is_as_planned_and_says_how_it_was_made(
-    model: Path, text: Path, tmp_path: Path
+    known: Path, text: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.gguf"
-    low, high = possible(model, out, text)
+    low, high = possible(known, out, text)
     size = (2 * low + high) // 3
-    result = trit.quantize(model, out, fit=size, calibration=text, threads=1)
+    result = trit.quantize(known, out, fit=size, calibration=text, threads=1)
     assert out.stat().st_size == result.bytes <= size
     assert result.weighted > 0
     with gguf.open(out) as file:
@@ -101,43 +119,43 @@ def test_file_is_as_planned_and_says_how_it_was_made(
     assert most in range(1, 33)
 
 
-def test_bits_per_weight_are_those_of_the_result(model: Path, text: Path, tmp_path: Path) -> None:
+def test_bits_per_weight_are_those_of_the_result(known: Path, text: Path, tmp_path: Path) -> None:
     result = trit.quantize(
-        model, tmp_path / "out.gguf", bpw=4.5, calibration=text, threads=1, dry_run=True
+        known, tmp_path / "out.gguf", bpw=4.5, calibration=text, threads=1, dry_run=True
     )
     assert 4.4 < result.bits_per_weight <= 4.5
     assert not (tmp_path / "out.gguf").exists()
 
 
-def test_bits_of_the_frontier_can_be_asked_for(model: Path, text: Path, tmp_path: Path) -> None:
+def test_bits_of_the_frontier_can_be_asked_for(known: Path, text: Path, tmp_path: Path) -> None:
     """They count tensors alone, as those of the result do."""
-    job, allocation, _ = prepared(model, tmp_path / "out.gguf", text, bpw=6.0)
+    job, allocation, _ = prepared(known, tmp_path / "out.gguf", text, bpw=6.0)
     job.source.close()
     for point in allocation.frontier:
         bits = point.bits_per_weight + 0.004  # what pads 15 tensors
-        job, again, _ = prepared(model, tmp_path / "out.gguf", text, bpw=bits)
+        job, again, _ = prepared(known, tmp_path / "out.gguf", text, bpw=bits)
         with job:
             assert job.result().bits_per_weight == pytest.approx(point.bits_per_weight, abs=0.005)
         assert again.kld == pytest.approx(point.kld)
 
 
-def test_the_file_itself_is_no_point_beside_it(model: Path, text: Path, tmp_path: Path) -> None:
-    job, allocation, _ = prepared(model, tmp_path / "out.gguf", text, fit="1GB")
+def test_the_file_itself_is_no_point_beside_it(known: Path, text: Path, tmp_path: Path) -> None:
+    job, allocation, _ = prepared(known, tmp_path / "out.gguf", text, fit="1GB")
     with job:
         own = job.result().bytes
     sizes = [point.bytes for point in allocation.frontier]
     assert len(sizes) == 4 and max(sizes) < own  # the largest there is: nothing lies above
 
 
-def test_smallest_below_a_divergence(model: Path, text: Path, tmp_path: Path) -> None:
+def test_smallest_below_a_divergence(known: Path, text: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
-    with (first := prepared(model, out, text, bpw=4.5)).job:
+    with (first := prepared(known, out, text, bpw=4.5)).job:
         kld = first.allocation.kld
         size = first.job.result().tensor_bytes
-    with (second := prepared(model, out, text, max_kld=kld)).job:
+    with (second := prepared(known, out, text, max_kld=kld)).job:
         assert second.allocation.kld <= kld
         assert second.job.result().tensor_bytes <= size  # keys say what was asked: other room
-    with (third := prepared(model, out, text, fit=second.job.result().bytes - 33)).job:
+    with (third := prepared(known, out, text, fit=second.job.result().bytes - 33)).job:
         assert third.allocation.kld > kld  # nothing smaller would do
 
 
@@ -193,8 +211,9 @@ def test_goes_on_where_it_was_stopped(
     assert resumed.allocation.formats == whole.allocation.formats
 
 
-def test_another_text_or_model_is_measured_again(model: Path, text: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.gguf"
+def test_another_text_or_model_is_measured_again(model: Path, tmp_path: Path) -> None:
+    out, text = tmp_path / "out.gguf", tmp_path / "text.txt"
+    text.write_text(TEXT)
     marks = []
     for step in range(3):
         if step == 1:
@@ -239,9 +258,9 @@ def test_errors_multiplied_are_those_errors(model: Path) -> None:
     source.close()
 
 
-def test_a_wish_leaves_no_choice(model: Path, text: Path, tmp_path: Path) -> None:
+def test_a_wish_leaves_no_choice(known: Path, text: Path, tmp_path: Path) -> None:
     wishes = recipe.overrides(["ffn_down=q5_0", "attn_norm=q8_0"], embedding="q6_k")
-    job, allocation, _ = prepared(model, tmp_path / "out.gguf", text, bpw=5.0, wishes=wishes)
+    job, allocation, _ = prepared(known, tmp_path / "out.gguf", text, bpw=5.0, wishes=wishes)
     with job:
         assert any("attn_norm" in each for each in job.warnings)
     made = allocation.formats
@@ -282,7 +301,7 @@ def test_impossible_budgets(
     with pytest.raises(UsageError, match=words):
         prepared(model, tmp_path / "out.gguf", text, **asked)
     left = sorted(path.name for path in tmp_path.iterdir())
-    assert left == ["model.gguf", "text.txt"]  # refused before anything was measured
+    assert left == ["model.gguf"]  # refused before anything was measured
 
 
 def test_a_divergence_that_nothing_stays_below(text: Path, tmp_path: Path) -> None:
@@ -393,11 +412,11 @@ def test_cache_takes_what_was_reckoned(model: Path, window: int | None) -> None:
     assert most <= reckoned <= most * (1.0 if window is None else 1.25)
 
 
-def test_more_context_leaves_less_for_weights(model: Path, text: Path, tmp_path: Path) -> None:
+def test_more_context_leaves_less_for_weights(known: Path, text: Path, tmp_path: Path) -> None:
     """And what is left for them is used."""
-    with checkpoint.open(model) as file:
+    with checkpoint.open(known) as file:
         plan = archs.plan(file)
         beside = needs(plan, 0, 64, metadata=file.metadata, threads=THREADS).total
-    job, _, _ = prepared(model, tmp_path / "out.gguf", text, fit_ram=beside + 700_000, ctx=64)
+    job, _, _ = prepared(known, tmp_path / "out.gguf", text, fit_ram=beside + 700_000, ctx=64)
     with job:
         assert 650_000 < job.result().bytes <= 700_000

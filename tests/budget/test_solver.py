@@ -12,10 +12,12 @@ from trit.budget._solver import ImpossibleError, Option, frontier, solve, undomi
 
 
 def cheapest(items: list[list[Option]], budget: int) -> float | None:
-    """The slow exact answer."""
-    every = itertools.product(*items)
-    fitting = (choice for choice in every if sum(o.size for o in choice) <= budget)
-    return min((sum(o.cost for o in choice) for choice in fitting), default=None)
+    """The slow exact answer: every choice there is."""
+    sizes, costs = np.zeros(1, np.int64), np.zeros(1)
+    for options in items:
+        sizes = (sizes[:, None] + [option.size for option in options]).reshape(-1)
+        costs = (costs[:, None] + [option.cost for option in options]).reshape(-1)
+    return float(costs[sizes <= budget].min()) if (sizes <= budget).any() else None
 
 
 def random_items(random: np.random.Generator, whole: bool) -> list[list[Option]]:
