@@ -40,6 +40,7 @@ from trit.evaluate._evaluation import Text
 from trit.evaluate._text import read_text
 from trit.files import gguf
 from trit.files import imatrix as files
+from trit.files._journal import journal_of
 from trit.files.gguf import Plain, TensorInfo, Value, ValueType
 from trit.files.source import Source, core_sha256, open_source, refuse_overwrite, trit_version
 from trit.machine.processors import default_threads
@@ -309,8 +310,7 @@ def _is_done(path: Path, mark: str) -> bool:
         return False
     if found != ("trit.gram", mark):
         return False
-    journal = path.with_name(path.name + ".partial.journal")
-    journal.unlink(missing_ok=True)  # it stays a moment longer than the partial file
+    journal_of(path).unlink(missing_ok=True)  # it stays a moment longer than the partial file
     return True
 
 

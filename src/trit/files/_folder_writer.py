@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trit.errors import DoesNotFitError, UsageError
-from trit.files._whole import sync
+from trit.files._whole import partial_of, sync
 
 SHARD_BYTES = 4 << 30
 _ITEM = {"F32": 4, "F16": 2, "BF16": 2, "I32": 4, "I64": 8, "I8": 1, "U8": 1}
@@ -64,7 +64,7 @@ class FolderWriter:
         metadata: Mapping[str, str],
     ) -> None:
         self.path = path
-        self.partial = path.with_name(path.name + ".partial")
+        self.partial = partial_of(path)
         self._shards = _shards(list(entries), SHARD_BYTES)
         self._metadata = dict(metadata)
         self._file: int | None = None

@@ -10,9 +10,15 @@ import json
 from pathlib import Path
 from typing import TextIO
 
-from trit.files._whole import whole
+from trit.files._whole import partial_of, whole
 
 _VERSION = 1
+
+
+def journal_of(path: Path) -> Path:
+    """Where the diary of a file is, while that is written."""
+    partial = partial_of(path)
+    return partial.with_name(partial.name + ".journal")
 
 
 class Journal:

@@ -14,8 +14,10 @@ from types import TracebackType
 
 from trit.files._checksum import Progress
 from trit.files._cutting import Part
+from trit.files._journal import journal_of
 from trit.files._tensor import Bytes, TensorInfo
 from trit.files._values import Plain, Value
+from trit.files._whole import partial_of
 from trit.files._writer import Writer, check_space, is_there
 
 
@@ -37,7 +39,7 @@ class ShardWriter:
         self._total = 2 * sum(info.nbytes for part in parts for info in part.tensors)
         self._writers: list[Writer] = []
         check_free(parts)
-        partials = [part.path.with_name(part.path.name + ".partial") for part in parts]
+        partials = [partial_of(part.path) for part in parts]
         check_space(parts[0].path, sum(part.bytes for part in parts), partials)
         try:
             for number, part in enumerate(parts):
@@ -115,6 +117,5 @@ class ShardWriter:
 def check_free(parts: Sequence[Part[TensorInfo]]) -> None:
     """UsageError for a shard that is there and was left by no job that can go on."""
     for part in parts:
-        journal = part.path.with_name(part.path.name + ".partial.journal")
-        if part.path.exists() and not journal.exists():
+        if part.path.exists() and not journal_of(part.path).exists():
             raise is_there(part.path)

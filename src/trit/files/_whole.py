@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 
 def partial_of(path: Path) -> Path:
-    """Where `whole` writes; what is there otherwise is of a process that was killed."""
+    """Where a file is until it is whole; what is left there is of a process that was killed."""
     return path.with_name(path.name + ".partial")
 
 

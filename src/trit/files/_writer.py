@@ -22,11 +22,11 @@ from trit.files import _mapping
 from trit.files._checksum import Progress, sha256_at
 from trit.files._encode import draw
 from trit.files._header import parse
-from trit.files._journal import Journal
+from trit.files._journal import Journal, journal_of
 from trit.files._layout import place
 from trit.files._tensor import Bytes, Tensor, TensorInfo
 from trit.files._values import Plain, Value
-from trit.files._whole import sync
+from trit.files._whole import partial_of, sync
 
 _PIECE_BYTES = 4 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -62,7 +62,7 @@ class Writer:
     ) -> None:
         """`one_of_several`: a shard, to be published with the others (files/_shard_writer.py)."""
         self.path = Path(path)
-        self.partial = self.path.with_name(self.path.name + ".partial")
+        self.partial = partial_of(self.path)
         self._metadata = dict(metadata)
         self._blueprint = draw(metadata, tensors)
         self._keep = job is not None
@@ -72,7 +72,7 @@ class Writer:
         check_target(self.path)
         header = hashlib.sha256(self._blueprint.header).hexdigest()
         self._journal = Journal(
-            self.partial.with_name(self.partial.name + ".journal"),
+            journal_of(self.path),
             {"job": job or "", "header": header, "bytes": self._blueprint.size},
         )
         with _explained(self.path):
@@ -306,7 +306,7 @@ def check_target(path: Path) -> None:
         raise UsageError(f"{path} is no regular file: name the file to write")
     if not path.parent.is_dir():
         raise UsageError(f"{path}: there is no folder {path.parent}")
-    for each in (path, path.with_name(path.name + ".partial")):
+    for each in (path, partial_of(path)):
         if _mapping.is_mapped(each):
             raise UsageError(f"{each} is the input: write to another file")
 

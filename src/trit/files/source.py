@@ -50,6 +50,12 @@ class Source:
     tensors: Mapping[str, Tensor]
     close: Callable[[], None]
 
+    @property
+    def decoded_from(self) -> str | None:
+        """How a folder is quantized whose weights are decoded as they are read, in words."""
+        about = self.metadata.get(checkpoint.QUANTIZATION_KEY) if self.kind == "hf" else None
+        return None if about is None else str(about)
+
     def fingerprint(self) -> list[list[str | int]]:
         """Name, size and time of each file, without reading any."""
         stats = [(path, path.stat()) for path in self.paths]

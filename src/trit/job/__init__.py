@@ -20,8 +20,9 @@ from trit.errors import DoesNotFitError, TritError
 from trit.files import gguf
 from trit.files._cutting import SPLIT_KEYS, Part, cut
 from trit.files._encode import draw
-from trit.files._journal import job_of
+from trit.files._journal import job_of, journal_of
 from trit.files._shard_writer import check_free
+from trit.files._whole import partial_of
 from trit.files._writer import check_target
 from trit.files.gguf import Plain, TensorInfo, Value
 from trit.files.imatrix import Floats, Imatrix
@@ -185,9 +186,12 @@ class Job:
     @property
     def partial(self) -> Path:
         """Where an interrupted job leaves what is done; of shards the first."""
+        return partial_of(self._first)
+
+    @property
+    def _first(self) -> Path:
         assert self.out is not None
-        target = self._parts[0].path if self._parts else self.out
-        return target.with_name(target.name + ".partial")
+        return self._parts[0].path if self._parts else self.out
 
     def result(self, seconds: float = 0.0, resumed: int = 0) -> ConvertResult:
         """What the file will be, to the byte; nothing is written."""
@@ -243,7 +247,7 @@ class Job:
         """Whether an unfinished file of another job lies in the way, whose work will be lost."""
         if self.out is None:
             return False
-        left = job_of(self.partial.with_name(self.partial.name + ".journal"))
+        left = job_of(journal_of(self._first))
         return left is not None and left != self._name()
 
     def check_ternary(self) -> None:

@@ -7,7 +7,6 @@ import os
 from trit import archs, recipe
 from trit.files import imatrix as importance_files
 from trit.files._cutting import SPLIT_KEYS
-from trit.files.checkpoint import QUANTIZATION_KEY
 from trit.files.gguf import Plain, Value, ValueType
 from trit.files.source import Source
 from trit.job.transcode import Bytes, Encoder, Floats
@@ -94,7 +93,7 @@ def tokenizer_warnings(source: Source) -> list[str]:
 
 def rounding_warnings(source: Source, choices: list[Choice]) -> list[str]:
     """What a second rounding costs, if the source is quantized already."""
-    if source.kind == "hf" and (about := source.metadata.get(QUANTIZATION_KEY)):
+    if about := source.decoded_from:
         rounded = any(choice.format not in recipe.FLOATS for choice in choices)
         return [
             f"the source is quantized already ({about}): "

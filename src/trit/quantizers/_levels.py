@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,15 +18,12 @@ class Levels:
 
     table     float32, in rising order; None where all whole numbers from lowest to highest are
     integers  `scales`, `mins` where there are any -> lowest, highest
-    halves    with a table: the level nearest to each half and whole number from lowest to highest,
-              and to all above the half before it, since levels are whole
     """
 
     lowest: float
     highest: float
     table: Tensor | None
     integers: dict[str, tuple[int, int]]
-    halves: Tensor | None = None
 
     @classmethod
     def of(cls, format: Format, device: torch.device | str) -> Levels:
@@ -42,10 +40,15 @@ class Levels:
             return cls(float(found.codes.min()), float(found.codes.max()), None, integers)
         table = torch.tensor(format.levels, dtype=torch.float32, device=device)
         assert torch.equal(table, table.round()), f"{format.name} has levels that are not whole"
-        lowest, highest = int(table[0]), int(table[-1])
-        halves = torch.arange(2 * lowest, 2 * highest + 1, device=device) / 2
-        nearest = table[torch.bucketize(halves, (table[1:] + table[:-1]) / 2)]
-        return cls(lowest, highest, table, integers, nearest)
+        return cls(float(table[0]), float(table[-1]), table, integers)
+
+    @cached_property
+    def _halves(self) -> Tensor:
+        """The level nearest to each half and whole number from lowest to highest, and so to all
+        above the one before it, since levels are whole."""
+        assert self.table is not None
+        numbers = torch.arange(2 * self.lowest, 2 * self.highest + 1, device=self.table.device) / 2
+        return self.table[torch.bucketize(numbers, (self.table[1:] + self.table[:-1]) / 2)]
 
     @property
     def step(self) -> float:
@@ -56,11 +59,10 @@ class Levels:
         """The level nearest to each number; no negative zero."""
         if self.table is None:
             return steps.round().clamp_(self.lowest, self.highest).add_(0.0)
-        assert self.halves is not None
         # An eighth of what torch.bucketize takes. What is no number becomes a level all the same.
         at = (2 * steps).ceil_().clamp_(2 * self.lowest, 2 * self.highest).sub_(2 * self.lowest)
         places = at.to(torch.int32).clamp_(min=0).view(-1)
-        return torch.index_select(self.halves, 0, places).view(steps.shape)
+        return torch.index_select(self._halves, 0, places).view(steps.shape)
 
     def reached(self, steps: Tensor) -> Tensor:
         """Whether rounding alone leads from each number to a level, without clamping."""

@@ -9,7 +9,6 @@ from trit.cli._progress import Progress
 from trit.cli._terminal import counted, note, print_json, size, table, warn
 from trit.convert import ConvertResult, Job
 from trit.errors import UsageError
-from trit.files.checkpoint import QUANTIZATION_KEY
 
 _BLOCK = re.compile(r"^blk\.\d+\.")
 
@@ -81,8 +80,7 @@ def _announce(job: Job, planned: ConvertResult) -> None:
     about = f"about {seconds:.0f} seconds" if seconds < 90 else f"about {seconds / 60:.0f} minutes"
     if seconds < 1.5:
         about = "about a second"
-    folder, keys = job.source.kind == "hf", job.source.metadata
-    decoded = " decoded" if folder and QUANTIZATION_KEY in keys else ""
+    decoded = " decoded" if job.source.decoded_from else ""
     note(
         f"{job.source.path} ({size(planned.source_bytes)}{decoded}) -> {_target(job, planned)} "
         f"({size(planned.bytes)}, "
